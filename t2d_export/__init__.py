@@ -1,0 +1,1 @@
+"""Talk2DINO to ONNX: the PyTorch reference, published weights, graphs, verification."""

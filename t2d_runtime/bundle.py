@@ -1,0 +1,120 @@
+"""The bundle: a folder with a manifest, graphs, a tokenizer and self-test vectors; its files and checksums.
+
+A bundle needs no network and no file outside its folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+from t2d_runtime.errors import BundleError, BundleNotFoundError
+from t2d_runtime.manifest import FileRecord, Manifest
+
+MANIFEST = "manifest.json"
+IMAGE_ENCODER = "image_encoder.onnx"
+TEXT_ENCODER = "text_encoder.onnx"
+TOKENIZER = "tokenizer.json"
+SELFTEST = "selftest.npz"
+
+EXTERNAL_DATA_SUFFIX = ".data"
+"""ONNX keeps large weights in a file of this suffix beside the graph."""
+
+
+class Bundle:
+    """An opened bundle. Files are checked against the manifest before they are first used."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._verified: set[str] = set()
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Bundle:
+        """Read the manifest and check that every file it names is there in its size.
+
+        Contents are checked by `file`, so that opening does not read weights that are never used.
+        Raises BundleNotFoundError (no such folder, a missing file) and BundleError (a bad manifest, a size).
+        """
+        folder = Path(folder)
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise BundleNotFoundError(
+                f"{folder} is not a bundle: expected a folder with {MANIFEST}; "
+                "make one with 't2d-export bundle'"
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{path} is not UTF-8 text; export the bundle again") from error
+        bundle = cls(folder, Manifest.from_json(text))
+        for name, record in bundle.manifest.files.items():
+            bundle._check_size(name, record)
+        return bundle
+
+    def graph(self, name: str, precision: str = "fp32") -> Path:
+        """Path of a verified ONNX graph (IMAGE_ENCODER or TEXT_ENCODER) in a precision.
+
+        Its external weights, where it has some, are verified too.
+        Raises BundleError where the bundle has no such precision, and as `file`.
+        """
+        key = name if precision == "fp32" else f"precisions/{precision}/{name}"
+        if key not in self.manifest.files:
+            raise BundleError(
+                f"{self.folder} has no {name} in precision {precision!r}, only in "
+                f"{self.graph_precisions(name)}; export it with 't2d-export bundle --precision fp32,{precision}'"
+            )
+        if key + EXTERNAL_DATA_SUFFIX in self.manifest.files:
+            self.file(key + EXTERNAL_DATA_SUFFIX)
+        return self.file(key)
+
+    def graph_precisions(self, name: str) -> list[str]:
+        """Precisions in which the bundle holds a graph file."""
+        found = ["fp32"] if name in self.manifest.files else []
+        paths = (PurePosixPath(key) for key in self.manifest.files)
+        return found + sorted(p.parts[1] for p in paths if p.parts[0] == "precisions" and p.name == name)
+
+    def file(self, name: str) -> Path:
+        """Path of a file of the bundle, its sha256 checked at the first call.
+
+        Raises BundleNotFoundError where the manifest has no such file or it is gone, BundleError where its
+        bytes are not the exported ones.
+        """
+        record = self.manifest.files.get(name)
+        if record is None:
+            raise BundleNotFoundError(f"{self.folder}: the manifest names no {name}; export the bundle again")
+        path = self._check_size(name, record)
+        if name not in self._verified:
+            digest = sha256_of(path)
+            if digest != record.sha256:
+                raise BundleError(
+                    f"{path} has sha256 {digest[:12]}…, the manifest says {record.sha256[:12]}…: the file "
+                    "was changed or damaged; copy or export the bundle again"
+                )
+            self._verified.add(name)
+        return path
+
+    def _check_size(self, name: str, record: FileRecord) -> Path:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise BundleError(f"{self.folder}: the manifest names {name!r}, a path outside the bundle")
+        path = self.folder / name
+        if not path.is_file():
+            raise BundleNotFoundError(f"{path} is missing from the bundle; copy or export the bundle again")
+        size = path.stat().st_size
+        if size != record.size_bytes:
+            raise BundleError(
+                f"{path} has {size} bytes, the manifest says {record.size_bytes}: the file was changed or "
+                "cut short; copy or export the bundle again"
+            )
+        return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record_of(path: Path) -> FileRecord:
+    """The manifest's record of a file."""
+    return FileRecord(sha256=sha256_of(path), size_bytes=path.stat().st_size)

@@ -1,0 +1,77 @@
+"""Every error that the project raises on bad input: one tree, each leaf also the builtin it resembles.
+
+A message says what was expected, what was got and what to do. The command lines print it as one line and
+exit with status 2.
+"""
+
+
+class T2DError(Exception):
+    """Root of the project's errors."""
+
+
+class ImageError(T2DError, ValueError):
+    """An image that cannot be used: unreadable, truncated, too large, or an array of another shape."""
+
+
+class ImageNotFoundError(T2DError, FileNotFoundError):
+    """An image path that does not exist."""
+
+
+class ClassNamesError(T2DError, ValueError):
+    """Class names that cannot be segmented: none, blank, or given twice."""
+
+
+class OptionError(T2DError, ValueError):
+    """An argument outside its range, or a name that is not among the known ones."""
+
+
+class BundleError(T2DError, ValueError):
+    """A bundle whose content is wrong: manifest, checksum, schema version."""
+
+
+class BundleNotFoundError(T2DError, FileNotFoundError):
+    """A folder that is no bundle, or a bundle with a missing file."""
+
+
+class VocabularyError(T2DError, ValueError):
+    """A saved vocabulary that is unreadable or was made for another bundle."""
+
+
+class BackendError(T2DError, RuntimeError):
+    """An inference engine that failed to load or to run a graph."""
+
+
+class BackendUnavailableError(T2DError, ImportError):
+    """An inference engine, or a device of it, that was asked for by name and is not there."""
+
+
+class SelfTestError(T2DError, RuntimeError):
+    """Outputs on this machine that differ from the reference's by more than the tolerance."""
+
+
+class WeightsError(T2DError, ValueError):
+    """A checkpoint that does not fit: truncated, of another model, keys missing or surplus."""
+
+
+class WeightsNotFoundError(T2DError, FileNotFoundError):
+    """A checkpoint path that does not exist, or a hub that cannot be reached."""
+
+
+class ExportError(T2DError, RuntimeError):
+    """An export that could not be completed."""
+
+
+class VerificationError(ExportError):
+    """An exported graph whose outputs differ from the reference's; the message names the stage."""
+
+
+class DataError(T2DError, ValueError):
+    """Training or evaluation data that cannot be used: captions, features, label maps."""
+
+
+class CheckpointError(T2DError, ValueError):
+    """A training checkpoint of another run, shape or version."""
+
+
+class OutputError(T2DError, OSError):
+    """A result that could not be written: a full disk, a missing permission, an existing folder."""

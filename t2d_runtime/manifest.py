@@ -1,0 +1,229 @@
+"""The manifest of a bundle: frozen dataclasses <-> manifest.json. The contract between export and runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from t2d_runtime.errors import BundleError
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the graphs compute; sizes are (height, width) in pixels."""
+
+    backbone: str
+    projection: str
+    embed_dim: int
+    """Width D of patch tokens and text embeddings in their shared space."""
+    num_heads: int
+    patch_size: int
+    num_prefix_tokens: int
+    """CLS plus register tokens; the graphs' outputs leave them out."""
+    input_size: tuple[int, int]
+    context_length: int
+    """Tokens of the longest prompt the text encoder takes, start and end included."""
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Patches (h, w) of the input size."""
+        return self.input_size[0] // self.patch_size, self.input_size[1] // self.patch_size
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Normalisation of RGB pixels after division by 255."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """Sliding window, all in pixels; sizes are (height, width)."""
+
+    short_side: int
+    max_long_side: int
+    crop_size: tuple[int, int]
+    stride: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PamrSettings:
+    """Pixel-adaptive mask refinement: dilations in pixels, number of iterations."""
+
+    dilations: tuple[int, ...]
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What `segment` takes where its caller says nothing."""
+
+    threshold: float
+    cleaning_weight: float
+    prompts: str
+    pamr: PamrSettings
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the bundle."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights came from."""
+
+    name: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether one precision runs on one backend, and why not."""
+
+    status: Literal["passed", "failed", "unsupported", "untested"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class StageParity:
+    """Differences of one stage from the reference's output (see `t2d_runtime.parity`)."""
+
+    stage: str
+    finite: bool
+    max_abs_diff: float
+    tolerance: float
+    cosine_mean: float | None
+    cosine_worst: float | None
+    relative_frobenius: float | None
+    label_agreement: float | None
+    share_below_margin: float | None
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything the runtime knows of a bundle."""
+
+    schema_version: int
+    model: ModelFacts
+    preprocessing: Preprocessing
+    windows: WindowSettings
+    defaults: Defaults
+    prompt_sets: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, FileRecord]
+    precisions: Mapping[str, Mapping[str, Verdict]]
+    """precision -> backend -> verdict."""
+    opset: int
+    sources: Mapping[str, Source]
+    """backbone, text and projection."""
+    exporter: Mapping[str, str]
+    """Versions of the packages that wrote the bundle."""
+    parity: tuple[StageParity, ...]
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read manifest.json strictly: every key known, present and of its type.
+
+        Raises BundleError, which names the place, for anything else and for a newer schema version.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise BundleError(f"manifest.json is not JSON ({error}); export the bundle again") from error
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise BundleError(
+                f"manifest.json has schema version {version}, this t2d-runtime reads up to {SCHEMA_VERSION}; "
+                "update t2d-runtime"
+            )
+        manifest = _parse_dataclass(cls, data, "manifest.json")
+        manifest._check_ranges()
+        return manifest
+
+    def _check_ranges(self) -> None:
+        model, windows = self.model, self.windows
+        sizes = {
+            "model.embed_dim": (model.embed_dim,),
+            "model.num_heads": (model.num_heads,),
+            "model.patch_size": (model.patch_size,),
+            "model.input_size": model.input_size,
+            "model.context_length": (model.context_length,),
+            "windows.short_side": (windows.short_side,),
+            "windows.max_long_side": (windows.max_long_side,),
+            "windows.crop_size": windows.crop_size,
+            "windows.stride": windows.stride,
+        }
+        for where, values in sizes.items():
+            if min(values) < 1:
+                raise BundleError(f"manifest.json: {where} is {values}, expected positive numbers")
+        if any(side % model.patch_size for side in model.input_size):
+            raise BundleError(
+                f"manifest.json: model.input_size {model.input_size} is no multiple of the patch size "
+                f"{model.patch_size}"
+            )
+        if self.defaults.prompts not in self.prompt_sets:
+            raise BundleError(
+                f"manifest.json: defaults.prompts is {self.defaults.prompts!r}, expected one of "
+                f"{sorted(self.prompt_sets)}"
+            )
+
+
+def _parse(expected: Any, value: Any, where: str) -> Any:
+    """Check `value` (parsed JSON) against a type and build it: dataclasses, tuples and mappings inside."""
+    if dataclasses.is_dataclass(expected):
+        return _parse_dataclass(typing.cast("type[Any]", expected), value, where)
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (expected,) = (argument for argument in arguments if argument is not type(None))
+        return _parse(expected, value, where)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise BundleError(f"{where} is {value!r}, expected one of {list(arguments)}")
+    if origin is tuple and isinstance(value, list):
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) != len(value):
+            raise BundleError(f"{where} has {len(value)} entries, expected {len(kinds)}")
+        return tuple(
+            _parse(kind, item, f"{where}[{i}]")
+            for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
+        )
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _parse(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if expected is float and type(value) in (int, float):
+        return float(value)
+    if isinstance(expected, type) and type(value) is expected:
+        return value
+    raise BundleError(f"{where} is {value!r:.60}, expected {getattr(expected, '__name__', expected)}")
+
+
+def _parse_dataclass(cls: type[T], value: Any, where: str) -> T:
+    if not isinstance(value, dict):
+        raise BundleError(f"{where} is {value!r:.60}, expected an object")
+    hints = typing.get_type_hints(cls)
+    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    missing, surplus = sorted(names - value.keys()), sorted(value.keys() - names)
+    if missing or surplus:
+        raise BundleError(f"{where}: missing keys {missing}, unknown keys {surplus}; export the bundle again")
+    return cls(**{name: _parse(hints[name], value[name], f"{where}.{name}") for name in names})
