@@ -1,0 +1,122 @@
+"""Scores of a batch: how an image's head embeddings, or a caption's tokens, become one number for every pair.
+
+Source: Talk2DINO, Sec. 3.2 and the ablation of the head selection; `compute_similarity` in `src/model.py` of
+the released code. Every function takes normalised vectors and returns scores with a row for each text.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from t2d_runtime.errors import OptionError
+
+Selection = Literal[
+    "max_score", "weighted_avg", "sampled", "average", "cls", "sum", "mean", "max-row_sum", "nucleus"
+]
+SELECTIONS: tuple[Selection, ...] = get_args(Selection)
+
+SINGLE_VECTOR: frozenset[Selection] = frozenset({"average", "cls"})
+"""Selections over one image vector: the one of the averaged attention map, the CLS token."""
+
+CHOOSES_HEAD: frozenset[Selection] = frozenset({"max_score", "sampled"})
+"""Selections that take one head for each pair."""
+
+OVER_TOKENS: frozenset[Selection] = frozenset({"sum", "mean", "max-row_sum", "nucleus"})
+"""Selections that may also take every token of a text."""
+
+NUCLEUS_SHARE = 0.6
+"""Share of the min-max normalised similarities that `nucleus` keeps, as released."""
+
+
+class Scores(NamedTuple):
+    """Scores (B, B), row = text, column = image; the head that each pair chose (B,) int64, where one was."""
+
+    matrix: Tensor
+    head_index: Tensor | None = None
+
+
+def pair_scores(
+    selection: Selection,
+    text: Tensor,
+    visual: Tensor,
+    *,
+    token_mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Scores:
+    """Score every text of a batch against every image.
+
+    text: (B, D), or (B, L, D) with `token_mask` (B, L), true for the tokens that count; visual: (B, M, D), or
+    (B, D) for a selection of `SINGLE_VECTOR`; all of unit length in their last dimension. `generator` draws
+    the heads of `sampled`.
+    Raises OptionError where the selection does not take inputs of these shapes.
+    """
+    _check_shapes(selection, text, visual, token_mask)
+    if selection in SINGLE_VECTOR:
+        return Scores(text @ visual.t())
+    if selection in OVER_TOKENS:
+        return Scores(_token_scores(selection, text, visual, token_mask))
+    cosines = torch.einsum("bd,bmd->bm", text, visual)
+    if selection == "weighted_avg":
+        # The mean, not the sum, of the weighted heads, left un-normalised: as released.
+        return Scores(text @ (visual * cosines.softmax(dim=1).unsqueeze(-1)).mean(dim=1).t())
+    if selection == "max_score":
+        index = cosines.argmax(dim=1)
+    else:
+        index = torch.multinomial(cosines.detach().softmax(dim=1), 1, generator=generator).squeeze(1)
+    chosen = visual[torch.arange(len(visual), device=visual.device), index]
+    return Scores(text @ chosen.t(), index)
+
+
+def inner_token_mask(token_mask: Tensor) -> Tensor:
+    """Of a mask (B, L) over start token, words, end token and padding, the mask of the words alone."""
+    inner = token_mask.clone()
+    inner[:, 0] = False
+    rows = torch.arange(len(inner), device=inner.device)
+    inner[rows, token_mask.sum(dim=1) - 1] = False
+    return inner
+
+
+def _token_scores(selection: Selection, text: Tensor, visual: Tensor, token_mask: Tensor | None) -> Tensor:
+    tokens = text if text.ndim == 3 else text.unsqueeze(1)
+    texts, length, width = tokens.shape
+    images, heads, _ = visual.shape
+    cosines = (tokens.reshape(-1, width) @ visual.reshape(-1, width).t()).view(texts, length, images, heads)
+    if token_mask is not None:
+        cosines = cosines.masked_fill(~token_mask[:, :, None, None], 0)
+    if selection == "sum":
+        return cosines.sum(dim=(1, 3))
+    if selection == "mean":
+        return cosines.mean(dim=(1, 3))  # masked tokens count 0 but count: as released
+    best = cosines.amax(dim=3)  # (texts, length, images)
+    return best.sum(dim=1) if selection == "max-row_sum" else _nucleus(best)
+
+
+def _nucleus(best: Tensor) -> Tensor:
+    """Sum of the largest similarities (texts, length, images) until their normalised share exceeds the limit."""
+    ordered = best.sort(dim=1, descending=True).values
+    with torch.no_grad():
+        above = ordered - ordered[:, -1:]
+        share = above.cumsum(dim=1) / above.sum(dim=1, keepdim=True)
+        # The token that passes the limit is kept. Where all are equal the share is 0/0 and the first is kept.
+        passed = (share > NUCLEUS_SHARE).to(torch.uint8)
+        last = passed.argmax(dim=1, keepdim=True)
+        kept = torch.arange(best.shape[1], device=best.device)[None, :, None] <= last
+    return (ordered * kept).sum(dim=1)
+
+
+def _check_shapes(selection: Selection, text: Tensor, visual: Tensor, token_mask: Tensor | None) -> None:
+    if selection not in SELECTIONS:
+        raise OptionError(f"expected a head selection of {', '.join(SELECTIONS)}, got {selection!r}")
+    wanted = 2 if selection in SINGLE_VECTOR else 3
+    if visual.ndim != wanted:
+        raise OptionError(
+            f"{selection} expects visual vectors of {wanted} dimensions, got shape {tuple(visual.shape)}"
+        )
+    if text.ndim == 3 and (selection not in OVER_TOKENS or token_mask is None):
+        raise OptionError(
+            f"{selection} got every token of the texts, shape {tuple(text.shape)}: that takes a selection of "
+            f"{', '.join(sorted(OVER_TOKENS))}, and a token mask"
+        )
