@@ -219,7 +219,7 @@ def _checked_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise WeightsError(f"projection: expected a tensor of floats under {key!r}, got {_kind(value)}")
         if not torch.isfinite(value).all():
             raise WeightsError(f"projection: {key!r} holds values that are not finite; use an intact file")
-        weights[key] = value.detach().to("cpu", torch.float32)
+        weights[key] = value.detach().to("cpu", torch.float32, copy=True)
     return weights
 
 
