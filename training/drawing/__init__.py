@@ -1,0 +1,1 @@
+"""How the procedural scenes are drawn: canvas and textures, things, layouts, captions."""
