@@ -1,0 +1,178 @@
+"""From an image of any kind to pixel values: read, resized and normalised alike for export, calibration and use."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.errors import ImageError, ImageNotFoundError
+from t2d_runtime.manifest import Preprocessing
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 1024**3 // 4 // 3
+"""Largest image read from a file: Pillow's own limit, above which it suspects a decompression bomb.
+
+That is 89 megapixels, a quarter of a gibibyte of RGB.
+"""
+
+RESIZE_BITS = 11
+"""Fractional bits of OpenCV's fixed-point weights (INTER_RESIZE_COEF_BITS)."""
+
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError, KeyError)
+"""What Pillow's decoders raise on damaged files."""
+
+
+def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image as RGB (H,W,3) uint8, upright.
+
+    Takes a path, a PIL image or such an array. The EXIF orientation is applied, transparency shown on white as
+    image viewers do, 16-bit grey scaled to 8 bits, palettes, grey and CMYK converted, and of an animation the
+    first frame taken.
+
+    Raises ImageNotFoundError for a missing file and ImageError for anything that is not such an image: an
+    unreadable or truncated file, more than `MAX_PIXELS` pixels, an array of another shape or dtype.
+    """
+    if isinstance(image, np.ndarray):
+        return _checked_array(image)
+    from PIL import Image  # imported late: 30 ms that an array does not need
+
+    if isinstance(image, Image.Image):
+        return _to_rgb(image, "the image")
+    if not isinstance(image, str | Path):
+        raise ImageError(
+            f"expected an image path, a PIL image or an (H,W,3) uint8 array, got {type(image).__name__}"
+        )
+    path = Path(image)
+    if not path.exists():
+        raise ImageNotFoundError(f"{path}: no such image file")
+    if not path.is_file():
+        raise ImageError(f"{path} is not a file; expected an image file")
+    try:
+        with Image.open(path) as opened:
+            return _to_rgb(opened, str(path))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{path} has more than {MAX_PIXELS} pixels, the limit; make it smaller") from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(f"{path} is not an image in a format that Pillow {Image.__name__} reads") from error
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _checked_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ImageError(
+            f"expected an RGB array of shape (H, W, 3) and dtype uint8, got {image.shape} and {image.dtype}"
+        )
+    return np.ascontiguousarray(image)
+
+
+def _to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} has {image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS}; "
+            "make it smaller"
+        )
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            return _from_sixteen_bits(np.asarray(image), name)
+        if image.mode == "F":
+            raise ImageError(f"{name} has float pixels of unknown range; convert it to 8 bits a channel")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+        return np.array(image.convert("RGB"))
+    except ImageError:
+        raise
+    except _DECODE_ERRORS as error:
+        raise ImageError(f"{name} cannot be decoded, it may be truncated or damaged: {error}") from error
+
+
+def _from_sixteen_bits(grey: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
+    """RGB of 16-bit grey, rounded to 8 bits; Pillow keeps some of it in 32-bit integers."""
+    wide = grey.astype(np.int64)
+    if wide.min() < 0 or wide.max() > 0xFFFF:
+        raise ImageError(f"{name} has 32-bit pixels of unknown range; convert it to 8 bits a channel")
+    narrow = ((wide + 128) // 257).astype(np.uint8)
+    return np.repeat(narrow[:, :, np.newaxis], 3, axis=2)
+
+
+def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An image (H,W,3) resized to (height, width) with the arithmetic of OpenCV's INTER_LINEAR for uint8.
+
+    Half-pixel centres, no antialiasing, weights of 11 bits. The released code resizes with OpenCV; the rounding
+    of its fixed-point steps is repeated, since one level of a pixel moves scores by 2e-4.
+    """
+    if image.shape[:2] == size:
+        return image
+    top, bottom, row_weights = _fixed_point_taps(image.shape[0], size[0])
+    left, right, column_weights = _fixed_point_taps(image.shape[1], size[1], clamp=True)
+    rows, positions = np.unique(np.concatenate([top, bottom]), return_inverse=True)
+    source = image[rows]
+    wide = source[:, left] * column_weights[0][:, np.newaxis]
+    wide += source[:, right] * column_weights[1][:, np.newaxis]
+    wide >>= 4
+    result = (wide[positions[: size[0]]] * row_weights[0][:, np.newaxis, np.newaxis]) >> 16
+    result += (wide[positions[size[0] :]] * row_weights[1][:, np.newaxis, np.newaxis]) >> 16
+    result += 2
+    result >>= 2
+    return result.astype(np.uint8)
+
+
+def _fixed_point_taps(
+    source: int, target: int, *, clamp: bool = False
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32]]:
+    """Lower and upper neighbour of each of `target` pixels and their two weights (2, target), adding up to 2048.
+
+    OpenCV clamps the weights at the left and right border and the neighbours alone at the top and bottom.
+    """
+    position = ((np.arange(target) + 0.5) * (1 / (target / source)) - 0.5).astype(np.float32)
+    lower = np.floor(position).astype(np.intp)
+    fraction = position - lower.astype(np.float32)
+    if clamp:
+        fraction[(lower < 0) | (lower >= source - 1)] = 0
+    one = np.float32(1 << RESIZE_BITS)
+    weights = np.rint(np.stack([(1 - fraction) * one, fraction * one])).astype(np.int32)
+    return np.clip(lower, 0, source - 1), np.clip(lower + 1, 0, source - 1), weights
+
+
+def to_pixel_values(
+    windows: NDArray[np.uint8], input_size: tuple[int, int], preprocessing: Preprocessing
+) -> NDArray[np.float32]:
+    """Normalised pixels (B,3,H,W) float32 of windows (B,h,w,3), resized to `input_size` where they differ.
+
+    The resize is bilinear with antialiasing on float pixels 0-255 with half-pixel centres, the aspect ratio not
+    kept, as torchvision's `resize` of a tensor.
+    """
+    mean, std = np.array(preprocessing.mean, np.float64), np.array(preprocessing.std, np.float64)
+    scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+    planes = windows.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    if planes.shape[2:] != input_size:
+        rows, columns = map(_antialias_matrix, planes.shape[2:], input_size)
+        planes = rows @ planes @ columns.T
+    planes *= scale[:, np.newaxis, np.newaxis]
+    planes += shift[:, np.newaxis, np.newaxis]
+    return planes
+
+
+def _antialias_matrix(source: int, target: int) -> NDArray[np.float32]:
+    """Weights (target, source) of a linear resize; when shrinking, the triangle is as wide as the scale.
+
+    Positions are float32 as PyTorch's are: at 448 to 518 exact ones would differ from it by 0.01 of a level.
+    """
+    scale = np.float32(source / target)
+    reach = np.maximum(scale, np.float32(1))
+    centres = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale
+    distance = np.arange(source, dtype=np.float32) - centres[:, np.newaxis] + np.float32(0.5)
+    weights = np.maximum(1 - np.abs(distance / reach), 0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights

@@ -1,0 +1,200 @@
+"""Class names x prompts -> token ids -> embeddings, and saved vocabularies of them."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.errors import BundleError, ClassNamesError, OptionError, OutputError, VocabularyError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as BytePairEncoder
+
+START_TOKEN, END_TOKEN = 49406, 49407
+"""Ids of `<|startoftext|>` and `<|endoftext|>` in CLIP's vocabulary."""
+
+WORD_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+"""How CLIP's tokenizer splits text into words (simple_tokenizer.py), for the `regex` package, any case."""
+
+MAX_BATCH_TOKENS = 4096
+"""Tokens that are encoded at a time: enough to fill the matrix units, few enough to fit the caches."""
+
+
+class Tokenizer:
+    """CLIP's byte-pair encoding, read from a bundle's tokenizer.json."""
+
+    def __init__(self, encoder: BytePairEncoder, context_length: int) -> None:
+        import regex
+
+        self._encoder = encoder
+        self._pattern = regex.compile(WORD_PATTERN, regex.IGNORECASE)
+        self.context_length = context_length
+
+    @classmethod
+    def from_file(cls, path: str | Path, context_length: int) -> Tokenizer:
+        """Read tokenizer.json. Raises BundleError where it is not one."""
+        from tokenizers import Tokenizer as BytePairEncoder
+
+        try:
+            encoder = BytePairEncoder.from_file(str(path))
+        except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+            raise BundleError(f"{path} is not a tokenizer ({error}); export the bundle again") from error
+        return cls(encoder, context_length)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Token ids (n,L) from start to end token, padded with zeros to the longest text.
+
+        Longer text than the context is cut so that the end token stays last.
+        """
+        words = [self._pattern.findall(clean_text(text)) for text in texts]
+        encodings = self._encoder.encode_batch_fast(words, is_pretokenized=True, add_special_tokens=False)
+        rows = [[START_TOKEN, *encoding.ids[: self.context_length - 2], END_TOKEN] for encoding in encodings]
+        ids = np.zeros((len(rows), max(map(len, rows), default=0)), np.int64)
+        for row, tokens in zip(ids, rows, strict=True):
+            row[: len(tokens)] = tokens
+        return ids
+
+
+def clean_text(text: str) -> str:
+    """CLIP's cleaning of text (simple_tokenizer.py): broken Unicode, HTML entities, white space and case."""
+    import ftfy
+
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+
+
+def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names as they are, or ClassNamesError: none, blank ones, and such that differ in case or space alone."""
+    if isinstance(names, str):
+        raise ClassNamesError(f"expected a list of class names, got the text {names!r}; put it in a list")
+    if not names:
+        raise ClassNamesError("expected at least one class name, got none")
+    first: dict[str, str] = {}
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ClassNamesError(f"class name {index} is {name!r}, expected text")
+        key = " ".join(name.split()).lower()
+        if not key:
+            raise ClassNamesError(f"class name {index} is {name!r}; expected a word, got only spaces")
+        if key in first:
+            raise ClassNamesError(f"class names {first[key]!r} and {name!r} are the same; give each name once")
+        first[key] = name
+    return tuple(names)
+
+
+def build_prompts(names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
+    """The prompts of each name, one a template. Raises OptionError for a template without "{}"."""
+    if isinstance(templates, str) or not templates:
+        raise OptionError(f"expected a list of one or more prompt templates, got {templates!r}")
+    for template in templates:
+        if not isinstance(template, str) or "{}" not in template:
+            raise OptionError(f"the prompt template {template!r} has no place for the name; write it as {{}}")
+    return [[template.replace("{}", name) for template in templates] for name in names]
+
+
+def token_batches(
+    input_ids: NDArray[np.int64], max_tokens: int = MAX_BATCH_TOKENS
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
+    """Batches of classes of like length: their indices (n,) and their ids (n,T,L), cut to the batch's longest.
+
+    `input_ids` (N,T,L) is padded with zeros after the end token. The text encoder's mask is causal, so a cut
+    behind the end token changes nothing. A batch has at most `max_tokens` tokens, or one class.
+    """
+    prompts, length = input_ids.shape[1:]
+    behind_end = np.argmax(input_ids[:, :, ::-1] == END_TOKEN, axis=2)
+    lengths = length - behind_end.min(axis=1)
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and (stop + 1 - start) * prompts * lengths[order[stop]] <= max_tokens:
+            stop += 1
+        indices = order[start:stop]
+        yield indices, input_ids[indices, :, : lengths[indices[-1]]]
+        start = stop
+
+
+def encode_class_names(
+    names: Sequence[str],
+    templates: Sequence[str],
+    tokenizer: Tokenizer,
+    run: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Embeddings (N,D) of the names, in their order.
+
+    `run` is the text encoder: ids (n,T,L) -> L2-normalised embeddings (n,D), the mean over the T prompts inside.
+    `progress` is told the number of names done and their total. Raises as `check_class_names`, `build_prompts`.
+    """
+    names = check_class_names(names)
+    prompts = build_prompts(names, templates)
+    flat = tokenizer.encode([prompt for of_name in prompts for prompt in of_name])
+    input_ids = flat.reshape(len(names), len(templates), -1)
+    done, parts, order = 0, [], []
+    for indices, ids in token_batches(input_ids):
+        parts.append(run(ids))
+        order.append(indices)
+        done += len(indices)
+        if progress is not None:
+            progress(done, len(names))
+    vectors = np.concatenate(parts).astype(np.float32, copy=False)
+    result = np.empty_like(vectors)
+    result[np.concatenate(order)] = vectors
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class ClassEmbeddings:
+    """Named classes and their embeddings."""
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    """(N,D), L2-normalised, read-only."""
+    digest: str
+    """Identity of the text encoder, the projection and the prompts that made them."""
+
+    def __post_init__(self) -> None:
+        vectors = np.array(self.vectors, np.float32)
+        vectors.flags.writeable = False
+        object.__setattr__(self, "vectors", vectors)
+
+    def save(self, path: str | Path) -> None:
+        """Write a vocabulary file (.npz), whole or not at all. Raises OutputError."""
+        path = Path(path)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("xb") as file:
+                np.savez(file, names=json.dumps(self.names), vectors=self.vectors, digest=self.digest)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(f"{path} cannot be written: {error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> ClassEmbeddings:
+        """Read a vocabulary file. Raises VocabularyError where it is not one."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                stored: dict[str, Any] = {name: file[name] for name in ("names", "vectors", "digest")}
+            names = check_class_names(json.loads(str(stored["names"])))
+        except FileNotFoundError as error:
+            raise VocabularyError(f"{path}: no such vocabulary file") from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise VocabularyError(f"{path} is not a vocabulary file ({error}); make it again") from error
+        vectors = stored["vectors"]
+        if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(names):
+            raise VocabularyError(
+                f"{path} has {len(names)} names and vectors of shape {vectors.shape} and {vectors.dtype}, expected "
+                f"({len(names)}, D) and float32; make it again"
+            )
+        if not np.isfinite(vectors).all():
+            raise VocabularyError(f"{path} has vectors that are not finite; make it again")
+        return cls(names, vectors, str(stored["digest"]))
