@@ -6,3 +6,34 @@ segmenter = Segmenter.open("bundle/")
 classes = segmenter.encode_classes(["cat", "grass"])
 segmenter.segment("photo.jpg", classes).overlay().save("overlay.png")
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from t2d_runtime.errors import T2DError
+    from t2d_runtime.segmentation import ImageEncoding, Segmentation
+    from t2d_runtime.segmenter import Segmenter
+    from t2d_runtime.text import ClassEmbeddings
+
+__version__ = "0.1.0"
+
+# Imported at first use, so that `import t2d_runtime` costs an application's start nothing.
+_HOMES = {
+    "ClassEmbeddings": "t2d_runtime.text",
+    "ImageEncoding": "t2d_runtime.segmentation",
+    "Segmentation": "t2d_runtime.segmentation",
+    "Segmenter": "t2d_runtime.segmenter",
+    "T2DError": "t2d_runtime.errors",
+}
+
+__all__ = ["ClassEmbeddings", "ImageEncoding", "Segmentation", "Segmenter", "T2DError"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -62,7 +62,7 @@ class Bundle:
         if key not in self.manifest.files:
             raise BundleError(
                 f"{self.folder} has no {name} in precision {precision!r}, only in "
-                f"{self.graph_precisions(name)}; export it with 't2d-export bundle --precision fp32,{precision}'"
+                f"{self.graph_precisions(name)}; export it with --precision fp32,{precision}"
             )
         if key + EXTERNAL_DATA_SUFFIX in self.manifest.files:
             self.file(key + EXTERNAL_DATA_SUFFIX)

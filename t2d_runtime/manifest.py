@@ -14,6 +14,9 @@ from t2d_runtime.errors import BundleError
 
 SCHEMA_VERSION = 1
 
+DEFAULT_PROMPTS = "subset"
+"""The prompt set of all published figures; every bundle has it."""
+
 T = TypeVar("T")
 
 
@@ -71,7 +74,6 @@ class Defaults:
 
     threshold: float
     cleaning_weight: float
-    prompts: str
     pamr: PamrSettings
 
 
@@ -180,10 +182,10 @@ class Manifest:
                 f"manifest.json: model.input_size {model.input_size} is no multiple of the patch size "
                 f"{model.patch_size}"
             )
-        if self.defaults.prompts not in self.prompt_sets:
+        if DEFAULT_PROMPTS not in self.prompt_sets:
             raise BundleError(
-                f"manifest.json: defaults.prompts is {self.defaults.prompts!r}, expected one of "
-                f"{sorted(self.prompt_sets)}"
+                f"manifest.json: prompt_sets has {sorted(self.prompt_sets)}, "
+                f"expected {DEFAULT_PROMPTS!r} among them"
             )
 
 

@@ -1,0 +1,28 @@
+# Sourced by the other scripts: virtual environments, made at the first run and left alone at the next.
+
+# The newest Python here that the project takes; PYTHON=... chooses another.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "Python 3.11 or newer with the venv module is needed; set PYTHON=/path/to/python" >&2
+  return 1
+}
+
+# environment DIR REQUIREMENT...: DIR has the requirements, in the versions of constraints.txt.
+environment() {
+  local folder=$1 python stamp
+  shift
+  stamp=$(cat pyproject.toml constraints.txt <(echo "$PWD $*") | cksum)
+  stamp="$folder/.installed-${stamp%% *}"
+  [[ -f $stamp ]] && return
+  python=$(find_python)
+  echo "installing $* into $folder (once) ..."
+  [[ -x $folder/bin/python ]] || "$python" -m venv "$folder"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"
+  touch "$stamp"
+}

@@ -1,0 +1,275 @@
+"""The command `t2d`: segment images, precompute vocabularies, inspect and test bundles."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t2d_runtime import __version__
+from t2d_runtime.errors import ClassNamesError, OptionError, T2DError
+
+if TYPE_CHECKING:
+    from t2d_runtime.manifest import StageParity
+    from t2d_runtime.segmenter import Segmenter
+    from t2d_runtime.text import ClassEmbeddings
+
+FAILED_CHECK = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for a failed check, 2 for bad input."""
+    args = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
+    return run_command("t2d", lambda: COMMANDS[args.command](args))
+
+
+def run_command(program: str, command: Callable[[], int]) -> int:
+    """Run a command; the project's errors become one line on stderr and exit status 2."""
+    try:
+        return command()
+    except T2DError as error:
+        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `t2d`."""
+    parser = argparse.ArgumentParser(prog="t2d", description="Segment images by free words, without PyTorch.")
+    parser.add_argument("--version", action="version", version=f"t2d-runtime {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what is chosen and loaded")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_segment(commands.add_parser("segment", help="label the pixels of images with words"))
+    _add_classes(
+        commands.add_parser("classes", help="precompute a vocabulary, so that no text is encoded later")
+    )
+    info = commands.add_parser("info", help="what a bundle holds and where it runs")
+    info.add_argument("bundle", type=Path, metavar="BUNDLE")
+    selftest = commands.add_parser(
+        "selftest", help="compare a bundle's stages on this machine with the reference"
+    )
+    selftest.add_argument("bundle", type=Path, metavar="BUNDLE")
+    _add_engine_options(selftest)
+    commands.add_parser("doctor", help="what is installed, what runs here, and how to repair what does not")
+    return parser
+
+
+def _add_segment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    words = parser.add_mutually_exclusive_group(required=True)
+    _add_words(words)
+    words.add_argument("--vocabulary", type=Path, metavar="F.npz", help="written by 't2d classes'")
+    _add_prompts(parser)
+    parser.add_argument(
+        "--background", action="store_true", help="label 0 where no class exceeds the threshold"
+    )
+    parser.add_argument("--threshold", type=float, help="0 to 1; default: the bundle's")
+    parser.add_argument(
+        "--cleaning", choices=["official", "paper", "off"], help="default: official with --background"
+    )
+    parser.add_argument("--refine", action="store_true", help="refine edges with PAMR")
+    parser.add_argument(
+        "--window", choices=["slide", "whole"], default="slide", help="default: slide, as published"
+    )
+    parser.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="default: output")
+    parser.add_argument(
+        "--format", default="overlay,png,json", metavar="LIST", help="of overlay,png,npz,json"
+    )
+    _add_engine_options(parser)
+
+
+def _add_classes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    _add_words(parser.add_mutually_exclusive_group(required=True))
+    _add_prompts(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="F.npz")
+    _add_engine_options(parser)
+
+
+def _add_words(group: argparse._MutuallyExclusiveGroup) -> None:
+    group.add_argument("--classes", metavar="WORDS", help='any words, separated by commas: "cat,green grass"')
+    group.add_argument("--classes-file", type=Path, metavar="F", help="one class a line")
+
+
+def _add_prompts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prompts",
+        default="subset",
+        metavar="SET|FILE",
+        help="a prompt set of the bundle, or a file of templates with {}, one a line; default: subset",
+    )
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", default="auto", help="auto, openvino, onnxruntime, ...; default: auto")
+    parser.add_argument("--precision", default="fp32", help="default: fp32, the reference's masks")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: the engine's choice")
+
+
+def _segment(args: argparse.Namespace) -> int:
+    from t2d_runtime.outputs import check_distinct, check_formats, write_segmentation
+
+    formats = check_formats(args.format.split(","))
+    check_distinct(args.images)
+    segmenter = _open(args)
+    classes = _vocabulary(args, segmenter)
+    for number, path in enumerate(args.images, start=1):
+        start = time.perf_counter()
+        encoding = segmenter.encode_image(path, args.window)
+        encoded = time.perf_counter()
+        result = segmenter.segment(
+            encoding,
+            classes,
+            background=args.background,
+            cleaning=False if args.cleaning == "off" else args.cleaning,
+            threshold=args.threshold,
+            refine=args.refine,
+            keep_scores="npz" in formats,
+        )
+        done = time.perf_counter()
+        height, width = result.label_map.shape
+        print(
+            f"[{number}/{len(args.images)}] {path}: {width} x {height} pixels, "
+            f"encoded in {(encoded - start) * 1e3:.0f} ms, segmented in {(done - encoded) * 1e3:.0f} ms"
+        )
+        labels = sorted(result.summary()["labels"], key=lambda label: -label["pixels"])
+        print(
+            "   ", ", ".join(f"{label['name']} {label['share']:.1%}" for label in labels if label["pixels"])
+        )
+        for written in write_segmentation(result, args.output, path.stem, formats):
+            print("   ", written)
+    return 0
+
+
+def _classes(args: argparse.Namespace) -> int:
+    segmenter = _open(args)
+    classes = _vocabulary(args, segmenter)
+    classes.save(args.output)
+    print(f"{len(classes.names)} classes, {classes.vectors.shape[1]} wide: {args.output}")
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from t2d_runtime.backends.registry import installed_backends
+    from t2d_runtime.bundle import Bundle
+
+    manifest = Bundle.open(args.bundle).manifest
+    model, windows = manifest.model, manifest.windows
+    size = sum(record.size_bytes for record in manifest.files.values())
+    failed = [stage.stage for stage in manifest.parity if not stage.passed]
+    rows = {
+        "bundle": f"{args.bundle}, {size / 2**20:.1f} MiB, schema {manifest.schema_version}, opset {manifest.opset}",
+        "backbone": f"{model.backbone}: {model.embed_dim} wide, {model.num_heads} heads, patch {model.patch_size}",
+        "projection": model.projection,
+        "input size": f"{model.input_size[0]} x {model.input_size[1]} (height x width)",
+        "windows": f"{windows.crop_size} with stride {windows.stride} on a short side of {windows.short_side}",
+        "threshold": f"{manifest.defaults.threshold}, cleaning weight {manifest.defaults.cleaning_weight}",
+        "prompt sets": ", ".join(f"{name} ({len(items)})" for name, items in manifest.prompt_sets.items()),
+        "sources": ", ".join(f"{part}: {source.name}" for part, source in manifest.sources.items()),
+        "exported by": ", ".join(f"{name} {version}" for name, version in manifest.exporter.items()),
+        "parity": f"{len(manifest.parity)} stages, "
+        + (f"out of tolerance: {failed}" if failed else "all within"),
+        "installed here": ", ".join(installed_backends()) or "no inference engine",
+    }
+    for name, value in rows.items():
+        print(f"{name:<15} {value}")
+    for precision, verdicts in manifest.precisions.items():
+        for backend, verdict in verdicts.items():
+            print(
+                f"{'runs':<15} {precision} on {backend}: {verdict.status}"
+                + f" ({verdict.reason})" * bool(verdict.reason)
+            )
+    return 0
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    from t2d_runtime.selftest import run_selftest
+
+    segmenter = _open(args)
+    stages = run_selftest(segmenter)
+    print(f"{args.bundle} in {segmenter.precision} on {segmenter.engine_description}")
+    print_stages(stages)
+    failed = next((stage for stage in stages if not stage.passed), None)
+    if failed is not None:
+        print(f"FAILED: {failed.stage} is the first stage out of tolerance", file=sys.stderr)
+        return FAILED_CHECK
+    print("passed: every stage is the reference's within its tolerance")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from t2d_runtime.doctor import examine
+
+    for line in examine():
+        print(line)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "segment": _segment,
+    "classes": _classes,
+    "info": _info,
+    "selftest": _selftest,
+    "doctor": _doctor,
+}
+
+
+def print_stages(stages: Sequence[StageParity]) -> None:
+    """A table of stages: differences, tolerances, verdicts."""
+    print(f"{'stage':<16} {'max diff':>9} {'tolerance':>9} {'rel. norm':>9} {'worst cos':>9} {'labels':>8}")
+    for s in stages:
+        frobenius = "" if s.relative_frobenius is None else f"{s.relative_frobenius:.1e}"
+        cosine = "" if s.cosine_worst is None else f"{s.cosine_worst:.6f}"
+        agreement = "" if s.label_agreement is None else f"{s.label_agreement:.3%}"
+        verdict = "" if s.passed else "  FAILED"
+        print(
+            f"{s.stage:<16} {s.max_abs_diff:>9.1e} {s.tolerance:>9.1e} {frobenius:>9} {cosine:>9} "
+            f"{agreement:>8}{verdict}"
+        )
+
+
+def _open(args: argparse.Namespace) -> Segmenter:
+    from t2d_runtime.segmenter import Segmenter
+
+    return Segmenter.open(
+        args.bundle, backend=args.backend, precision=args.precision, num_threads=args.threads
+    )
+
+
+def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddings:
+    from tqdm import tqdm
+
+    from t2d_runtime.text import ClassEmbeddings
+
+    if getattr(args, "vocabulary", None) is not None:
+        return ClassEmbeddings.load(args.vocabulary)
+    if args.classes is not None:
+        names = [name.strip() for name in args.classes.split(",")]
+    else:
+        names = [line.strip() for line in _read_lines(args.classes_file, ClassNamesError)]
+    prompts = args.prompts
+    if prompts not in segmenter.manifest.prompt_sets and Path(prompts).is_file():
+        prompts = _read_lines(Path(prompts), OptionError)
+    with tqdm(total=len(names), unit="class", desc="encoding words", disable=None, leave=False) as bar:
+        return segmenter.encode_classes(names, prompts, progress=lambda done, _: bar.update(done - bar.n))
+
+
+def _read_lines(path: Path, error: type[T2DError]) -> list[str]:
+    """Lines of a UTF-8 text file that are not blank."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise error(
+            f"cannot read {path}: {reason}; expected a UTF-8 text file with one entry a line"
+        ) from reason
+    return [line for line in text.splitlines() if line.strip()]

@@ -1,0 +1,95 @@
+"""From encoded windows and class embeddings to labels at the image's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.cleaning import clean_scores
+from t2d_runtime.manifest import PamrSettings
+from t2d_runtime.refine import refine
+from t2d_runtime.segmentation import ImageEncoding, SegmentationSettings
+from t2d_runtime.similarity import cosine_similarity, scores_of
+from t2d_runtime.upsample import upsample
+from t2d_runtime.windows import cut_windows, stitch
+
+
+def label_map_of(
+    encoding: ImageEncoding,
+    text_embeds: NDArray[np.float32],
+    settings: SegmentationSettings,
+    pamr: PamrSettings,
+    *,
+    keep_scores: bool,
+) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.float32] | None]:
+    """Labels (H,W) and, where kept, scores (N,H,W) of an encoded image for text embeddings (N,D)."""
+    scores = image_scores(encoding, text_embeds, settings, pamr)
+    return labels_of(scores, settings), scores if keep_scores else None
+
+
+def window_scores(
+    encoding: ImageEncoding, text_embeds: NDArray[np.float32], settings: SegmentationSettings
+) -> NDArray[np.float32]:
+    """Scores (W,N,h,w) at patch resolution, cleaned where the settings say so."""
+    W, h, w, D = encoding.patch_tokens.shape
+    tokens = encoding.patch_tokens.reshape(W, h * w, D)
+    scores = scores_of(cosine_similarity(tokens, text_embeds))
+    if settings.cleaning is not None:
+        attention = encoding.cls_attention.reshape(W, -1, h * w)
+        for i in range(W):
+            scores[i] = clean_scores(
+                scores[i],
+                tokens[i],
+                attention[i],
+                text_embeds,
+                method=settings.cleaning,
+                weight=settings.cleaning_weight,
+            )
+    return scores.reshape(W, -1, h, w)
+
+
+def image_scores(
+    encoding: ImageEncoding,
+    text_embeds: NDArray[np.float32],
+    settings: SegmentationSettings,
+    pamr: PamrSettings,
+) -> NDArray[np.float32]:
+    """Scores (N,H,W) of the whole image: windows summed, divided by their count, resized to the image's size."""
+    size, resized_size = _size(encoding.image), _size(encoding.resized)
+    planes = _window_planes(encoding, window_scores(encoding, text_embeds, settings), settings, pamr)
+    stitched = stitch(planes, encoding.windows, resized_size)
+    return stitched if size == resized_size else upsample(stitched, size, align_corners=False)
+
+
+def _window_planes(
+    encoding: ImageEncoding,
+    patch_scores: NDArray[np.float32],
+    settings: SegmentationSettings,
+    pamr: PamrSettings,
+) -> Iterator[NDArray[np.float32]]:
+    """Each window's scores (N,h,w) at its own size, refined where the settings say so."""
+    crops = cut_windows(encoding.resized, encoding.windows)
+    for crop, scores in zip(crops, patch_scores, strict=True):
+        planes = upsample(scores, _size(crop), align_corners=True)
+        yield refine(crop, planes, pamr) if settings.refine else planes
+
+
+def _size(image: NDArray[np.uint8]) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def labels_of(
+    scores: NDArray[np.float32], settings: SegmentationSettings
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Arg max over classes, ties to the lowest label; with background, label 0 where none exceeds the threshold.
+
+    The same as prepending a constant plane at the threshold.
+    """
+    labels = scores.argmax(axis=0)
+    num_labels = len(scores)
+    if settings.background:
+        labels = np.where(scores.max(axis=0) > np.float32(settings.threshold), labels + 1, 0)
+        num_labels += 1
+    return labels.astype(np.uint8 if num_labels <= 256 else np.uint16)

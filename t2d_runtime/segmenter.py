@@ -1,0 +1,269 @@
+"""The runtime's front door: open a bundle, encode words and images, segment."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.backends.base import Backend, Engine
+from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.errors import OptionError, VocabularyError
+from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest
+from t2d_runtime.postprocess import label_map_of
+from t2d_runtime.preprocess import load_image, resize, to_pixel_values
+from t2d_runtime.segmentation import (
+    BACKGROUND,
+    Cleaning,
+    ImageEncoding,
+    Segmentation,
+    SegmentationSettings,
+    WindowMode,
+)
+from t2d_runtime.text import ClassEmbeddings, Tokenizer, check_class_names, encode_class_names
+from t2d_runtime.windows import Window, cut_windows, resized_size, window_boxes
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    ImageLike = str | Path | Image.Image | NDArray[np.uint8]
+
+logger = logging.getLogger(__name__)
+
+WINDOW_BATCH = 4
+"""Windows encoded at once: bounds memory (attention of one ViT-B window at 448 is 50 MB) at no loss of speed."""
+
+CACHED_CLASSES = 16384
+"""Class embeddings kept for words that come again: 50 MB at D = 768."""
+
+
+class Segmenter:
+    """Open-vocabulary segmentation with one bundle on one backend. Safe to call from several threads."""
+
+    def __init__(
+        self, bundle: Bundle, backend: Backend, *, precision: str, num_threads: int | None = None
+    ) -> None:
+        self.bundle = bundle
+        self.manifest: Manifest = bundle.manifest
+        self.backend_name = backend.name
+        self.precision = precision
+        self._backend = backend
+        self._num_threads = num_threads
+        self._image_encoder = self._load(IMAGE_ENCODER)
+        self._text_encoder: Engine | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._cached_classes: dict[tuple[str, tuple[str, ...]], NDArray[np.float32]] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | Path,
+        *,
+        backend: str = "auto",
+        precision: str = "fp32",
+        num_threads: int | None = None,
+    ) -> Segmenter:
+        """Open a bundle folder and load its image encoder.
+
+        `backend`: auto, or a name of `t2d_runtime.backends.registry`. `precision`: fp32 (the reference's masks)
+        or another one of the bundle. `num_threads`: None lets the engine choose.
+        Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, OptionError.
+        """
+        if num_threads is not None and num_threads < 1:
+            raise OptionError(
+                f"num_threads is {num_threads}, expected at least 1, or None for the engine's choice"
+            )
+        return cls(Bundle.open(bundle), open_backend(backend), precision=precision, num_threads=num_threads)
+
+    @property
+    def engine_description(self) -> str:
+        """Engine, version and device."""
+        return self._backend.description()
+
+    def encode_classes(
+        self,
+        names: Sequence[str],
+        prompts: str | Sequence[str] = DEFAULT_PROMPTS,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ClassEmbeddings:
+        """Encode class names, each filled into the templates of `prompts`: a set's name, or templates with {}.
+
+        Names seen before are not encoded again. `progress` is called with (classes done, classes in all).
+        Raises ClassNamesError (none, blank, given twice) and OptionError (an unknown set, a template without {}).
+        """
+        names = check_class_names(names)
+        templates = self._templates(prompts)
+        with self._lock:
+            cached = self._cached_classes
+            new = [name for name in names if (name, templates) not in cached]
+            if len(cached) + len(new) > CACHED_CLASSES:
+                cached.clear()
+                new = list(names)
+            if new:
+                vectors = encode_class_names(new, templates, self._open_tokenizer(), self._run_text, progress)
+                cached.update({(name, templates): vector for name, vector in zip(new, vectors, strict=True)})
+            stacked = np.stack([cached[name, templates] for name in names])
+        return ClassEmbeddings(names=names, vectors=stacked, digest=self.vocabulary_digest)
+
+    def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Token ids (n,L) of texts as they are, cut to the longest."""
+        with self._lock:
+            return self._open_tokenizer().encode(texts)
+
+    @property
+    def vocabulary_digest(self) -> str:
+        """Identity of the text encoder: vocabularies of one bundle serve another with the same digest."""
+        files = self.manifest.files
+        parts = [files[TEXT_ENCODER].sha256, files[TOKENIZER].sha256]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    def encode_image(self, image: ImageLike, window: WindowMode = "slide") -> ImageEncoding:
+        """Encode an image: a path, a PIL image, or an (H,W,3) uint8 RGB array.
+
+        `window`: "slide" (as published) or "whole" (the resized image as one window).
+        Raises ImageError, ImageNotFoundError, OptionError, BackendError.
+        """
+        if window not in get_args(WindowMode):
+            raise OptionError(f"window is {window!r}, expected one of {list(get_args(WindowMode))}")
+        pixels = load_image(image)
+        settings = self.manifest.windows
+        height, width = resized_size((pixels.shape[0], pixels.shape[1]), settings)
+        resized = resize(pixels, (height, width))
+        whole = (Window(0, 0, height, width),)
+        boxes = whole if window == "whole" else window_boxes((height, width), settings)
+        crops = cut_windows(resized, boxes)
+        outputs = [
+            self.run_image_encoder(crops[start : start + WINDOW_BATCH])
+            for start in range(0, len(crops), WINDOW_BATCH)
+        ]
+        h, w = self.manifest.model.grid_size
+        tokens = np.concatenate([output["patch_tokens"] for output in outputs])
+        attention = np.concatenate([output["cls_attention"] for output in outputs])
+        return ImageEncoding(
+            image=pixels,
+            resized=resized,
+            windows=boxes,
+            patch_tokens=tokens.reshape(len(boxes), h, w, -1),
+            cls_attention=attention.reshape(len(boxes), -1, h, w),
+            window_mode=window,
+        )
+
+    def run_image_encoder(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Outputs of the image encoder for windows (W,h,w,3) uint8 RGB, by name."""
+        model = self.manifest.model
+        values = to_pixel_values(crops, model.input_size, self.manifest.preprocessing)
+        return self._image_encoder.run({"pixel_values": values})
+
+    def segment(
+        self,
+        image: ImageLike | ImageEncoding,
+        classes: ClassEmbeddings,
+        *,
+        background: bool = False,
+        cleaning: bool | Cleaning | None = None,
+        threshold: float | None = None,
+        cleaning_weight: float | None = None,
+        refine: bool = False,
+        window: WindowMode = "slide",
+        keep_scores: bool = False,
+    ) -> Segmentation:
+        """Label every pixel with the class whose words fit best, or with background.
+
+        `background`: label 0 where no class exceeds `threshold` (0 to 1). `cleaning`: None follows `background`,
+        False is off, True or "official" as released, "paper" as in Eq. 8-10. `cleaning_weight`: lambda, from 0.
+        `refine`: PAMR. `window` is the encoding's own where an ImageEncoding is given. None takes the manifest's.
+        Raises OptionError, VocabularyError (embeddings of another bundle), and as `encode_image`.
+        """
+        encoding = image if isinstance(image, ImageEncoding) else self.encode_image(image, window)
+        settings = SegmentationSettings(
+            background=background,
+            cleaning=_cleaning(cleaning, background),
+            threshold=self._threshold(threshold),
+            cleaning_weight=self._cleaning_weight(cleaning_weight),
+            refine=refine,
+            window=encoding.window_mode,
+            backend=self.backend_name,
+            precision=self.precision,
+        )
+        self._check_classes(classes)
+        labels, scores = label_map_of(
+            encoding, classes.vectors, settings, self.manifest.defaults.pamr, keep_scores=keep_scores
+        )
+        names = (BACKGROUND, *classes.names) if background else classes.names
+        return Segmentation(encoding.image, labels, names, scores, settings)
+
+    def _load(self, graph: str) -> Engine:
+        stored = "fp32" if self.precision in self._backend.native_precisions else self.precision
+        path = self.bundle.graph(graph, stored)
+        logger.info("%s: %s in %s", self._backend.description(), path.name, self.precision)
+        return self._backend.load(path, precision=self.precision, num_threads=self._num_threads)
+
+    def _run_text(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        if self._text_encoder is None:
+            self._text_encoder = self._load(TEXT_ENCODER)
+        embeds: NDArray[np.float32] = self._text_encoder.run({"input_ids": input_ids})["text_embeds"]
+        return embeds
+
+    def _open_tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            context_length = self.manifest.model.context_length
+            self._tokenizer = Tokenizer.from_file(self.bundle.file(TOKENIZER), context_length)
+        return self._tokenizer
+
+    def _templates(self, prompts: str | Sequence[str]) -> tuple[str, ...]:
+        if not isinstance(prompts, str):
+            return tuple(prompts)
+        if prompts not in self.manifest.prompt_sets:
+            raise OptionError(
+                f"unknown prompt set {prompts!r}, expected one of {sorted(self.manifest.prompt_sets)}, "
+                'or a sequence of templates such as ["a photo of a {}."]'
+            )
+        return self.manifest.prompt_sets[prompts]
+
+    def _threshold(self, threshold: float | None) -> float:
+        if threshold is None:
+            return self.manifest.defaults.threshold
+        if not 0.0 <= threshold <= 1.0:
+            raise OptionError(f"threshold is {threshold}, expected 0 to 1")
+        return threshold
+
+    def _cleaning_weight(self, weight: float | None) -> float:
+        if weight is None:
+            return self.manifest.defaults.cleaning_weight
+        if not 0.0 <= weight < float("inf"):
+            raise OptionError(f"cleaning_weight is {weight}, expected 0 or more")
+        return weight
+
+    def _check_classes(self, classes: ClassEmbeddings) -> None:
+        width = self.manifest.model.embed_dim
+        if classes.vectors.shape[1] != width:
+            raise VocabularyError(
+                f"the vocabulary's embeddings have width {classes.vectors.shape[1]}, this bundle's have {width}; "
+                "make it again with 't2d classes' and this bundle"
+            )
+        if classes.digest != self.vocabulary_digest:
+            raise VocabularyError(
+                f"the vocabulary was made with another text encoder (digest {classes.digest[:12]}…, this bundle's "
+                f"is {self.vocabulary_digest[:12]}…); make it again with 't2d classes' and this bundle"
+            )
+
+
+def _cleaning(cleaning: bool | Cleaning | None, background: bool) -> Cleaning | None:
+    if cleaning is None:
+        cleaning = background
+    if isinstance(cleaning, bool):
+        return "official" if cleaning else None
+    if cleaning not in get_args(Cleaning):
+        raise OptionError(
+            f"cleaning is {cleaning!r}, expected None, False or one of {list(get_args(Cleaning))}"
+        )
+    return cleaning
