@@ -9,8 +9,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 SPECIAL_TOKENS = ("<|startoftext|>", "<|endoftext|>")
 NUM_MERGES = 49152 - 256 - 2
-"""Merges that CLIP uses of the file: its vocabulary without the bytes (twice: inside and at the end of a word)
-and the special tokens (simple_tokenizer.py)."""
+"""Merges that CLIP uses of the file (simple_tokenizer.py)."""
 
 WORD_END = "</w>"
 
@@ -42,7 +41,7 @@ def _read_merges() -> list[tuple[str, str]]:
 
 
 def _byte_symbols() -> list[str]:
-    """One printable symbol a byte, in the order of CLIP's ids: printable Latin-1 first, then the other bytes."""
+    """One printable symbol a byte, in the order of CLIP's ids."""
     from open_clip.tokenizer import bytes_to_unicode
 
     return list(bytes_to_unicode().values())

@@ -18,7 +18,7 @@ CleaningMethod: TypeAlias = Literal["official", "paper"]
 
 
 def clean_scores(
-    similarity: NDArray[np.float32],
+    scores: NDArray[np.float32],
     patch_tokens: NDArray[np.float32],
     cls_attention: NDArray[np.float32],
     text_embeds: NDArray[np.float32],
@@ -28,12 +28,12 @@ def clean_scores(
 ) -> NDArray[np.float32]:
     """Cleaned scores (N,P), 0..1, of one window.
 
-    Takes the cosines `similarity` (N,P) of its patches with the classes, its `patch_tokens` (P,D) after the final
+    Takes the sigmoid `scores` (N,P) of its patches and classes, its `patch_tokens` (P,D) after the final
     LayerNorm and not normalised, the logits `cls_attention` (M,P) of the M heads of the last block, the
     L2-normalised `text_embeds` (N,D), and the share `weight` (lambda) of the attention.
 
-    "official" mixes sigmoid scores. "paper" mixes cosines, as printed, and takes the sigmoid afterwards, so that
-    one threshold means the same for both.
+    "official" mixes the scores. "paper" mixes the cosines they come from, as printed, and takes the sigmoid
+    again, so that a threshold means the same for both.
 
     Extrema are this window's own: windows are cleaned one by one.
     Raises OptionError for another method or a negative weight.
@@ -41,8 +41,9 @@ def clean_scores(
     if not weight >= 0:
         raise OptionError(f"the cleaning weight is {weight}, expected 0 or more")
     if method == "official":
-        return _clean_official(scores_of(similarity), patch_tokens, cls_attention, text_embeds, weight)
+        return _clean_official(scores, patch_tokens, cls_attention, text_embeds, weight)
     if method == "paper":
+        similarity = np.log(scores / (1 - scores))
         return scores_of(_clean_paper(similarity, patch_tokens, cls_attention, text_embeds, weight))
     raise OptionError(f"the cleaning method is {method!r}, expected one of {list(get_args(CleaningMethod))}")
 
@@ -58,7 +59,7 @@ def _clean_official(
     relevance = _head_relevance(logits, patch_tokens, text_embeds)
     attention = _softmax(relevance @ logits)
     lowest, highest = attention.min(), attention.max()
-    # The released code divides by max(highest, highest - lowest), which is `highest`: the attention is positive.
+    # The released code divides by max(highest, highest - lowest): `highest`, since a softmax is positive.
     attention = (attention - lowest) / highest
     attention = attention * (scores.max() - scores.min()) + scores.min()
     return _mix(scores, attention, weight)
@@ -87,7 +88,7 @@ def _head_relevance(
     maps: NDArray[np.float32], patch_tokens: NDArray[np.float32], text_embeds: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """How much each head is about each class (N,M), rows adding up to one (Eq. 8)."""
-    embeds = maps @ patch_tokens / np.float32(maps.shape[1])
+    embeds: NDArray[np.float32] = np.matmul(maps, patch_tokens) / np.float32(maps.shape[1])
     norms = np.linalg.norm(embeds, axis=1, keepdims=True)
     embeds /= np.maximum(norms, np.float32(NORM_EPS))
     return _softmax(text_embeds @ embeds.T)
@@ -95,11 +96,12 @@ def _head_relevance(
 
 def _mix(scores: NDArray[np.float32], attention: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
     """Eq. 10: (S + lambda F) / (1 + lambda)."""
-    return ((scores + np.float32(weight) * attention) / np.float32(1 + weight)).astype(np.float32, copy=False)
+    mixed: NDArray[np.float32] = (scores + np.float32(weight) * attention) / np.float32(1 + weight)
+    return mixed
 
 
 def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Softmax over the last axis."""
-    result = np.exp(values - values.max(axis=-1, keepdims=True))
+    result: NDArray[np.float32] = np.exp(values - values.max(axis=-1, keepdims=True))
     result /= result.sum(axis=-1, keepdims=True)
     return result

@@ -1,4 +1,4 @@
-"""From an image of any kind to pixel values: read, resized and normalised alike for export, calibration and use."""
+"""From an image of any kind to pixel values: one way of reading, resizing and normalising for everybody."""
 
 from __future__ import annotations
 
@@ -29,25 +29,23 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Inde
 
 
 def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image as RGB (H,W,3) uint8, upright.
+    """An image as a new RGB array (H,W,3) uint8, upright.
 
-    Takes a path, a PIL image or such an array. The EXIF orientation is applied, transparency shown on white as
-    image viewers do, 16-bit grey scaled to 8 bits, palettes, grey and CMYK converted, and of an animation the
-    first frame taken.
+    Takes a path, a PIL image or such an array. The EXIF orientation is applied, transparency shown on white
+    as image viewers do, 16-bit grey scaled to 8 bits, palettes, grey and CMYK converted, and of an animation
+    the first frame taken.
 
     Raises ImageNotFoundError for a missing file and ImageError for anything that is not such an image: an
     unreadable or truncated file, more than `MAX_PIXELS` pixels, an array of another shape or dtype.
     """
     if isinstance(image, np.ndarray):
         return _checked_array(image)
-    from PIL import Image  # imported late: 30 ms that an array does not need
+    from PIL import Image, UnidentifiedImageError  # imported late: an array does not need it
 
     if isinstance(image, Image.Image):
         return _to_rgb(image, "the image")
     if not isinstance(image, str | Path):
-        raise ImageError(
-            f"expected an image path, a PIL image or an (H,W,3) uint8 array, got {type(image).__name__}"
-        )
+        raise ImageError(f"expected an image path, a PIL image or an (H,W,3) uint8 array, got {type(image).__name__}")
     path = Path(image)
     if not path.exists():
         raise ImageNotFoundError(f"{path}: no such image file")
@@ -58,8 +56,8 @@ def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[n
             return _to_rgb(opened, str(path))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{path} has more than {MAX_PIXELS} pixels, the limit; make it smaller") from error
-    except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not an image in a format that Pillow {Image.__name__} reads") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path} is not an image; expected JPEG, PNG or another that Pillow reads") from error
     except OSError as error:
         raise ImageError(f"{path} cannot be read as an image: {error}") from error
 
@@ -69,7 +67,7 @@ def _checked_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         raise ImageError(
             f"expected an RGB array of shape (H, W, 3) and dtype uint8, got {image.shape} and {image.dtype}"
         )
-    return np.ascontiguousarray(image)
+    return np.array(image, order="C")
 
 
 def _to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
@@ -77,8 +75,7 @@ def _to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
 
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
-            f"{name} has {image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS}; "
-            "make it smaller"
+            f"{name} has {image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS}; make it smaller"
         )
     try:
         image = ImageOps.exif_transpose(image)
@@ -109,8 +106,8 @@ def _from_sixteen_bits(grey: NDArray[np.generic], name: str) -> NDArray[np.uint8
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """An image (H,W,3) resized to (height, width) with the arithmetic of OpenCV's INTER_LINEAR for uint8.
 
-    Half-pixel centres, no antialiasing, weights of 11 bits. The released code resizes with OpenCV; the rounding
-    of its fixed-point steps is repeated, since one level of a pixel moves scores by 2e-4.
+    Half-pixel centres, no antialiasing, weights of 11 bits. The released code resizes with OpenCV; the
+    rounding of its fixed-point steps is repeated, since one level of a pixel moves scores by 2e-4.
     """
     if image.shape[:2] == size:
         return image
@@ -125,13 +122,14 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     result += (wide[positions[size[0] :]] * row_weights[1][:, np.newaxis, np.newaxis]) >> 16
     result += 2
     result >>= 2
-    return result.astype(np.uint8)
+    narrow: NDArray[np.uint8] = result.astype(np.uint8)
+    return narrow
 
 
 def _fixed_point_taps(
     source: int, target: int, *, clamp: bool = False
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32]]:
-    """Lower and upper neighbour of each of `target` pixels and their two weights (2, target), adding up to 2048.
+    """Lower and upper neighbour of each of `target` pixels and their weights (2, target), which sum to 2048.
 
     OpenCV clamps the weights at the left and right border and the neighbours alone at the top and bottom.
     """
@@ -150,15 +148,15 @@ def to_pixel_values(
 ) -> NDArray[np.float32]:
     """Normalised pixels (B,3,H,W) float32 of windows (B,h,w,3), resized to `input_size` where they differ.
 
-    The resize is bilinear with antialiasing on float pixels 0-255 with half-pixel centres, the aspect ratio not
-    kept, as torchvision's `resize` of a tensor.
+    The resize is bilinear with antialiasing on float pixels 0-255 with half-pixel centres, the aspect ratio
+    not kept, as torchvision's `resize` of a tensor.
     """
     mean, std = np.array(preprocessing.mean, np.float64), np.array(preprocessing.std, np.float64)
     scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
-    planes = windows.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    planes: NDArray[np.float32] = windows.transpose(0, 3, 1, 2).astype(np.float32, order="C")
     if planes.shape[2:] != input_size:
         rows, columns = map(_antialias_matrix, planes.shape[2:], input_size)
-        planes = rows @ planes @ columns.T
+        planes = np.matmul(np.matmul(rows, planes), columns.T)
     planes *= scale[:, np.newaxis, np.newaxis]
     planes += shift[:, np.newaxis, np.newaxis]
     return planes
@@ -173,6 +171,6 @@ def _antialias_matrix(source: int, target: int) -> NDArray[np.float32]:
     reach = np.maximum(scale, np.float32(1))
     centres = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale
     distance = np.arange(source, dtype=np.float32) - centres[:, np.newaxis] + np.float32(0.5)
-    weights = np.maximum(1 - np.abs(distance / reach), 0)
+    weights: NDArray[np.float32] = np.maximum(1 - np.abs(distance / reach), 0)
     weights /= weights.sum(axis=1, keepdims=True)
     return weights

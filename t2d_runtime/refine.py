@@ -1,7 +1,7 @@
 """Pixel-adaptive mask refinement (PAMR): scores spread along pixels of like colour.
 
-Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels", CVPR 2020, Sec. 3.4, in the form of
-Talk2DINO's released code.
+Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels", CVPR 2020, Sec. 3.4, in the form
+of Talk2DINO's released code.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ STD_EPS = 1e-8
 """Constants of the affinity in the released code."""
 
 
-def refine(
-    image: NDArray[np.uint8], planes: NDArray[np.float32], settings: PamrSettings
-) -> NDArray[np.float32]:
+def refine(image: NDArray[np.uint8], planes: NDArray[np.float32], settings: PamrSettings) -> NDArray[np.float32]:
     """Refined planes (N,H,W) of a window's `image` (H,W,3) and its scores `planes` (N,H,W).
 
     Each class is refined alone; each refined value lies between the least and the greatest of its plane.
@@ -35,8 +33,8 @@ def refine(
 def affinity(image: NDArray[np.uint8], dilations: tuple[int, ...]) -> NDArray[np.float32]:
     """Weights (K,H,W) of each pixel's K neighbours, positive and adding up to one; K is 8 per dilation.
 
-    aff = softmax over neighbours of the mean over channels of -|I - I_neighbour| / (1e-8 + 0.1 std), std being the
-    unbiased standard deviation per channel over the neighbours and, once per dilation, the pixel itself.
+    aff = softmax over neighbours of the mean over channels of -|I - I_neighbour| / (1e-8 + 0.1 std), std being
+    the unbiased standard deviation per channel over the neighbours and, once per dilation, the pixel itself.
     """
     channels = image.transpose(2, 0, 1).astype(np.float32)
     samples = 9 * len(dilations)
@@ -51,10 +49,7 @@ def affinity(image: NDArray[np.uint8], dilations: tuple[int, ...]) -> NDArray[np
     variance = (squares - total * total / np.float32(samples)) / np.float32(samples - 1)
     scale = np.float32(STD_EPS) + np.float32(STD_WEIGHT) * np.sqrt(np.maximum(variance, 0))
     weights = np.stack(
-        [
-            -(np.abs(channels - neighbour) / scale).mean(axis=0)
-            for neighbour in _neighbours(channels, dilations)
-        ]
+        [-(np.abs(channels - neighbour) / scale).mean(axis=0) for neighbour in _neighbours(channels, dilations)]
     )
     weights -= weights.max(axis=0)
     np.exp(weights, out=weights)

@@ -46,7 +46,7 @@ class Tokenizer:
 
         try:
             encoder = BytePairEncoder.from_file(str(path))
-        except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+        except Exception as error:  # the library raises nothing narrower
             raise BundleError(f"{path} is not a tokenizer ({error}); export the bundle again") from error
         return cls(encoder, context_length)
 
@@ -72,7 +72,7 @@ def clean_text(text: str) -> str:
 
 
 def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names as they are, or ClassNamesError: none, blank ones, and such that differ in case or space alone."""
+    """The names as they are. Raises ClassNamesError: none, a blank one, two that differ in case or space alone."""
     if isinstance(names, str):
         raise ClassNamesError(f"expected a list of class names, got the text {names!r}; put it in a list")
     if not names:
@@ -85,7 +85,7 @@ def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
         if not key:
             raise ClassNamesError(f"class name {index} is {name!r}; expected a word, got only spaces")
         if key in first:
-            raise ClassNamesError(f"class names {first[key]!r} and {name!r} are the same; give each name once")
+            raise ClassNamesError(f"class names {first[key]!r} and {name!r} are the same; give each one once")
         first[key] = name
     return tuple(names)
 
@@ -103,7 +103,7 @@ def build_prompts(names: Sequence[str], templates: Sequence[str]) -> list[list[s
 def token_batches(
     input_ids: NDArray[np.int64], max_tokens: int = MAX_BATCH_TOKENS
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
-    """Batches of classes of like length: their indices (n,) and their ids (n,T,L), cut to the batch's longest.
+    """Batches of classes of like length: their indices (n,) and ids (n,T,L), cut to the batch's longest.
 
     `input_ids` (N,T,L) is padded with zeros after the end token. The text encoder's mask is causal, so a cut
     behind the end token changes nothing. A batch has at most `max_tokens` tokens, or one class.
@@ -131,8 +131,9 @@ def encode_class_names(
 ) -> NDArray[np.float32]:
     """Embeddings (N,D) of the names, in their order.
 
-    `run` is the text encoder: ids (n,T,L) -> L2-normalised embeddings (n,D), the mean over the T prompts inside.
-    `progress` is told the number of names done and their total. Raises as `check_class_names`, `build_prompts`.
+    `run` is the text encoder: ids (n,T,L) -> L2-normalised embeddings (n,D), the mean over T prompts inside.
+    `progress` is told the number of names done and their total. Raises as `check_class_names` and
+    `build_prompts`.
     """
     names = check_class_names(names)
     prompts = build_prompts(names, templates)
@@ -192,8 +193,8 @@ class ClassEmbeddings:
         vectors = stored["vectors"]
         if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(names):
             raise VocabularyError(
-                f"{path} has {len(names)} names and vectors of shape {vectors.shape} and {vectors.dtype}, expected "
-                f"({len(names)}, D) and float32; make it again"
+                f"{path} has {len(names)} names and vectors of shape {vectors.shape} and {vectors.dtype}, "
+                f"expected ({len(names)}, D) and float32; make it again"
             )
         if not np.isfinite(vectors).all():
             raise VocabularyError(f"{path} has vectors that are not finite; make it again")

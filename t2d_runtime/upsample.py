@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def upsample(
-    planes: NDArray[np.float32], size: tuple[int, int], *, align_corners: bool
-) -> NDArray[np.float32]:
+def upsample(planes: NDArray[np.float32], size: tuple[int, int], *, align_corners: bool) -> NDArray[np.float32]:
     """Planes (N,h,w) resized bilinearly, without antialiasing, to (N,H,W).
 
     With `align_corners` the corner samples of input and output coincide, without it their outer borders do.
@@ -24,7 +22,7 @@ def upsample(
 def linear_taps(
     source: int, target: int, *, align_corners: bool
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each of `target` samples: its lower and upper neighbour among `source`, and the upper one's weight."""
+    """Of each of `target` samples: the lower and upper neighbour among `source`, the upper one's weight."""
     index = np.arange(target, dtype=np.float32)
     if align_corners:
         scale = np.float32((source - 1) / (target - 1)) if target > 1 else np.float32(0)

@@ -28,8 +28,8 @@ class Window(NamedTuple):
 def resized_size(size: tuple[int, int], settings: WindowSettings) -> tuple[int, int]:
     """The (height, width) at which an image of this (height, width) is segmented.
 
-    The short side becomes `short_side` unless the long side would exceed `max_long_side`. Each side is rounded
-    half up, as mmcv's `rescale_size` does, and is at least one pixel.
+    The short side becomes `short_side` unless the long side would exceed `max_long_side`. Each side is
+    rounded half up, as mmcv's `rescale_size` does, and is at least one pixel.
     """
     short, long = sorted(size)
     scale = min(settings.max_long_side / long, settings.short_side / short)
@@ -40,7 +40,8 @@ def resized_size(size: tuple[int, int], settings: WindowSettings) -> tuple[int, 
 def window_boxes(size: tuple[int, int], settings: WindowSettings) -> tuple[Window, ...]:
     """Windows that cover an image of this (height, width), row by row; all have the same size.
 
-    Windows start every `stride` pixels; the last one of a row or column is shifted inwards to end at the border.
+    Windows start every `stride` pixels; the last one of a row or column is shifted inwards to end at the
+    border.
     A side shorter than `crop_size` is covered by windows of that side, not padded.
     """
     height, width = (min(side, crop) for side, crop in zip(size, settings.crop_size, strict=True))
