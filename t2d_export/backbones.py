@@ -1,0 +1,145 @@
+"""Every backbone by name: its timm model, normalisation, position rule and published defaults.
+
+Names are those of the authors' hubs. A folder with a config.json describes any other vision transformer of
+DINOv2's architecture (see `folder_model.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import timm
+import torch
+from torch import nn
+
+from t2d_export.position import EXACT_SIZE, OFFSET_SCALE, PositionRule
+from t2d_runtime.errors import OptionError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+CLIP_MEAN = (0.4815, 0.4578, 0.4082)
+CLIP_STD = (0.2686, 0.2613, 0.2758)
+"""CLIP's own, with the four digits that the released Talk2DINO code gives them."""
+
+THRESHOLD = 0.55
+LARGE_THRESHOLD = 0.54
+"""Background thresholds of the published figures for ViT-B and ViT-L; other sizes have none and take ViT-B's."""
+
+Family = Literal["dinov2", "dino", "mae", "clip", "dinov3"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is needed to build a backbone and to read its checkpoints."""
+
+    name: str
+    family: Family
+    timm_model: str
+    hub_repository: str
+    """timm's repository of the published weights."""
+    patch_size: int
+    positions: PositionRule = EXACT_SIZE
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    threshold: float = THRESHOLD
+    timm_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, input_size: tuple[int, int]) -> nn.Module:
+        """The timm model for `input_size` (height, width), its parameters not yet filled.
+
+        Raises OptionError where a side is no multiple of the patch size.
+        """
+        if min(input_size) < 1 or any(side % self.patch_size for side in input_size):
+            raise OptionError(
+                f"input size {input_size[0]}x{input_size[1]}: both sides must be positive multiples of the patch "
+                f"size {self.patch_size} of {self.name}"
+            )
+        with torch.device("meta"):
+            model: nn.Module = timm.create_model(
+                self.timm_model,
+                pretrained=False,
+                num_classes=0,
+                global_pool="token",
+                img_size=input_size,
+                dynamic_img_size=False,
+                **self.timm_arguments,
+            )
+        return model
+
+    def grid(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """Patches (h, w) of an input size."""
+        return input_size[0] // self.patch_size, input_size[1] // self.patch_size
+
+
+def _dinov2() -> list[Architecture]:
+    found = []
+    for letter, size in {"s": "small", "b": "base", "l": "large", "g": "giant"}.items():
+        threshold = LARGE_THRESHOLD if letter == "l" else THRESHOLD
+        for suffix, registers, rule in (("", "", OFFSET_SCALE), ("_reg", "_reg4", EXACT_SIZE)):
+            timm_model = f"vit_{size}_patch14{registers}_dinov2"
+            found.append(
+                Architecture(
+                    name=f"dinov2_vit{letter}14{suffix}",
+                    family="dinov2",
+                    timm_model=timm_model,
+                    hub_repository=f"timm/{timm_model}.lvd142m",
+                    patch_size=14,
+                    positions=rule,
+                    threshold=threshold,
+                )
+            )
+    return found
+
+
+def _ablations() -> list[Architecture]:
+    """Backbones of the paper's ablation, and DINOv3, which the released code supports beside it."""
+    found = []
+    for letter, size in {"s": "small", "b": "base"}.items():
+        timm_model = f"vit_{size}_patch16_224"
+        found.append(Architecture(f"dino_vit{letter}16", "dino", timm_model, f"timm/{timm_model}.dino", patch_size=16))
+    for letter, size in {"b": "base", "l": "large"}.items():
+        threshold = LARGE_THRESHOLD if letter == "l" else THRESHOLD
+        mae, dinov3 = f"vit_{size}_patch16_224", f"vit_{size}_patch16_dinov3"
+        clip_patch = 14 if letter == "l" else 16
+        # OpenAI's towers have QuickGELU; timm's plain `clip` models, which share the weights, have GELU.
+        clip = f"vit_{size}_patch{clip_patch}_clip_quickgelu_224"
+        found += [
+            Architecture(f"mae_vit{letter}16", "mae", mae, f"timm/{mae}.mae", patch_size=16, threshold=threshold),
+            Architecture(
+                f"clip_vit{letter}{clip_patch}",
+                "clip",
+                clip,
+                f"timm/vit_{size}_patch{clip_patch}_clip_224.openai",
+                patch_size=clip_patch,
+                mean=CLIP_MEAN,
+                std=CLIP_STD,
+                threshold=threshold,
+            ),
+            # With biases, so that a file that has some is read exactly; the published ones are zero.
+            Architecture(
+                f"dinov3_vit{letter}16",
+                "dinov3",
+                f"{dinov3}_qkvb",
+                f"timm/{dinov3}_qkvb.lvd1689m",
+                patch_size=16,
+                threshold=threshold,
+            ),
+        ]
+    return found
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    architecture.name: architecture for architecture in (*_dinov2(), *_ablations())
+}
+
+
+def named_architecture(name: str) -> Architecture:
+    """The backbone of this name. Raises OptionError listing the known ones."""
+    if name not in ARCHITECTURES:
+        raise OptionError(
+            f"backbone {name!r} is unknown: expected a folder with a config.json or one of {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[name]

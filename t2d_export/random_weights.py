@@ -1,0 +1,37 @@
+"""Random weights that mean nothing but behave: reproducible, so that bundles can be tried without a checkpoint."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+SEED = 0
+
+
+def random_tensors(shapes: Mapping[str, Tensor], *, name: str) -> dict[str, Tensor]:
+    """Draw a tensor for every key of a state dict, each from a generator seeded by `name` and its key.
+
+    Scales are such that tokens stay of order one and attention is neither flat nor a single peak, which untrained
+    initialisations do not give. `shapes` may be on the meta device.
+    """
+    return {key: _draw(f"{name}/{key}", key, value.shape) for key, value in shapes.items()}
+
+
+def _draw(seed: str, key: str, shape: torch.Size) -> Tensor:
+    generator = torch.Generator().manual_seed(SEED + zlib.crc32(seed.encode()))
+    noise = torch.randn(shape, generator=generator)
+    leaf = key.rpartition(".")[2]
+    if "gamma" in leaf:  # LayerScale
+        return 0.35 + 0.05 * noise
+    if "norm" in key or ".ln_" in key or key.startswith("ln_"):
+        return 0.05 * noise + (1.0 if leaf == "weight" else 0.0)
+    if "bias" in leaf:
+        return 0.05 * noise
+    if "token" in key or "pos" in leaf:
+        return 0.3 * noise
+    if leaf == "text_projection":
+        return noise / shape[0] ** 0.5
+    return noise / noise[0].numel() ** 0.5
