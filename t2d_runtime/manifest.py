@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from t2d_runtime.errors import BundleError
+from t2d_runtime.strict_json import parse_json
 
 SCHEMA_VERSION = 1
 
 DEFAULT_PROMPTS = "subset"
 """The prompt set of all published figures; every bundle has it."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -157,7 +154,7 @@ class Manifest:
                 f"manifest.json has schema version {version}, this t2d-runtime reads up to {SCHEMA_VERSION}; "
                 "update t2d-runtime"
             )
-        manifest = _parse_dataclass(cls, data, "manifest.json")
+        manifest = parse_json(cls, data, "manifest.json", BundleError)
         manifest._check_ranges()
         return manifest
 
@@ -187,45 +184,3 @@ class Manifest:
                 f"manifest.json: prompt_sets has {sorted(self.prompt_sets)}, "
                 f"expected {DEFAULT_PROMPTS!r} among them"
             )
-
-
-def _parse(expected: Any, value: Any, where: str) -> Any:
-    """Check `value` (parsed JSON) against a type and build it: dataclasses, tuples and mappings inside."""
-    if dataclasses.is_dataclass(expected):
-        return _parse_dataclass(typing.cast("type[Any]", expected), value, where)
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        (expected,) = (argument for argument in arguments if argument is not type(None))
-        return _parse(expected, value, where)
-    if origin is Literal:
-        if value in arguments:
-            return value
-        raise BundleError(f"{where} is {value!r}, expected one of {list(arguments)}")
-    if origin is tuple and isinstance(value, list):
-        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-        if len(kinds) != len(value):
-            raise BundleError(f"{where} has {len(value)} entries, expected {len(kinds)}")
-        return tuple(
-            _parse(kind, item, f"{where}[{i}]")
-            for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
-        )
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _parse(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if expected is float and type(value) in (int, float):
-        return float(value)
-    if isinstance(expected, type) and type(value) is expected:
-        return value
-    raise BundleError(f"{where} is {value!r:.60}, expected {getattr(expected, '__name__', expected)}")
-
-
-def _parse_dataclass(cls: type[T], value: Any, where: str) -> T:
-    if not isinstance(value, dict):
-        raise BundleError(f"{where} is {value!r:.60}, expected an object")
-    hints = typing.get_type_hints(cls)
-    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    missing, surplus = sorted(names - value.keys()), sorted(value.keys() - names)
-    if missing or surplus:
-        raise BundleError(f"{where}: missing keys {missing}, unknown keys {surplus}; export the bundle again")
-    return cls(**{name: _parse(hints[name], value[name], f"{where}.{name}") for name in names})

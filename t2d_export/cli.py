@@ -1,0 +1,94 @@
+"""The command `t2d-export`: checkpoints to a bundle, and its verification."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from t2d_runtime import __version__
+from t2d_runtime.cli import FAILED_CHECK, print_stages, run_command
+from t2d_runtime.errors import OptionError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for a failed check, 2 for bad input."""
+    args = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
+    return run_command("t2d-export", lambda: COMMANDS[args.command](args))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `t2d-export`."""
+    parser = argparse.ArgumentParser(prog="t2d-export", description="Export Talk2DINO to a bundle for t2d-runtime.")
+    parser.add_argument("--version", action="version", version=f"t2d-runtime {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what is loaded and written")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_bundle(commands.add_parser("bundle", help="export a model to a bundle, verified against PyTorch"))
+    verify = commands.add_parser("verify", help="parity report of a bundle, stage by stage; kept in its manifest")
+    verify.add_argument("bundle", type=Path, metavar="BUNDLE")
+    verify.add_argument("--backend", default="onnxruntime", help="default: onnxruntime")
+    return parser
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    weights = "a checkpoint FILE, hub (the published weights) or random"
+    parser.add_argument(
+        "--backbone",
+        required=True,
+        metavar="NAME|FOLDER",
+        help="dinov2_vitb14_reg, ... or a folder with a config.json, whose own weights are the default for all three",
+    )
+    parser.add_argument("--backbone-weights", metavar="FILE|hub|random", help=weights)
+    parser.add_argument("--text-weights", metavar="FILE|hub|random", help=weights)
+    parser.add_argument("--projection", metavar="FILE|hub|random", help=weights)
+    parser.add_argument("--input-size", metavar="S|HxW", help="pixels, multiples of the patch; default: 448, or the folder's")
+    parser.add_argument("--precision", default="fp32", metavar="LIST", help="default: fp32")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--overwrite", action="store_true", help="replace the bundle at DIR")
+
+
+def parse_input_size(text: str) -> tuple[int, int]:
+    """"448" or "448x672" (height x width) -> (height, width). Raises OptionError."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if match is None:
+        raise OptionError(f"input size is {text!r}, expected pixels such as 448, or height x width such as 448x672")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _bundle(args: argparse.Namespace) -> int:
+    from t2d_export.bundle_writer import check_output
+    from t2d_export.export import ExportSettings, export_bundle
+
+    check_output(args.output, overwrite=args.overwrite)
+    settings = ExportSettings(
+        backbone=args.backbone,
+        backbone_weights=args.backbone_weights,
+        text_weights=args.text_weights,
+        projection=args.projection,
+        input_size=parse_input_size(args.input_size) if args.input_size else None,
+        precisions=tuple(args.precision.split(",")),
+    )
+    manifest = export_bundle(settings, args.output, overwrite=args.overwrite)
+    print_stages(manifest.parity)
+    size = sum(record.size_bytes for record in manifest.files.values())
+    print(f"{args.output}: {len(manifest.files)} files, {size / 2**20:.1f} MiB, verified against PyTorch")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from t2d_export.verify import verify_bundle
+
+    stages = verify_bundle(args.bundle, backend=args.backend)
+    print_stages(stages)
+    failed = next((stage for stage in stages if not stage.passed), None)
+    if failed is None:
+        print("passed: every stage is the reference's within its tolerance")
+        return 0
+    print(f"FAILED: {failed.stage} is the first stage out of tolerance")
+    return FAILED_CHECK
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"bundle": _bundle, "verify": _verify}

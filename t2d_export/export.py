@@ -1,0 +1,93 @@
+"""One export, from checkpoints to a verified bundle."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from t2d_export.bundle_writer import file_records, staged_folder, write_manifest
+from t2d_export.graphs import ImageEncoderGraph, TextEncoderGraph
+from t2d_export.prompt_sets import PROMPT_SETS
+from t2d_export.reference import LAMBDA, Reference
+from t2d_export.selftest_vectors import selftest_vectors
+from t2d_export.to_onnx import OPSET, export_image_encoder, export_text_encoder
+from t2d_export.tokenizer import write_tokenizer
+from t2d_export.verify import require_verified, verify_bundle
+from t2d_export.weights import load_reference
+from t2d_runtime.bundle import IMAGE_ENCODER, SELFTEST, TEXT_ENCODER, TOKENIZER
+from t2d_runtime.errors import OptionError
+from t2d_runtime.manifest import (
+    SCHEMA_VERSION,
+    Defaults,
+    Manifest,
+    ModelFacts,
+    PamrSettings,
+    Preprocessing,
+    StageParity,
+    Verdict,
+)
+
+PRECISIONS = ("fp32",)
+
+PAMR = PamrSettings(dilations=(1, 2, 4, 8, 12, 24), iterations=10)
+"""As in every published evaluation with PAMR."""
+
+VERIFIED_ON = "onnxruntime"
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to export. Weights are a checkpoint file, "hub" or "random"; None takes a model folder's own.
+
+    `input_size` is (height, width) in pixels, multiples of the patch; None is 448 x 448, or the folder's.
+    """
+
+    backbone: str
+    backbone_weights: str | None = None
+    text_weights: str | None = None
+    projection: str | None = None
+    input_size: tuple[int, int] | None = None
+    precisions: tuple[str, ...] = PRECISIONS
+
+
+def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = False) -> Manifest:
+    """Write a bundle to `output`, verified against the PyTorch reference before it is moved there.
+
+    Raises WeightsError and WeightsNotFoundError (checkpoints), OptionError (sizes, precisions), OutputError,
+    ExportError, and VerificationError, which names the first stage out of tolerance.
+    """
+    unknown = [name for name in settings.precisions if name not in PRECISIONS]
+    if unknown or "fp32" not in settings.precisions:
+        raise OptionError(f"precisions are {list(settings.precisions)}, expected fp32 and others of {list(PRECISIONS)}")
+    with staged_folder(output, overwrite=overwrite) as folder, tqdm(total=6, disable=None, leave=False) as bar:
+
+        def begin(step: str) -> None:
+            bar.set_description(step)
+            bar.update(bar.n < bar.total and bar.desc != "")
+
+        begin("loading weights")
+        reference = load_reference(
+            backbone=settings.backbone,
+            backbone_weights=settings.backbone_weights,
+            text_weights=settings.text_weights,
+            projection=settings.projection,
+            input_size=settings.input_size,
+        )
+        begin("tracing the image encoder")
+        export_image_encoder(ImageEncoderGraph(reference), folder / IMAGE_ENCODER)
+        begin("tracing the text encoder")
+        export_text_encoder(TextEncoderGraph(reference), folder / TEXT_ENCODER)
+        write_tokenizer(folder / TOKENIZER)
+        begin("running the reference")
+        manifest = _manifest(reference)
+        selftest_vectors(reference, manifest, folder / TOKENIZER).save(folder / SELFTEST)
+        begin("verifying")
+        write_manifest(folder, replace(manifest, files=file_records(folder)))
+        stages = verify_bundle(folder, backend=VERIFIED_ON)
+        require_verified(stages)
+        manifest = replace(manifest, files=file_records(folder), parity=stages)
+        write_manifest(folder, manifest)
+    return manifest

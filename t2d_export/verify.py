@@ -1,0 +1,30 @@
+"""Parity of a bundle with the PyTorch reference: its self-test vectors through the runtime, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from t2d_export.bundle_writer import write_manifest
+from t2d_runtime.errors import VerificationError
+from t2d_runtime.manifest import StageParity
+from t2d_runtime.segmenter import Segmenter
+from t2d_runtime.selftest import run_selftest
+
+
+def verify_bundle(folder: Path, *, backend: str = "onnxruntime") -> tuple[StageParity, ...]:
+    """Run every stage in float32, store the report in the manifest, and return it, failed stages included."""
+    segmenter = Segmenter.open(folder, backend=backend)
+    stages = run_selftest(segmenter)
+    write_manifest(folder, replace(segmenter.manifest, parity=stages))
+    return stages
+
+
+def require_verified(stages: tuple[StageParity, ...]) -> None:
+    """Raise VerificationError, naming the first stage out of tolerance, where there is one."""
+    failed = next((stage for stage in stages if not stage.passed), None)
+    if failed is not None:
+        raise VerificationError(
+            f"verification failed: stage {failed.stage!r} of the exported graphs differs from PyTorch by "
+            f"{failed.max_abs_diff:.3g}, tolerance {failed.tolerance:.3g}; nothing was written"
+        )

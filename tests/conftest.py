@@ -1,0 +1,47 @@
+"""The bundle of the small model, exported once per state of the code and kept in build/ for every test run.
+
+tests/runtime also runs where torch is not installed, on the bundle that the full run left behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = ROOT / "models" / "tiny"
+EXPORT_CODE = ("t2d_export/*.py", "t2d_runtime/manifest.py", "t2d_runtime/selftest.py", "models/tiny/*")
+
+
+@pytest.fixture(scope="session")
+def exported_bundle() -> Path:
+    """The small model's bundle; not to be written to."""
+    folder = ROOT / "build" / "test-bundles" / _state()
+    if (folder / "manifest.json").is_file():
+        return folder
+    if importlib.util.find_spec("torch") is None:
+        pytest.fail(f"{folder} is missing: run the whole suite where t2d-runtime[dev] is installed first")
+    from t2d_export.export import ExportSettings, export_bundle
+
+    shutil.rmtree(folder.parent, ignore_errors=True)
+    export_bundle(ExportSettings(backbone=str(MODEL)), folder)
+    return folder
+
+
+@pytest.fixture
+def bundle_copy(exported_bundle: Path, tmp_path: Path) -> Path:
+    """The same bundle in a folder of the test's own, to be damaged."""
+    return Path(shutil.copytree(exported_bundle, tmp_path / "bundle"))
+
+
+def _state() -> str:
+    digest = hashlib.sha256()
+    for pattern in EXPORT_CODE:
+        for path in sorted(ROOT.glob(pattern)):
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

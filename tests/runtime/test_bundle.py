@@ -1,0 +1,107 @@
+"""A damaged bundle is refused with one clear message."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t2d_runtime.bundle import IMAGE_ENCODER, MANIFEST, TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.errors import BundleError, BundleNotFoundError, T2DError
+from t2d_runtime.manifest import SCHEMA_VERSION, Manifest
+
+
+def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = bundle / MANIFEST
+    data = json.loads(path.read_text())
+    edit(data)
+    path.write_text(json.dumps(data))
+
+
+def test_manifest_survives_a_round_trip(exported_bundle: Path) -> None:
+    manifest = Bundle.open(exported_bundle).manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFoundError, match=r"is not a bundle: expected a folder with manifest\.json"):
+        Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", [IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER])
+def test_a_missing_file_is_named(bundle_copy: Path, name: str) -> None:
+    (bundle_copy / name).unlink()
+    with pytest.raises(BundleNotFoundError, match=f"{name} is missing from the bundle"):
+        Bundle.open(bundle_copy)
+
+
+def test_a_shortened_file_is_named(bundle_copy: Path) -> None:
+    path = bundle_copy / IMAGE_ENCODER
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=rf"{IMAGE_ENCODER} has \d+ bytes, the manifest says"):
+        Bundle.open(bundle_copy)
+
+
+def test_a_changed_byte_is_found(bundle_copy: Path) -> None:
+    path = bundle_copy / IMAGE_ENCODER
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    bundle = Bundle.open(bundle_copy)
+    with pytest.raises(BundleError, match=rf"{IMAGE_ENCODER} has sha256 .*changed or damaged"):
+        bundle.graph(IMAGE_ENCODER)
+
+
+def test_an_unchanged_copy_opens_anywhere(bundle_copy: Path) -> None:
+    assert Bundle.open(bundle_copy).graph(IMAGE_ENCODER) == bundle_copy / IMAGE_ENCODER
+
+
+def test_a_precision_it_does_not_hold_is_listed(exported_bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"has no image_encoder.onnx in precision 'int3', only in \['fp32'"):
+        Bundle.open(exported_bundle).graph(IMAGE_ENCODER, "int3")
+
+
+def test_a_newer_schema_version_asks_for_an_update(bundle_copy: Path) -> None:
+    edit_manifest(bundle_copy, lambda data: data.update(schema_version=SCHEMA_VERSION + 1, novelty=1))
+    with pytest.raises(BundleError, match=f"has schema version {SCHEMA_VERSION + 1}.*update t2d-runtime"):
+        Bundle.open(bundle_copy)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda data: data.pop("windows"), r"missing keys \['windows'\]"),
+        (lambda data: data.update(colour="red"), r"unknown keys \['colour'\]"),
+        (lambda data: data["model"].update(embed_dim="wide"), "embed_dim is 'wide', expected int"),
+        (lambda data: data["model"].update(input_size=[224]), "input_size has 1 entries, expected 2"),
+        (lambda data: data["model"].update(input_size=[224, 225]), "no multiple of the patch size"),
+        (lambda data: data["windows"].update(stride=[0, 1]), r"windows.stride is \(0, 1\), expected positive"),
+        (lambda data: data["prompt_sets"].pop("subset"), "expected 'subset' among them"),
+        (lambda data: data["files"].update({"../x": {"sha256": "", "size_bytes": 0}}), "a path outside the bundle"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(
+    bundle_copy: Path, edit: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit_manifest(bundle_copy, edit)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(bundle_copy)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"[]", b"null"])
+def test_a_manifest_that_is_no_object_is_refused(bundle_copy: Path, content: bytes) -> None:
+    (bundle_copy / MANIFEST).write_bytes(content)
+    with pytest.raises(T2DError, match="manifest.json"):
+        Bundle.open(bundle_copy)
+
+
+def test_a_bundle_moved_elsewhere_needs_nothing_of_its_old_place(bundle_copy: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.move(bundle_copy, tmp_path / "other" / "place"))
+    text = "".join(path.read_text(errors="ignore") for path in moved.rglob("*") if path.is_file())
+    assert str(tmp_path) not in text
+    assert str(Path.home()) + "/" not in text
+    Bundle.open(moved).file(TOKENIZER)

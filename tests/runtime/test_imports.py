@@ -1,0 +1,68 @@
+"""The runtime never reaches for PyTorch, ONNX, timm, open_clip or the export."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+BLOCKED = ("torch", "onnx", "timm", "open_clip", "t2d_export", "training", "benchmarks")
+
+BLOCKER = f"""
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {BLOCKED!r}:
+            raise ImportError(f"blocked: {{name}}")
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+SEGMENT = """
+import numpy, pkgutil, importlib, t2d_runtime
+for module in pkgutil.walk_packages(t2d_runtime.__path__, "t2d_runtime."):
+    importlib.import_module(module.name)
+from t2d_runtime import Segmenter
+segmenter = Segmenter.open(sys.argv[1], backend="onnxruntime")
+classes = segmenter.encode_classes(["sky", "grass"])
+image = numpy.zeros((40, 60, 3), numpy.uint8)
+result = segmenter.segment(image, classes, background=True, refine=True)
+print(result.label_map.shape, result.overlay().mode)
+"""
+
+
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_whole_segmentation_runs_where_they_are_blocked(exported_bundle: Path) -> None:
+    done = run(BLOCKER + SEGMENT, str(exported_bundle))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["(40,", "60)", "RGB"]
+
+
+def test_the_blocker_blocks() -> None:
+    done = run(BLOCKER + "import torch")
+    assert done.returncode == 1
+    assert "blocked: torch" in done.stderr
+
+
+def test_importing_the_package_loads_no_numpy() -> None:
+    done = run("import sys, t2d_runtime; print('numpy' in sys.modules)")
+    assert done.stdout.strip() == "False"
+
+
+def test_help_needs_neither_numpy_nor_an_engine() -> None:
+    code = """
+    import sys
+    from t2d_runtime.cli import main
+    try:
+        main(["segment", "--help"])
+    except SystemExit:
+        print([name for name in ("numpy", "onnxruntime", "openvino", "torch") if name in sys.modules])
+    """
+    assert run(code).stdout.splitlines()[-1] == "[]"

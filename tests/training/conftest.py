@@ -1,0 +1,60 @@
+"""Golden inputs of the training tests, drawn as they were drawn for the released code."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "training.npz"
+SEED = 100
+SAMPLE_STEP = 997
+
+
+@dataclass(frozen=True)
+class Golden:
+    """B = 24 pairs, M = 12 heads, D = 768, text width 512; `results` are the released code's."""
+
+    text: Tensor
+    heads: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+    projection: dict[str, Tensor]
+    results: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    with np.load(GOLDEN) as file:
+        results = dict(file)
+    rng = np.random.default_rng(SEED)
+    text = (0.35 * rng.standard_normal((24, 512))).astype(np.float32)
+    signal = text @ rng.standard_normal((512, 768))
+    heads = (signal[:, None] * (0.6 / 22) + 0.8 * rng.standard_normal((24, 12, 768))) / 1024
+    tokens = 0.35 * rng.standard_normal((24, 20, 512))
+    inputs = {"text": text, "heads": heads.astype(np.float32), "tokens": tokens.astype(np.float32)}
+    for name, values in inputs.items():  # the last bit of a product may differ between processors
+        expected = results[f"{name}_sample"]
+        np.testing.assert_allclose(values.ravel()[::SAMPLE_STEP], expected, rtol=1e-6, atol=1e-9)
+    tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
+    mask = torch.from_numpy(results["token_mask"])
+    return Golden(**tensors, token_mask=mask, projection=_golden_projection(), results=results)
+
+
+def _golden_projection() -> dict[str, Tensor]:
+    shapes = {
+        "linear_layer.weight": ((768, 512), 6.0 / 512**0.5),
+        "linear_layer.bias": ((768,), 0.02),
+        "hidden_layers.0.weight": ((768, 768), 1.0 / 768**0.5),
+        "hidden_layers.0.bias": ((768,), 0.02),
+    }
+    tensors = {}
+    for name, (shape, std) in shapes.items():
+        rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+        tensors[name] = torch.from_numpy((std * rng.standard_normal(shape)).astype(np.float32))
+    return tensors
