@@ -1,34 +1,25 @@
 """Scores of a batch: how an image's head embeddings, or a caption's tokens, become one number for every pair.
 
 Source: Talk2DINO, Sec. 3.2 and the ablation of the head selection; `compute_similarity` in `src/model.py` of
-the released code. Every function takes normalised vectors and returns scores with a row for each text.
+the released code, whose selections over tokens give the transpose of what is given here.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from t2d_runtime.errors import OptionError
-
-Selection = Literal[
-    "max_score", "weighted_avg", "sampled", "average", "cls", "sum", "mean", "max-row_sum", "nucleus"
-]
-SELECTIONS: tuple[Selection, ...] = get_args(Selection)
-
-SINGLE_VECTOR: frozenset[Selection] = frozenset({"average", "cls"})
-"""Selections over one image vector: the one of the averaged attention map, the CLS token."""
-
-CHOOSES_HEAD: frozenset[Selection] = frozenset({"max_score", "sampled"})
-"""Selections that take one head for each pair."""
-
-OVER_TOKENS: frozenset[Selection] = frozenset({"sum", "mean", "max-row_sum", "nucleus"})
-"""Selections that may also take every token of a text."""
+from training.config import OVER_TOKENS, SELECTIONS, SINGLE_VECTOR, Selection
 
 NUCLEUS_SHARE = 0.6
 """Share of the min-max normalised similarities that `nucleus` keeps, as released."""
+
+NORM_EPSILON = 1e-12
+"""Smallest norm that a cosine divides by: that of torch's `normalize`, which the released code trains with."""
 
 
 class Scores(NamedTuple):
@@ -46,28 +37,27 @@ def pair_scores(
     token_mask: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Scores:
-    """Score every text of a batch against every image.
+    """Score every text of a batch against every image, by cosines.
 
     text: (B, D), or (B, L, D) with `token_mask` (B, L), true for the tokens that count; visual: (B, M, D), or
-    (B, D) for a selection of `SINGLE_VECTOR`; all of unit length in their last dimension. `generator` draws
-    the heads of `sampled`.
+    (B, D) for a selection of `SINGLE_VECTOR`; of any length, they are normalised here. `generator` draws the
+    heads of `sampled`.
     Raises OptionError where the selection does not take inputs of these shapes.
     """
     _check_shapes(selection, text, visual, token_mask)
+    text = normalize(text, dim=-1)
     if selection in SINGLE_VECTOR:
-        return Scores(text @ visual.t())
+        return Scores(text @ normalize(visual, dim=-1).t())
     if selection in OVER_TOKENS:
-        return Scores(_token_scores(selection, text, visual, token_mask))
-    cosines = torch.einsum("bd,bmd->bm", text, visual)
+        return Scores(_token_scores(selection, text, normalize(visual, dim=-1), token_mask))
     if selection == "weighted_avg":
+        heads = normalize(visual, dim=-1)
+        weights = torch.einsum("bd,bmd->bm", text, heads).softmax(dim=1)
         # The mean, not the sum, of the weighted heads, left un-normalised: as released.
-        return Scores(text @ (visual * cosines.softmax(dim=1).unsqueeze(-1)).mean(dim=1).t())
-    if selection == "max_score":
-        index = cosines.argmax(dim=1)
-    else:
-        index = torch.multinomial(cosines.detach().softmax(dim=1), 1, generator=generator).squeeze(1)
+        return Scores(text @ (heads * weights.unsqueeze(-1)).mean(dim=1).t())
+    index = _choose_heads(selection, text, visual, generator)
     chosen = visual[torch.arange(len(visual), device=visual.device), index]
-    return Scores(text @ chosen.t(), index)
+    return Scores(text @ normalize(chosen, dim=-1).t(), index)
 
 
 def inner_token_mask(token_mask: Tensor) -> Tensor:
@@ -77,6 +67,20 @@ def inner_token_mask(token_mask: Tensor) -> Tensor:
     rows = torch.arange(len(inner), device=inner.device)
     inner[rows, token_mask.sum(dim=1) - 1] = False
     return inner
+
+
+@torch.no_grad()
+def _choose_heads(selection: Selection, text: Tensor, visual: Tensor, generator: torch.Generator | None) -> Tensor:
+    """The head that each image takes for its own text; no gradient goes through the choice.
+
+    Lengths are divided out of the products, so that the heads that are not chosen need not be normalised: they
+    are most of what a step reads.
+    """
+    lengths = torch.linalg.vector_norm(visual, dim=-1).clamp_min(NORM_EPSILON)
+    cosines = (visual @ text.unsqueeze(-1)).squeeze(-1) / lengths
+    if selection == "max_score":
+        return cosines.argmax(dim=1)
+    return torch.multinomial(cosines.softmax(dim=1), 1, generator=generator).squeeze(1)
 
 
 def _token_scores(selection: Selection, text: Tensor, visual: Tensor, token_mask: Tensor | None) -> Tensor:
@@ -89,7 +93,7 @@ def _token_scores(selection: Selection, text: Tensor, visual: Tensor, token_mask
     if selection == "sum":
         return cosines.sum(dim=(1, 3))
     if selection == "mean":
-        return cosines.mean(dim=(1, 3))  # masked tokens count 0 but count: as released
+        return cosines.mean(dim=(1, 3))  # masked tokens are 0 but counted: as released
     best = cosines.amax(dim=3)  # (texts, length, images)
     return best.sum(dim=1) if selection == "max-row_sum" else _nucleus(best)
 
@@ -101,8 +105,7 @@ def _nucleus(best: Tensor) -> Tensor:
         above = ordered - ordered[:, -1:]
         share = above.cumsum(dim=1) / above.sum(dim=1, keepdim=True)
         # The token that passes the limit is kept. Where all are equal the share is 0/0 and the first is kept.
-        passed = (share > NUCLEUS_SHARE).to(torch.uint8)
-        last = passed.argmax(dim=1, keepdim=True)
+        last = (share > NUCLEUS_SHARE).to(torch.uint8).argmax(dim=1, keepdim=True)
         kept = torch.arange(best.shape[1], device=best.device)[None, :, None] <= last
     return (ordered * kept).sum(dim=1)
 
@@ -112,9 +115,7 @@ def _check_shapes(selection: Selection, text: Tensor, visual: Tensor, token_mask
         raise OptionError(f"expected a head selection of {', '.join(SELECTIONS)}, got {selection!r}")
     wanted = 2 if selection in SINGLE_VECTOR else 3
     if visual.ndim != wanted:
-        raise OptionError(
-            f"{selection} expects visual vectors of {wanted} dimensions, got shape {tuple(visual.shape)}"
-        )
+        raise OptionError(f"{selection} expects visual vectors of {wanted} dimensions, got shape {tuple(visual.shape)}")
     if text.ndim == 3 and (selection not in OVER_TOKENS or token_mask is None):
         raise OptionError(
             f"{selection} got every token of the texts, shape {tuple(text.shape)}: that takes a selection of "

@@ -5,13 +5,9 @@ Source: Talk2DINO, Eq. 5; `src/loss.py` of the released code.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-Loss = Literal["infonce", "triplet"]
 
 TEMPERATURE = 0.07
 """Fixed, not learned: the released code never gives it to the optimiser."""
