@@ -25,8 +25,8 @@ from tqdm import tqdm
 from t2d_runtime.errors import OptionError, OutputError
 from training.drawing.canvas import Canvas
 from training.drawing.captions import write_captions
+from training.drawing.composition import compose
 from training.drawing.concepts import CONCEPTS
-from training.drawing.layouts import compose
 
 DEFAULT_SIZE: Final = 224
 # A concept that is in the picture covers at least this share of it; a composition that hides one is drawn anew.
@@ -53,7 +53,7 @@ class Scene:
 
 
 def draw_scene(seed: int, index: int, size: int = DEFAULT_SIZE) -> Scene:
-    """Draw scene number `index` of the series `seed`, `size` x `size` pixels; the same arguments give the same scene."""
+    """Draw scene number `index` of the series `seed`, `size` x `size` pixels; always the same."""
     rng = np.random.default_rng((seed, index))
     while True:
         canvas = Canvas(size)
@@ -71,10 +71,8 @@ def _draw(index: int, seed: int, size: int) -> Scene:
     return draw_scene(seed, index, size)
 
 
-def draw_scenes(
-    count: int, seed: int, size: int = DEFAULT_SIZE, workers: int | None = None
-) -> Iterator[Scene]:
-    """Draw the scenes 0 to count - 1 of a series in order, with several processes (None: one a CPU) and a progress bar."""
+def draw_scenes(count: int, seed: int, size: int = DEFAULT_SIZE, workers: int | None = None) -> Iterator[Scene]:
+    """Draw the scenes 0 to count - 1 of a series in order, with several processes (None: one a CPU)."""
     workers = os.cpu_count() if workers is None else workers
     bar = partial(tqdm, total=count, desc="drawing scenes", unit="scene", mininterval=1.0)
     if workers == 1 or count < 64:
@@ -90,15 +88,14 @@ def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) 
     The folder appears whole or not at all. Raises OutputError where it exists already.
     """
     if output.exists():
-        raise OutputError(
-            f"expected a folder that does not exist yet, got {output}; remove it or name another"
-        )
+        raise OutputError(f"expected a folder that does not exist yet, got {output}; remove it or name another")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
         root = Path(scratch) / output.name
         for folder in ("images", "labels", "annotations"):
             (root / folder).mkdir(parents=True)
-        images, annotations = [], []
+        images: list[dict[str, object]] = []
+        annotations: list[dict[str, object]] = []
         for index, scene in enumerate(draw_scenes(count, seed, size)):
             name = f"{index:06d}.png"
             Image.fromarray(scene.image).save(root / "images" / name)
@@ -118,9 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write; it must not exist")
     parser.add_argument("--count", type=int, default=1000, help="number of scenes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="series of scenes (default: %(default)s)")
-    parser.add_argument(
-        "--size", type=int, default=DEFAULT_SIZE, help="side in pixels (default: %(default)s)"
-    )
+    parser.add_argument("--size", type=int, default=DEFAULT_SIZE, help="side in pixels (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:

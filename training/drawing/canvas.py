@@ -28,7 +28,7 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 def blend(first: Colour, second: Colour, share: float) -> Colour:
     """The colour between `first` (share 0) and `second` (share 1)."""
-    red, green, blue = (int(round(a + (b - a) * share)) for a, b in zip(first, second, strict=True))
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
@@ -69,9 +69,7 @@ class Canvas:
         self._colour.ellipse(box, fill=colour)
         self._region.ellipse(box, fill=region)
 
-    def rectangle(
-        self, region: int, left: float, top: float, right: float, bottom: float, colour: Colour
-    ) -> None:
+    def rectangle(self, region: int, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
         """Fill an upright rectangle."""
         self.polygon(region, [(left, top), (right, top), (right, bottom), (left, bottom)], colour)
 

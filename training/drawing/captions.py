@@ -6,14 +6,26 @@ from typing import Final
 
 import numpy as np
 
+from training.drawing.composition import Composition, Placed
 from training.drawing.concepts import CONCEPT_LIST, INDEX
-from training.drawing.layouts import SKY_THINGS, Composition, Placed
+from training.drawing.layouts import SKY_THINGS
 
 SINGLE: Final = (
-    "a photo of {}.", "a picture of {}.", "{}", "there is {} in the scene.", "a drawing of {}.", "art of {}.", "a scene with {}.",
-    "itap of {}.", "a bad photo of {}.", "a photo of the small {bare}.", "a photo of the large {bare}.", "a {bare} in a video game.",
-    "a view of {}.", "look at {}!",
-)  # fmt: skip
+    "a photo of {}.",
+    "a picture of {}.",
+    "{}",
+    "there is {} in the scene.",
+    "a drawing of {}.",
+    "art of {}.",
+    "a scene with {}.",
+    "itap of {}.",
+    "a bad photo of {}.",
+    "a photo of the small {bare}.",
+    "a photo of the large {bare}.",
+    "a {bare} in a video game.",
+    "a view of {}.",
+    "look at {}!",
+)
 PAIR: Final = (
     "{} and {}",
     "{} with {}",

@@ -1,24 +1,32 @@
-"""Where things go: layouts (beach, street, mountains, ...) as data, and the composition of one scene from them."""
+"""Kinds of scenes (beach, street, mountains, ...), hours and weathers: the data that compositions are drawn from."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from training.drawing.canvas import Canvas, Colour, blend, shade
-from training.drawing.things import PAINTERS
+from training.drawing.canvas import Colour
 
 # Heights of things, share of the picture's side. Everything is at least three patches of 14 in 224 pixels wide.
 SIZES: Final[dict[str, tuple[float, float]]] = {
-    "tree": (0.46, 0.66), "pine": (0.48, 0.68), "house": (0.56, 0.74), "window": (0.34, 0.5), "fence": (0.21, 0.27),
-    "flower": (0.34, 0.52), "person": (0.46, 0.64), "ball": (0.21, 0.32), "boat": (0.34, 0.5), "car": (0.24, 0.32),
-    "rock": (0.18, 0.27), "umbrella": (0.42, 0.58), "balloon": (0.36, 0.5), "tent": (0.28, 0.38),
-    "cloud": (0.2, 0.28), "sun": (0.2, 0.27),
-}  # fmt: skip
-SKY_THINGS: Final = ("cloud", "sun", "balloon")
+    "tree": (0.46, 0.66),
+    "pine": (0.48, 0.68),
+    "house": (0.56, 0.74),
+    "window": (0.34, 0.5),
+    "fence": (0.21, 0.27),
+    "flower": (0.34, 0.52),
+    "person": (0.46, 0.64),
+    "ball": (0.21, 0.32),
+    "boat": (0.34, 0.5),
+    "car": (0.24, 0.32),
+    "rock": (0.18, 0.27),
+    "umbrella": (0.42, 0.58),
+    "balloon": (0.36, 0.5),
+    "tent": (0.28, 0.38),
+    "cloud": (0.2, 0.28),
+    "sun": (0.2, 0.27),
+}
+SKY_THINGS: Final = {"cloud": 0.85, "sun": 0.45, "balloon": 0.4}  # and how often a sky has one
 
 
 @dataclass(frozen=True)
@@ -39,19 +47,68 @@ class Layout:
 
 
 LAYOUTS: Final = (
-    Layout("a beach", (("sea", "sand"), ("sea", "sand"), ("sand",)), ("umbrella", "ball", "person", "rock", "boat", "tree"), mountains=0.2),
-    Layout("the countryside", (("grass",),), ("tree", "house", "fence", "flower", "person", "ball", "rock"), mountains=0.3, path=0.5),
-    Layout("the mountains", (("snow",), ("grass",), ("grass", "snow")), ("pine", "tent", "rock", "person", "house"), mountains=0.9),
-    Layout("a street", (("road",), ("grass", "road"), ("road", "grass")), ("house", "car", "person", "tree", "fence"), (0.3, 0.44)),
-    Layout("a harbour", (("sea",), ("sea", "road"), ("sea", "grass")), ("boat", "rock", "person", "car"), mountains=0.4),
+    Layout(
+        "a beach",
+        (("sea", "sand"), ("sea", "sand"), ("sand",)),
+        ("umbrella", "ball", "person", "rock", "boat", "tree"),
+        mountains=0.2,
+    ),
+    Layout(
+        "the countryside",
+        (("grass",),),
+        ("tree", "house", "fence", "flower", "person", "ball", "rock"),
+        mountains=0.3,
+        path=0.5,
+    ),
+    Layout(
+        "the mountains",
+        (("snow",), ("grass",), ("grass", "snow")),
+        ("pine", "tent", "rock", "person", "house"),
+        mountains=0.9,
+    ),
+    Layout(
+        "a street",
+        (("road",), ("grass", "road"), ("road", "grass")),
+        ("house", "car", "person", "tree", "fence"),
+        (0.3, 0.44),
+    ),
+    Layout(
+        "a harbour", (("sea",), ("sea", "road"), ("sea", "grass")), ("boat", "rock", "person", "car"), mountains=0.4
+    ),
     Layout("a camp", (("grass",), ("sand",), ("snow",)), ("tent", "pine", "person", "rock", "ball"), mountains=0.3),
-    Layout("a garden", (("grass",), ("grass", "sand")), ("flower", "fence", "tree", "ball", "umbrella", "person"), (0.28, 0.4)),
+    Layout(
+        "a garden",
+        (("grass",), ("grass", "sand")),
+        ("flower", "fence", "tree", "ball", "umbrella", "person"),
+        (0.28, 0.4),
+    ),
     Layout("the sky", ((),), (), (1.0, 1.0), aloft=1.0, count=(0, 0)),
     # Close views without a sky: they take apart what always comes together elsewhere.
-    Layout("the ground", (("grass",), ("sand",), ("snow",), ("road",)), ("ball", "flower", "rock", "person", "tent", "umbrella", "car"), (0.0, 0.0), aloft=0.0, count=(1, 2)),
-    Layout("the shore", (("sea", "sand"), ("sea",), ("sea", "grass"), ("sea", "snow")), ("boat", "rock", "ball", "umbrella"), (0.0, 0.0), aloft=0.0, count=(1, 2)),
-    Layout("the roadside", (("grass", "road"), ("road", "grass"), ("snow", "road"), ("sand", "road")), ("car", "fence", "pine", "tree", "rock"), (0.0, 0.0), aloft=0.0, count=(1, 2)),
-)  # fmt: skip
+    Layout(
+        "the ground",
+        (("grass",), ("sand",), ("snow",), ("road",)),
+        ("ball", "flower", "rock", "person", "tent", "umbrella", "car"),
+        (0.0, 0.0),
+        aloft=0.0,
+        count=(1, 2),
+    ),
+    Layout(
+        "the shore",
+        (("sea", "sand"), ("sea",), ("sea", "grass"), ("sea", "snow")),
+        ("boat", "rock", "ball", "umbrella"),
+        (0.0, 0.0),
+        aloft=0.0,
+        count=(1, 2),
+    ),
+    Layout(
+        "the roadside",
+        (("grass", "road"), ("road", "grass"), ("snow", "road"), ("sand", "road")),
+        ("car", "fence", "pine", "tree", "rock"),
+        (0.0, 0.0),
+        aloft=0.0,
+        count=(1, 2),
+    ),
+)
 LAYOUT_WEIGHTS: Final = (3, 4, 3, 3, 2, 2, 2, 1.2, 2, 1.6, 1.6)
 
 
@@ -75,192 +132,3 @@ LIGHTS: Final = (
     Light("on a grey day", (150, 164, 180), (206, 214, 220), (68, 96, 112), (0.94, 0.96, 0.98), 0.78),
 )
 LIGHT_WEIGHTS: Final = (0.3, 0.25, 0.15, 0.15, 0.15)
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A thing that was drawn: its concept, an adjective, where it stands (x) and on what."""
-
-    name: str
-    adjective: str
-    x: float
-    ground: str
-
-
-@dataclass(frozen=True)
-class Composition:
-    """What was drawn: the layout, the light and the things."""
-
-    layout: Layout
-    light: Light
-    things: tuple[Placed, ...]
-
-
-def ground_colours(name: str, light: Light, rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """Far and near colour of a band of ground."""
-    if name == "sea":
-        return blend(light.sea, light.horizon, 0.22), shade(light.sea, rng.uniform(0.95, 1.15))
-    if name == "snow":
-        return (222, 230, 240), shade((240, 244, 250), rng.uniform(0.96, 1.02))
-    if name == "sand":
-        tone = blend((228, 200, 148), (206, 168, 112), rng.random())
-        return shade(tone, 1.04), tone
-    if name == "road":
-        tone = blend((104, 104, 110), (134, 128, 122), rng.random())
-        return shade(tone, 1.08), shade(tone, 0.94)
-    tone = blend((98, 160, 62), (134, 166, 70), rng.random())
-    return blend(tone, light.horizon, 0.18), shade(tone, 0.88)
-
-
-def _mountains(canvas: Canvas, rng: np.random.Generator, light: Light, horizon: float) -> None:
-    """One range behind the ground, with snow on its highest peaks half of the time."""
-    region = canvas.new_region("mountain")
-    stone = blend(
-        ((104, 108, 118), (122, 100, 84), (84, 112, 84))[rng.integers(3)],
-        light.horizon,
-        rng.uniform(0.05, 0.3),
-    )
-    peaks = int(rng.integers(2, 4))
-    snow = canvas.new_region("snow") if rng.random() < 0.45 else None
-    for peak in range(peaks):
-        x = (peak + rng.uniform(0.25, 0.75)) / peaks
-        height = rng.uniform(0.24, 0.34)
-        half = height * rng.uniform(1.1, 1.5)
-        top = (x, max(0.04, horizon - height))
-        left, right = (x - half, horizon + 0.01), (x + half, horizon + 0.01)
-        canvas.polygon(region, [left, top, right], stone)
-        canvas.polygon(
-            region,
-            [top, right, (x + 0.3 * half, horizon), (x - 0.06 * half, horizon - 0.5 * height)],
-            shade(stone, 0.86),
-        )
-        if snow is not None and height > 0.26:
-            cut = 0.48
-            edge = [
-                (x + half * cut * (step / 3 - 1), top[1] + height * (cut - 0.09 * (step % 2)))
-                for step in range(7)
-            ]
-            canvas.polygon(snow, [top, *reversed(edge)], blend((246, 248, 252), light.horizon, 0.15))
-
-
-def _bands(
-    canvas: Canvas, rng: np.random.Generator, light: Light, names: tuple[str, ...], horizon: float
-) -> list[float]:
-    """Draw the ground; returns the upper edge of every band, and 1.0."""
-    edges = [horizon]
-    for left in range(len(names) - 1, 0, -1):
-        edges.append(edges[-1] + (1 - edges[-1]) * rng.uniform(0.4, 0.56) / left)
-    edges.append(1.0)
-    for number, name in enumerate(names):
-        top = edges[number]
-        far, near = ground_colours(name, light, rng)
-        region = canvas.new_region(name)
-        canvas.gradient(region, top, 1.0, far, near)
-        if name in ("grass", "sand", "snow") and top > 0:
-            swing, phase = rng.uniform(0.008, 0.028), rng.uniform(0, 2 * math.pi)
-            crest = [(x / 24, top - swing * (1 + math.sin(phase + x / 24 * 6.0))) for x in range(25)]
-            canvas.polygon(region, [(0, top + 0.004), *crest, (1, top + 0.004)], far)
-        if name == "road":
-            middle = (top + edges[number + 1]) / 2
-            for dash in range(5):
-                canvas.rectangle(
-                    region, dash * 0.22, middle, dash * 0.22 + 0.11, middle + 0.016, (226, 222, 206)
-                )
-    return edges
-
-
-def _path(canvas: Canvas, rng: np.random.Generator, light: Light, horizon: float) -> None:
-    """A road that runs from the lower edge to the horizon."""
-    region = canvas.new_region("road")
-    _, near = ground_colours("road", light, rng)
-    foot, far = rng.uniform(0.3, 0.7), rng.uniform(0.35, 0.65)
-    canvas.polygon(
-        region, [(foot - 0.3, 1), (far - 0.035, horizon), (far + 0.035, horizon), (foot + 0.3, 1)], near
-    )
-    for start, stop in ((0.05, 0.17), (0.3, 0.5), (0.65, 1.0)):
-        sides = [(far + (foot - far) * t, horizon + (1 - horizon) * t, 0.012 * t) for t in (start, stop)]
-        (x0, y0, w0), (x1, y1, w1) = sides
-        canvas.polygon(region, [(x0 - w0, y0), (x0 + w0, y0), (x1 + w1, y1), (x1 - w1, y1)], (226, 222, 206))
-
-
-def _aloft(canvas: Canvas, rng: np.random.Generator, layout: Layout, horizon: float) -> list[Placed]:
-    """Sun, clouds, balloons in the sky."""
-    placed = []
-    names = [
-        name
-        for name in SKY_THINGS
-        if rng.random() < layout.aloft * {"cloud": 0.85, "sun": 0.45, "balloon": 0.4}[name]
-    ]
-    slots = rng.permutation(len(names))
-    for name, slot in zip(names, slots, strict=True):
-        low, high = SIZES[name]
-        size = rng.uniform(low, high)
-        x = (slot + rng.uniform(0.35, 0.65)) / len(names)
-        top = rng.uniform(0.01, max(0.02, 0.6 * horizon - 0.3 * size))
-        placed.append(Placed(name, PAINTERS[name](canvas, rng, x, top + size, size), x, "sky"))
-    return placed
-
-
-def _choose(rng: np.random.Generator, layout: Layout, bands: tuple[str, ...]) -> list[str]:
-    """The names of the things to draw, without a second house and without a boat on dry land."""
-    names = [name for name in layout.things if name != "boat" or "sea" in bands]
-    names = [name for name in names if bands != ("sea",) or name in ("boat", "rock")]
-    low, high = layout.count
-    chosen: list[str] = []
-    for _ in range(int(rng.integers(low, high + 1)) if high else 0):
-        free = [name for name in names if name != "house" or "house" not in chosen]
-        chosen.append(free[int(rng.integers(len(free)))])
-    return chosen
-
-
-def _stand(
-    canvas: Canvas, rng: np.random.Generator, layout: Layout, bands: tuple[str, ...], edges: list[float]
-) -> list[Placed]:
-    """Put things on the ground, the far ones first, side by side with some overlap."""
-    chosen = _choose(rng, layout, bands)
-    slots = rng.permutation(len(chosen))
-    waiting = []
-    for name, slot in zip(chosen, slots, strict=True):
-        low, high = SIZES[name]
-        close = 1.25 if layout.horizon[1] == 0 else 1.0
-        size = rng.uniform(low, high) * close
-        band = bands.index("sea") if name == "boat" else _dry(rng, bands, name)
-        top, bottom = edges[band], edges[band + 1]
-        reach = (0.12, 0.4) if name == "house" else (0.25, 0.9)
-        base = min(0.98, top + (bottom - top) * rng.uniform(*reach))
-        base = max(base, 0.04 + size)
-        x = (slot + rng.uniform(0.3, 0.7)) / len(chosen)
-        waiting.append((base - (0.2 if name == "house" else 0.0), name, x, base, size, bands[band]))
-    placed = []
-    for _, name, x, base, size, ground in sorted(waiting):
-        placed.append(Placed(name, PAINTERS[name](canvas, rng, x, base, size), x, ground))
-    return placed
-
-
-def _dry(rng: np.random.Generator, bands: tuple[str, ...], name: str) -> int:
-    """The number of a band that the thing may stand on: no sea except for rocks, the road for cars."""
-    if name == "car" and "road" in bands:
-        return bands.index("road")
-    fit = [number for number, band in enumerate(bands) if band != "sea" or name == "rock"]
-    return fit[int(rng.integers(len(fit)))] if fit else 0
-
-
-def compose(canvas: Canvas, rng: np.random.Generator) -> Composition:
-    """Draw one scene on the canvas."""
-    weights = np.asarray(LAYOUT_WEIGHTS) / sum(LAYOUT_WEIGHTS)
-    layout = LAYOUTS[rng.choice(len(LAYOUTS), p=weights)]
-    light = LIGHTS[rng.choice(len(LIGHTS), p=LIGHT_WEIGHTS)]
-    bands = layout.bands[int(rng.integers(len(layout.bands)))]
-    horizon = rng.uniform(*layout.horizon)
-    things: list[Placed] = []
-    if horizon > 0:
-        canvas.gradient(canvas.new_region("sky"), 0.0, min(1.0, horizon + 0.03), light.zenith, light.horizon)
-        things += _aloft(canvas, rng, layout, horizon)
-    if rng.random() < layout.mountains:
-        _mountains(canvas, rng, light, horizon)
-    edges = _bands(canvas, rng, light, bands, horizon)
-    if rng.random() < layout.path:
-        _path(canvas, rng, light, horizon)
-    if bands:
-        things += _stand(canvas, rng, layout, bands, edges)
-    return Composition(layout, light, tuple(things))
