@@ -77,10 +77,10 @@ def _choose_heads(selection: Selection, text: Tensor, visual: Tensor, generator:
     are most of what a step reads.
     """
     lengths = torch.linalg.vector_norm(visual, dim=-1).clamp_min(NORM_EPSILON)
-    cosines = (visual @ text.unsqueeze(-1)).squeeze(-1) / lengths
-    if selection == "max_score":
-        return cosines.argmax(dim=1)
-    return torch.multinomial(cosines.softmax(dim=1), 1, generator=generator).squeeze(1)
+    cosines: Tensor = (visual @ text.unsqueeze(-1)).squeeze(-1) / lengths
+    if selection == "sampled":
+        return torch.multinomial(cosines.softmax(dim=1), 1, generator=generator).squeeze(1)
+    return torch.argmax(cosines, dim=1)
 
 
 def _token_scores(selection: Selection, text: Tensor, visual: Tensor, token_mask: Tensor | None) -> Tensor:

@@ -1,0 +1,219 @@
+"""Features on disk: safetensors shards that are memory-mapped, and a manifest.
+
+A shard holds some images, in the order of the captions file, and all of their captions; so a shard is there
+whole or not at all, and so is each of its images. n images, c captions, M heads, D width of the backbone, C of
+the text features, t tokens of all the captions together (start and end token included):
+
+===================  ===========  =====================================================================
+key                  shape        content
+===================  ===========  =====================================================================
+image_ids            (n,)         int64
+heads                (n, M, D)    v_m = (1/P) sum_p softmax_p(l_m)_p f_p
+average              (n, D)       the same with the one map softmax_p(mean_m l_m)
+cls                  (n, D)       CLS token after the final LayerNorm
+caption_ids          (c,)         int64
+caption_rows         (c,)         int64, the row of the caption's image in this shard
+text                 (c, C)       CLIP's text feature, at the end token
+text_average         (c, C)       mean over the words' features
+token_offsets        (c + 1,)     int64, where a caption's tokens begin; only beside one of the next two
+tokens               (t, C)       features of every token
+penultimate          (t, width)   hidden states after CLIP's last block but one
+===================  ===========  =====================================================================
+
+Source: Talk2DINO, Sec. 3.2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from t2d_runtime.errors import DataError
+from training.storage import write_file, write_text
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+LAST_BLOCK = "last_block.safetensors"
+"""CLIP's last block, final LayerNorm and text projection, from which `last_block` training starts."""
+
+TokenArray = Literal["tokens", "penultimate"]
+FloatArray = npt.NDArray[np.floating[Any]]
+IndexArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureManifest:
+    """Where features come from. Everything but the last block of fields is known before the first image is read."""
+
+    schema_version: int = SCHEMA_VERSION
+    backbone: str
+    backbone_sha256: str
+    num_heads: int
+    embed_dim: int
+    text: str
+    text_sha256: str
+    text_dim: int
+    text_width: int
+    text_heads: int
+    quick_gelu: bool
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    precision: str
+    """Of the encoders, "fp32" or "bf16"."""
+    dtype: str
+    """Of the stored features, "float32" or "float16"."""
+    token_arrays: tuple[TokenArray, ...]
+    captions_sha256: str
+    images_listed: int
+    images_per_shard: int
+
+    complete: bool = False
+    images: int = 0
+    captions: int = 0
+    skipped: tuple[str, ...] = ()
+    """Images that could not be read, "file: reason", left out with their captions."""
+
+    @property
+    def shards(self) -> int:
+        """Number of shards of the complete set."""
+        return -(-self.images_listed // self.images_per_shard)
+
+    def plan(self) -> FeatureManifest:
+        """Without the results: two runs of one plan may go on with each other's shards."""
+        return dataclasses.replace(self, complete=False, images=0, captions=0, skipped=())
+
+    def shard_metadata(self, index: int) -> dict[str, str]:
+        """What a shard says of itself, so that it is never taken for one of another model."""
+        return {"shard": str(index), "backbone_sha256": self.backbone_sha256, "text_sha256": self.text_sha256}
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    """Place of a shard."""
+    return folder / f"shard-{index:05d}.safetensors"
+
+
+def write_shard(
+    folder: Path,
+    index: int,
+    manifest: FeatureManifest,
+    arrays: Mapping[str, Tensor],
+    skipped: tuple[str, ...] = (),
+) -> None:
+    """Write one shard; raises OutputError where it cannot be written, and then leaves nothing."""
+    metadata = manifest.shard_metadata(index) | {"skipped": json.dumps(skipped)}
+    tensors = {key: value.contiguous() for key, value in arrays.items()}
+    write_file(shard_path(folder, index), lambda path: safetensors.torch.save_file(tensors, path, metadata))
+
+
+def write_manifest(folder: Path, manifest: FeatureManifest) -> None:
+    """Write the manifest of a feature set."""
+    write_text(folder / MANIFEST, json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
+
+
+def read_manifest(folder: Path) -> FeatureManifest:
+    """Read a manifest. Raises DataError where there is none, or it is not of this schema."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{folder} holds no features: expected {MANIFEST}, made by 'python -m training features'")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if version != SCHEMA_VERSION:
+            raise DataError(f"{path} has schema version {version}, expected {SCHEMA_VERSION}: extract again")
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
+        return FeatureManifest(**fields)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is no manifest of features ({error}): extract again") from error
+
+
+class Shard:
+    """One memory-mapped shard; pages are read from the file as rows are touched."""
+
+    def __init__(self, folder: Path, index: int, manifest: FeatureManifest) -> None:
+        self.path = shard_path(folder, index)
+        if not self.path.is_file():
+            raise DataError(f"{self.path} is missing: run 'python -m training features' again, it goes on")
+        try:
+            with safetensors.safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                # The tensors are views of the mapped file, not copies.
+                self.arrays: dict[str, Any] = {key: file.get_tensor(key).numpy() for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{self.path} is damaged ({error}): delete it and extract again, it goes on") from error
+        for key, expected in manifest.shard_metadata(index).items():
+            if metadata.get(key) != expected:
+                raise DataError(
+                    f"{self.path}: {key} is {metadata.get(key)!r}, the manifest says {expected!r}: a shard of another "
+                    "model; extract into an empty folder"
+                )
+        heads = self.arrays["heads"].shape[1:] if "heads" in self.arrays else None
+        if heads != (manifest.num_heads, manifest.embed_dim):
+            raise DataError(
+                f"{self.path}: head embeddings of shape {heads}, the manifest says "
+                f"{(manifest.num_heads, manifest.embed_dim)}; extract into an empty folder"
+            )
+        self.skipped: tuple[str, ...] = tuple(json.loads(metadata.get("skipped", "[]")))
+
+
+class FeatureSet:
+    """A complete set of features; captions are numbered through all shards, in their order."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a set. Raises DataError where it is incomplete, damaged, or has a shard of another model."""
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        if not self.manifest.complete:
+            raise DataError(f"{folder}: the extraction was not finished; run 'python -m training features' again")
+        self.shards = [Shard(folder, index, self.manifest) for index in range(self.manifest.shards)]
+        counts = [len(shard.arrays["caption_ids"]) for shard in self.shards]
+        self.caption_shard = np.repeat(np.arange(len(counts)), counts)
+        self.caption_row = np.concatenate([np.arange(count) for count in counts])
+        self.image_row: IndexArray = np.concatenate([shard.arrays["caption_rows"] for shard in self.shards])
+        self.caption_ids: IndexArray = np.concatenate([shard.arrays["caption_ids"] for shard in self.shards])
+        if len(self) != self.manifest.captions:
+            raise DataError(f"{folder}: {len(self)} captions in the shards, the manifest says {self.manifest.captions}")
+
+    def __len__(self) -> int:
+        return len(self.caption_ids)
+
+    def require(self, array: str) -> None:
+        """Raise DataError unless the set has `array`."""
+        if array not in self.shards[0].arrays:
+            raise DataError(
+                f"{self.folder} has no {array!r}: extract with '--text-arrays {array}', into another folder"
+            )
+
+    def require_same_model(self, other: FeatureSet) -> None:
+        """Raise DataError unless another set's features are of the same model."""
+        for field in ("backbone_sha256", "text_sha256", "input_size", "embed_dim", "num_heads", "text_dim"):
+            ours, theirs = getattr(self.manifest, field), getattr(other.manifest, field)
+            if ours != theirs:
+                raise DataError(
+                    f"{other.folder}: {field} is {theirs!r}, that of {self.folder} is {ours!r}; validation features "
+                    "must be of the same model"
+                )
+
+    def image_vectors(self, array: str) -> Tensor:
+        """All of an image array in memory: (images, ...) float32."""
+        return torch.cat([torch.from_numpy(shard.arrays[array]).float() for shard in self.shards])
+
+    def image_numbers(self) -> IndexArray:
+        """For every caption the number of its image through all shards, (captions,) int64."""
+        counts = [len(shard.arrays["image_ids"]) for shard in self.shards]
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        return np.asarray(first[self.caption_shard] + self.image_row, dtype=np.int64)
