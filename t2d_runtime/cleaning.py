@@ -88,7 +88,8 @@ def _head_relevance(
     maps: NDArray[np.float32], patch_tokens: NDArray[np.float32], text_embeds: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """How much each head is about each class (N,M), rows adding up to one (Eq. 8)."""
-    embeds: NDArray[np.float32] = np.matmul(maps, patch_tokens) / np.float32(maps.shape[1])
+    embeds: NDArray[np.float32] = np.matmul(maps, patch_tokens)
+    embeds /= maps.shape[1]
     norms = np.linalg.norm(embeds, axis=1, keepdims=True)
     embeds /= np.maximum(norms, np.float32(NORM_EPS))
     return _softmax(text_embeds @ embeds.T)
@@ -96,7 +97,8 @@ def _head_relevance(
 
 def _mix(scores: NDArray[np.float32], attention: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
     """Eq. 10: (S + lambda F) / (1 + lambda)."""
-    mixed: NDArray[np.float32] = (scores + np.float32(weight) * attention) / np.float32(1 + weight)
+    mixed = scores + np.float32(weight) * attention
+    mixed /= 1 + weight
     return mixed
 
 
