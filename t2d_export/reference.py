@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,9 +15,20 @@ from t2d_export.backbones import named_architecture
 from t2d_export.folder_model import read_config
 from t2d_export.loading import load_backbone, load_projection, load_text_tower
 from t2d_export.projection import LastBlockProjection, Projection
+from t2d_export.reference_masks import (
+    LAMBDA,
+    NORM_EPSILON,
+    Cleaning,
+    clean,
+    cosine_similarity,
+    pamr,
+    upsample,
+)
 from t2d_export.towers import Backbone, ImageFeatures, TextTower, end_positions
 from t2d_export.weights import HUB
 from t2d_runtime.manifest import Source, WindowSettings
+from t2d_runtime.preprocess import resize
+from t2d_runtime.windows import resized_size, window_boxes
 
 __all__ = [
     "LAMBDA",
@@ -28,19 +40,14 @@ __all__ = [
     "Reference",
     "TextTower",
     "load_reference",
+    "mean_of_words",
 ]
-
-NORM_EPSILON = 1e-6
-"""Smallest norm that L2 normalisation divides by (`us.normalize` of the released code)."""
 
 PUBLISHED_WINDOWS = WindowSettings(short_side=448, max_long_side=2048, crop_size=(448, 448), stride=(224, 224))
 """The sliding window of every published evaluation, whatever the input size."""
 
 PUBLISHED_INPUT_SIZE = (448, 448)
 """Input size of every published evaluation; the paper's text says 518."""
-
-LAMBDA = 0.2
-"""Weight of the attention in background cleaning (Talk2DINO, Eq. 10)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +95,78 @@ class Reference:
             return features
         tokens = self.text_tower.token_features(input_ids)
         return mean_of_words(tokens, input_ids)
+
+    def pixel_values(self, windows: Tensor) -> Tensor:
+        """RGB windows (B,3,h,w) uint8 -> normalised pixels (B,3,H,W) float32 at the input size.
+
+        Resized bilinearly with antialiasing on float pixels, the aspect ignored (`image_transforms` of the released
+        code); a window at the input size is left as it is.
+        """
+        pixels = windows.float()
+        size = self.backbone.input_size
+        if pixels.shape[-2:] != size:
+            pixels = functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.backbone.mean, self.backbone.std))
+        return (pixels / 255 - mean) / std
+
+    @torch.inference_mode()
+    def segment_window(
+        self,
+        window: Tensor,
+        text_embeds: Tensor,
+        *,
+        cleaning: Cleaning | None = None,
+        cleaning_weight: float = LAMBDA,
+        refine: bool = False,
+    ) -> Tensor:
+        """Scores (N,h,w), 0 to 1, of the pixels of an RGB window (3,h,w) uint8 (`generate_masks`)."""
+        tokens, attention, _ = (value[0] for value in self.image_features(self.pixel_values(window[None])))
+        scores = clean(
+            cosine_similarity(tokens, text_embeds),
+            tokens,
+            attention,
+            text_embeds,
+            cleaning=cleaning,
+            weight=cleaning_weight,
+        )
+        height, width = window.shape[-2:]
+        planes = upsample(scores.unflatten(1, self.backbone.grid_size), (height, width), align_corners=True)
+        return pamr(window, planes) if refine else planes
+
+    @torch.inference_mode()
+    def segment_sliding(
+        self,
+        image: Tensor,
+        text_embeds: Tensor,
+        *,
+        resized: Tensor | None = None,
+        cleaning: Cleaning | None = None,
+        cleaning_weight: float = LAMBDA,
+        refine: bool = False,
+    ) -> Tensor:
+        """Scores (N,H,W) of an RGB image (3,H,W) uint8 by overlapping windows (`slide_inference`).
+
+        Each window is cleaned and refined alone; their scores are averaged at the working size and resized to the
+        image's. `resized` (3,H',W') uint8 is the image at the working size, where it is at hand.
+        """
+        height, width = image.shape[-2:]
+        if resized is None:
+            working_size = resized_size((height, width), self.windows)
+            resized = torch.from_numpy(resize(image.permute(1, 2, 0).numpy(), working_size)).permute(2, 0, 1)
+        total = torch.zeros(len(text_embeds), *resized.shape[-2:])
+        count = torch.zeros(resized.shape[-2:])
+        for box in window_boxes((resized.shape[-2], resized.shape[-1]), self.windows):
+            rows = slice(box.top, box.top + box.height)
+            columns = slice(box.left, box.left + box.width)
+            total[:, rows, columns] += self.segment_window(
+                resized[:, rows, columns],
+                text_embeds,
+                cleaning=cleaning,
+                cleaning_weight=cleaning_weight,
+                refine=refine,
+            )
+            count[rows, columns] += 1
+        return upsample(total / count, (height, width), align_corners=False)
 
 
 def mean_of_words(token_features: Tensor, input_ids: Tensor) -> Tensor:
