@@ -93,8 +93,9 @@ def _label(
 ) -> LabelMap:
     """Labels (H,W) of rows @ source @ columns.T, for source (a,b,n), rows (H,a) and columns (W,b)."""
     first = 0 if threshold is None else 1
-    labels: LabelMap = np.zeros((len(rows), len(columns)), np.uint8 if num_classes + first <= 256 else np.uint16)
-    names = (classes + first).astype(labels.dtype)
+    size = len(rows), len(columns)
+    labels: LabelMap = np.zeros(size, np.uint8) if num_classes + first <= 256 else np.zeros(size, np.uint16)
+    names = classes + first
     for top in range(0, len(rows), TILE):
         row_weights, seen_rows = _seen(rows[top : top + TILE])
         band = source[seen_rows]
@@ -111,7 +112,7 @@ def _label_tile(
     rows: NDArray[np.float32],
     columns: NDArray[np.float32],
     threshold: float | None,
-    names: LabelMap,
+    names: NDArray[np.intp],
 ) -> None:
     """Write the labels of one tile (r,c), zero so far, from the scores that it sees, block (a,b,n)."""
     lowest, highest = block.min(axis=(0, 1)), block.max(axis=(0, 1))
