@@ -33,9 +33,7 @@ def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(output)
         staging.rename(output)
     except OSError as error:
-        raise OutputError(
-            f"cannot write {output}: {error}; free some space or choose another --output"
-        ) from error
+        raise OutputError(f"cannot write {output}: {error}; free some space or choose another --output") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -44,14 +44,16 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone-weights", metavar="FILE|hub|random", help=weights)
     parser.add_argument("--text-weights", metavar="FILE|hub|random", help=weights)
     parser.add_argument("--projection", metavar="FILE|hub|random", help=weights)
-    parser.add_argument("--input-size", metavar="S|HxW", help="pixels, multiples of the patch; default: 448, or the folder's")
+    parser.add_argument(
+        "--input-size", metavar="S|HxW", help="pixels, multiples of the patch; default: 448, or the folder's"
+    )
     parser.add_argument("--precision", default="fp32", metavar="LIST", help="default: fp32")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle at DIR")
 
 
 def parse_input_size(text: str) -> tuple[int, int]:
-    """"448" or "448x672" (height x width) -> (height, width). Raises OptionError."""
+    """ "448" or "448x672" (height x width) -> (height, width). Raises OptionError."""
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if match is None:
         raise OptionError(f"input size is {text!r}, expected pixels such as 448, or height x width such as 448x672")

@@ -11,12 +11,12 @@ from tqdm import tqdm
 from t2d_export.bundle_writer import file_records, staged_folder, write_manifest
 from t2d_export.graphs import ImageEncoderGraph, TextEncoderGraph
 from t2d_export.prompt_sets import PROMPT_SETS
-from t2d_export.reference import LAMBDA, Reference
+from t2d_export.reference import Reference, load_reference
+from t2d_export.reference_masks import DILATIONS, ITERATIONS, LAMBDA
 from t2d_export.selftest_vectors import selftest_vectors
 from t2d_export.to_onnx import OPSET, export_image_encoder, export_text_encoder
 from t2d_export.tokenizer import write_tokenizer
 from t2d_export.verify import require_verified, verify_bundle
-from t2d_export.weights import load_reference
 from t2d_runtime.bundle import IMAGE_ENCODER, SELFTEST, TEXT_ENCODER, TOKENIZER
 from t2d_runtime.errors import OptionError
 from t2d_runtime.manifest import (
@@ -26,16 +26,14 @@ from t2d_runtime.manifest import (
     ModelFacts,
     PamrSettings,
     Preprocessing,
-    StageParity,
     Verdict,
 )
 
 PRECISIONS = ("fp32",)
 
-PAMR = PamrSettings(dilations=(1, 2, 4, 8, 12, 24), iterations=10)
-"""As in every published evaluation with PAMR."""
-
 VERIFIED_ON = "onnxruntime"
+
+EXPORTER_PACKAGES = ("t2d-runtime", "torch", "timm", "open_clip_torch", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,11 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
     unknown = [name for name in settings.precisions if name not in PRECISIONS]
     if unknown or "fp32" not in settings.precisions:
         raise OptionError(f"precisions are {list(settings.precisions)}, expected fp32 and others of {list(PRECISIONS)}")
-    with staged_folder(output, overwrite=overwrite) as folder, tqdm(total=6, disable=None, leave=False) as bar:
+    with staged_folder(output, overwrite=overwrite) as folder, tqdm(total=5, disable=None, leave=False) as bar:
 
         def begin(step: str) -> None:
             bar.set_description(step)
-            bar.update(bar.n < bar.total and bar.desc != "")
+            bar.update()
 
         begin("loading weights")
         reference = load_reference(
@@ -91,3 +89,31 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
         manifest = replace(manifest, files=file_records(folder), parity=stages)
         write_manifest(folder, manifest)
     return manifest
+
+
+def _manifest(reference: Reference) -> Manifest:
+    backbone = reference.backbone
+    untested = Verdict("untested", "run 't2d selftest' on the machine")
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        model=ModelFacts(
+            backbone=backbone.name,
+            projection=type(reference.projection).__name__,
+            embed_dim=reference.projection.shared_dim,
+            num_heads=backbone.num_heads,
+            patch_size=backbone.patch_size,
+            num_prefix_tokens=backbone.num_prefix_tokens,
+            input_size=backbone.input_size,
+            context_length=reference.text_tower.context_length,
+        ),
+        preprocessing=Preprocessing(backbone.mean, backbone.std),
+        windows=reference.windows,
+        defaults=Defaults(reference.threshold, LAMBDA, PamrSettings(DILATIONS, ITERATIONS)),
+        prompt_sets=PROMPT_SETS,
+        files={},
+        precisions={"fp32": {VERIFIED_ON: Verdict("passed", "verified at export"), "openvino": untested}},
+        opset=OPSET,
+        sources=reference.sources,
+        exporter={name: importlib.metadata.version(name) for name in EXPORTER_PACKAGES},
+        parity=(),
+    )

@@ -7,7 +7,7 @@ input_ids    (N,T,L)   int64    -> text_embeds (N,D)
 from __future__ import annotations
 
 import copy
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -75,15 +75,16 @@ class TextEncoderGraph(nn.Module):
         if self.average_tokens:
             return mean_of_words(hidden @ self.text.text_projection, ids)
         rows = torch.arange(hidden.shape[0], device=hidden.device)
-        return hidden[rows, end_positions(ids)] @ self.text.text_projection
+        features: Tensor = hidden[rows, end_positions(ids)] @ self.text.text_projection
+        return features
 
 
 def _with_plain_attention(backbone: Backbone) -> Backbone:
-    """A copy, sharing its weights, whose attention is traced as two products and a softmax, the scale in the queries."""
+    """A copy, sharing its weights, whose attention is traced as two products and a softmax."""
     copy_of = copy.deepcopy(backbone, {id(tensor): tensor for tensor in backbone.state_dict(keep_vars=True).values()})
     for module in copy_of.modules():
         if hasattr(module, "fused_attn"):
-            module.fused_attn = False
+            setattr(module, "fused_attn", False)  # noqa: B010 - modules type their attributes as tensors
     return copy_of
 
 
@@ -93,7 +94,7 @@ def _causal_mask(length: int, like: Tensor) -> Tensor:
     return torch.where(position[None, :] > position[:, None], -torch.inf, 0.0).to(like.dtype)
 
 
-def _block(block: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
+def _block(block: Any, hidden: Tensor, mask: Tensor) -> Tensor:
     """One pre-norm residual block with masked attention: (n,L,C) -> (n,L,C).
 
     The scale is multiplied into the queries, where engines that fuse attention look for it.

@@ -40,8 +40,7 @@ class Bundle:
         path = folder / MANIFEST
         if not path.is_file():
             raise BundleNotFoundError(
-                f"{folder} is not a bundle: expected a folder with {MANIFEST}; "
-                "make one with 't2d-export bundle'"
+                f"{folder} is not a bundle: expected a folder with {MANIFEST}; make one with 't2d-export bundle'"
             )
         try:
             text = path.read_text(encoding="utf-8")

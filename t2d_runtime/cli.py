@@ -49,14 +49,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="log what is chosen and loaded")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_segment(commands.add_parser("segment", help="label the pixels of images with words"))
-    _add_classes(
-        commands.add_parser("classes", help="precompute a vocabulary, so that no text is encoded later")
-    )
+    _add_classes(commands.add_parser("classes", help="precompute a vocabulary, so that no text is encoded later"))
     info = commands.add_parser("info", help="what a bundle holds and where it runs")
     info.add_argument("bundle", type=Path, metavar="BUNDLE")
-    selftest = commands.add_parser(
-        "selftest", help="compare a bundle's stages on this machine with the reference"
-    )
+    selftest = commands.add_parser("selftest", help="compare a bundle's stages on this machine with the reference")
     selftest.add_argument("bundle", type=Path, metavar="BUNDLE")
     _add_engine_options(selftest)
     commands.add_parser("doctor", help="what is installed, what runs here, and how to repair what does not")
@@ -70,21 +66,13 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     _add_words(words)
     words.add_argument("--vocabulary", type=Path, metavar="F.npz", help="written by 't2d classes'")
     _add_prompts(parser)
-    parser.add_argument(
-        "--background", action="store_true", help="label 0 where no class exceeds the threshold"
-    )
+    parser.add_argument("--background", action="store_true", help="label 0 where no class exceeds the threshold")
     parser.add_argument("--threshold", type=float, help="0 to 1; default: the bundle's")
-    parser.add_argument(
-        "--cleaning", choices=["official", "paper", "off"], help="default: official with --background"
-    )
+    parser.add_argument("--cleaning", choices=["official", "paper", "off"], help="default: official with --background")
     parser.add_argument("--refine", action="store_true", help="refine edges with PAMR")
-    parser.add_argument(
-        "--window", choices=["slide", "whole"], default="slide", help="default: slide, as published"
-    )
+    parser.add_argument("--window", choices=["slide", "whole"], default="slide", help="default: slide, as published")
     parser.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="default: output")
-    parser.add_argument(
-        "--format", default="overlay,png,json", metavar="LIST", help="of overlay,png,npz,json"
-    )
+    parser.add_argument("--format", default="overlay,png,json", metavar="LIST", help="of overlay,png,npz,json")
     _add_engine_options(parser)
 
 
@@ -143,9 +131,7 @@ def _segment(args: argparse.Namespace) -> int:
             f"encoded in {(encoded - start) * 1e3:.0f} ms, segmented in {(done - encoded) * 1e3:.0f} ms"
         )
         labels = sorted(result.summary()["labels"], key=lambda label: -label["pixels"])
-        print(
-            "   ", ", ".join(f"{label['name']} {label['share']:.1%}" for label in labels if label["pixels"])
-        )
+        print("   ", ", ".join(f"{label['name']} {label['share']:.1%}" for label in labels if label["pixels"]))
         for written in write_segmentation(result, args.output, path.stem, formats):
             print("   ", written)
     return 0
@@ -177,8 +163,7 @@ def _info(args: argparse.Namespace) -> int:
         "prompt sets": ", ".join(f"{name} ({len(items)})" for name, items in manifest.prompt_sets.items()),
         "sources": ", ".join(f"{part}: {source.name}" for part, source in manifest.sources.items()),
         "exported by": ", ".join(f"{name} {version}" for name, version in manifest.exporter.items()),
-        "parity": f"{len(manifest.parity)} stages, "
-        + (f"out of tolerance: {failed}" if failed else "all within"),
+        "parity": f"{len(manifest.parity)} stages, " + (f"out of tolerance: {failed}" if failed else "all within"),
         "installed here": ", ".join(installed_backends()) or "no inference engine",
     }
     for name, value in rows.items():
@@ -241,9 +226,7 @@ def print_stages(stages: Sequence[StageParity]) -> None:
 def _open(args: argparse.Namespace) -> Segmenter:
     from t2d_runtime.segmenter import Segmenter
 
-    return Segmenter.open(
-        args.bundle, backend=args.backend, precision=args.precision, num_threads=args.threads
-    )
+    return Segmenter.open(args.bundle, backend=args.backend, precision=args.precision, num_threads=args.threads)
 
 
 def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddings:
@@ -261,7 +244,11 @@ def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddin
     if prompts not in segmenter.manifest.prompt_sets and Path(prompts).is_file():
         prompts = _read_lines(Path(prompts), OptionError)
     with tqdm(total=len(names), unit="class", desc="encoding words", disable=None, leave=False) as bar:
-        return segmenter.encode_classes(names, prompts, progress=lambda done, _: bar.update(done - bar.n))
+
+        def advance(done: int, _total: int) -> None:
+            bar.update(done - bar.n)
+
+        return segmenter.encode_classes(names, prompts, progress=advance)
 
 
 def _read_lines(path: Path, error: type[T2DError]) -> list[str]:
@@ -269,7 +256,5 @@ def _read_lines(path: Path, error: type[T2DError]) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as reason:
-        raise error(
-            f"cannot read {path}: {reason}; expected a UTF-8 text file with one entry a line"
-        ) from reason
+        raise error(f"cannot read {path}: {reason}; expected a UTF-8 text file with one entry a line") from reason
     return [line for line in text.splitlines() if line.strip()]

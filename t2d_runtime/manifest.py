@@ -181,6 +181,5 @@ class Manifest:
             )
         if DEFAULT_PROMPTS not in self.prompt_sets:
             raise BundleError(
-                f"manifest.json: prompt_sets has {sorted(self.prompt_sets)}, "
-                f"expected {DEFAULT_PROMPTS!r} among them"
+                f"manifest.json: prompt_sets has {sorted(self.prompt_sets)}, expected {DEFAULT_PROMPTS!r} among them"
             )

@@ -58,9 +58,7 @@ def check_distinct(images: Sequence[Path]) -> None:
             )
 
 
-def write_segmentation(
-    result: Segmentation, folder: Path, stem: str, formats: Sequence[str]
-) -> list[Path]:
+def write_segmentation(result: Segmentation, folder: Path, stem: str, formats: Sequence[str]) -> list[Path]:
     """Write a result in every format into a folder; returns the paths in the order of `formats`.
 
     overlay: PNG with legend. png: the labels, as palette indices up to 256 labels, else 16-bit grey. npz:

@@ -80,9 +80,7 @@ def _size(image: NDArray[np.uint8]) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
-def labels_of(
-    scores: NDArray[np.float32], settings: SegmentationSettings
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def labels_of(scores: NDArray[np.float32], settings: SegmentationSettings) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Arg max over classes, ties to the lowest label; with background, label 0 where none exceeds the threshold.
 
     The same as prepending a constant plane at the threshold.
@@ -92,4 +90,6 @@ def labels_of(
     if settings.background:
         labels = np.where(scores.max(axis=0) > np.float32(settings.threshold), labels + 1, 0)
         num_labels += 1
-    return labels.astype(np.uint8 if num_labels <= 256 else np.uint16)
+    if num_labels <= 256:
+        return labels.astype(np.uint8)
+    return labels.astype(np.uint16)

@@ -47,9 +47,7 @@ CACHED_CLASSES = 16384
 class Segmenter:
     """Open-vocabulary segmentation with one bundle on one backend. Safe to call from several threads."""
 
-    def __init__(
-        self, bundle: Bundle, backend: Backend, *, precision: str, num_threads: int | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, *, precision: str, num_threads: int | None = None) -> None:
         self.bundle = bundle
         self.manifest: Manifest = bundle.manifest
         self.backend_name = backend.name
@@ -78,9 +76,7 @@ class Segmenter:
         Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, OptionError.
         """
         if num_threads is not None and num_threads < 1:
-            raise OptionError(
-                f"num_threads is {num_threads}, expected at least 1, or None for the engine's choice"
-            )
+            raise OptionError(f"num_threads is {num_threads}, expected at least 1, or None for the engine's choice")
         return cls(Bundle.open(bundle), open_backend(backend), precision=precision, num_threads=num_threads)
 
     @property
@@ -142,8 +138,7 @@ class Segmenter:
         boxes = whole if window == "whole" else window_boxes((height, width), settings)
         crops = cut_windows(resized, boxes)
         outputs = [
-            self.run_image_encoder(crops[start : start + WINDOW_BATCH])
-            for start in range(0, len(crops), WINDOW_BATCH)
+            self.run_image_encoder(crops[start : start + WINDOW_BATCH]) for start in range(0, len(crops), WINDOW_BATCH)
         ]
         h, w = self.manifest.model.grid_size
         tokens = np.concatenate([output["patch_tokens"] for output in outputs])
@@ -263,7 +258,5 @@ def _cleaning(cleaning: bool | Cleaning | None, background: bool) -> Cleaning | 
     if isinstance(cleaning, bool):
         return "official" if cleaning else None
     if cleaning not in get_args(Cleaning):
-        raise OptionError(
-            f"cleaning is {cleaning!r}, expected None, False or one of {list(get_args(Cleaning))}"
-        )
+        raise OptionError(f"cleaning is {cleaning!r}, expected None, False or one of {list(get_args(Cleaning))}")
     return cleaning

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,9 @@ EXPORT_CODE = ("t2d_export/*.py", "t2d_runtime/manifest.py", "t2d_runtime/selfte
 
 @pytest.fixture(scope="session")
 def exported_bundle() -> Path:
-    """The small model's bundle; not to be written to."""
+    """The small model's bundle, or the one that T2D_TEST_BUNDLE names; not to be written to."""
+    if "T2D_TEST_BUNDLE" in os.environ:
+        return Path(os.environ["T2D_TEST_BUNDLE"])
     folder = ROOT / "build" / "test-bundles" / _state()
     if (folder / "manifest.json").is_file():
         return folder

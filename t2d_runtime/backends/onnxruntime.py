@@ -68,8 +68,7 @@ class OnnxRuntimeBackend:
         """Open a session on the provider, alone."""
         if precision == "bf16" and self.name == "onnxruntime":
             raise BackendError(
-                "ONNX Runtime's CPU provider has no bfloat16 kernels; "
-                "use backend 'openvino' for bf16, or fp32"
+                "ONNX Runtime's CPU provider has no bfloat16 kernels; use backend 'openvino' for bf16, or fp32"
             )
         options = self._ort.SessionOptions()
         options.log_severity_level = FATAL_ONLY

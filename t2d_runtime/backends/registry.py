@@ -45,8 +45,7 @@ def open_backend(name: str) -> Backend:
         found = [candidate for candidate in AUTO_ORDER if candidate in installed]
         if not found:
             raise BackendUnavailableError(
-                "no inference engine is installed; install t2d-runtime[cpu] (ONNX Runtime) "
-                "or t2d-runtime[openvino]"
+                "no inference engine is installed; install t2d-runtime[cpu] (ONNX Runtime) or t2d-runtime[openvino]"
             )
         logger.info("backend auto: %s, the first of %s that is installed", found[0], list(AUTO_ORDER))
         name = found[0]
@@ -54,8 +53,7 @@ def open_backend(name: str) -> Backend:
         raise OptionError(f"unknown backend {name!r}, expected one of {['auto', *MODULES]}")
     if name not in installed:
         raise BackendUnavailableError(
-            f"backend {name!r} is not installed (installed: {installed or 'none'}); "
-            f"install t2d-runtime[{EXTRAS[name]}]"
+            f"backend {name!r} is not installed (installed: {installed or 'none'}); install t2d-runtime[{EXTRAS[name]}]"
         )
     if name == "openvino":
         from t2d_runtime.backends.openvino import OpenVinoBackend

@@ -95,7 +95,7 @@ def test_a_wrong_manifest_is_refused(
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"[]", b"null"])
 def test_a_manifest_that_is_no_object_is_refused(bundle_copy: Path, content: bytes) -> None:
     (bundle_copy / MANIFEST).write_bytes(content)
-    with pytest.raises(T2DError, match="manifest.json"):
+    with pytest.raises(T2DError, match=r"manifest\.json"):
         Bundle.open(bundle_copy)
 
 

@@ -1,0 +1,1 @@
+"""Latency, parity and accuracy: `python -m benchmarks COMMAND`."""

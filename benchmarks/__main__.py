@@ -1,0 +1,35 @@
+"""`python -m benchmarks COMMAND`: each command is a module with `add_arguments(parser)` and `run(args)`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from t2d_runtime.cli import run_command
+
+COMMANDS = {
+    "latency": "milliseconds and peak memory of a bundle against PyTorch, in one run",
+    "parity": "every stage of reference and bundle against golden files of the authors' code",
+    "scenes": "mIoU of a bundle on held-out drawn scenes",
+}
+"""Command, which is also its module's name -> one line of help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for a failed check, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    modules = {}
+    for name, description in COMMANDS.items():
+        modules[name] = importlib.import_module(f"benchmarks.{name}")
+        modules[name].add_arguments(commands.add_parser(name, help=description, description=description))
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    return run_command("benchmarks", lambda: modules[args.command].run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

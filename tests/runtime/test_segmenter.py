@@ -1,0 +1,272 @@
+"""The public contract of `Segmenter`, on the small model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+
+from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.errors import (
+    BackendUnavailableError,
+    ClassNamesError,
+    ImageError,
+    ImageNotFoundError,
+    OptionError,
+    VocabularyError,
+)
+
+
+@pytest.fixture(scope="module")
+def photograph() -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] = data.astronaut()[:300, :400]
+    return image
+
+
+def test_a_result_has_the_size_of_the_image_and_the_names_of_the_words(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    result = segmenter.segment(photograph, classes)
+    assert result.label_map.shape == (300, 400)
+    assert result.label_map.dtype == np.uint8
+    assert result.class_names == ("sky", "grass", "person", "road")
+    assert result.scores is None
+
+
+def test_labels_are_the_arg_max_of_the_kept_scores(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    result = segmenter.segment(photograph, classes, background=True, threshold=0.5, refine=True, keep_scores=True)
+    assert result.scores is not None
+    assert result.scores.shape == (4, 300, 400)
+    assert result.scores.dtype == np.float32
+    assert 0 <= result.scores.min() <= result.scores.max() <= 1
+    planes = np.concatenate([np.full((1, 300, 400), 0.5, np.float32), result.scores])
+    np.testing.assert_array_equal(result.label_map, planes.argmax(axis=0))
+    assert result.class_names == ("background", *classes.names)
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(1.0, True), (0.0, False)])
+def test_the_threshold_decides_what_is_background(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8], threshold: float, expected: bool
+) -> None:
+    labels = segmenter.segment(photograph, classes, background=True, threshold=threshold).label_map
+    assert (labels == 0).all() == expected
+    assert (labels == 0).any() == expected
+
+
+def test_an_encoding_is_segmented_again_with_other_words(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    encoding = segmenter.encode_image(photograph)
+    W, h, w, D = encoding.patch_tokens.shape
+    assert (W, h, w) == (len(encoding.windows), *segmenter.manifest.model.grid_size)
+    assert segmenter.manifest.model.embed_dim == D
+    assert encoding.cls_attention.shape == (W, segmenter.manifest.model.num_heads, h, w)
+    first = segmenter.segment(encoding, classes)
+    other = segmenter.segment(encoding, segmenter.encode_classes(["mountain", "sea"]))
+    again = segmenter.segment(photograph, classes)
+    np.testing.assert_array_equal(first.label_map, again.label_map)
+    assert other.class_names == ("mountain", "sea")
+
+
+def test_an_encoding_cannot_be_written_to(segmenter: Segmenter, photograph: NDArray[np.uint8]) -> None:
+    encoding = segmenter.encode_image(photograph)
+    for array in (encoding.patch_tokens, encoding.cls_attention, encoding.resized):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def test_the_callers_image_stays_writeable(segmenter: Segmenter, photograph: NDArray[np.uint8]) -> None:
+    image = photograph.copy()
+    segmenter.encode_image(image)
+    image[0] = 0
+
+
+def test_permuting_the_words_permutes_the_labels(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    order = [2, 0, 3, 1]
+    permuted = segmenter.encode_classes([classes.names[i] for i in order])
+    encoding = segmenter.encode_image(photograph)
+    straight = segmenter.segment(encoding, classes, cleaning="official", refine=True).label_map
+    turned = segmenter.segment(encoding, permuted, cleaning="official", refine=True).label_map
+    np.testing.assert_array_equal(np.array(order)[turned], straight)
+
+
+def test_windows_give_what_each_gives_alone(segmenter: Segmenter) -> None:
+    windows = np.stack([np.asarray(data.astronaut())[i * 20 : i * 20 + 224, :224] for i in range(3)])
+    together = segmenter.run_image_encoder(windows)
+    for i in range(3):
+        alone = segmenter.run_image_encoder(windows[i : i + 1])
+        for name, values in alone.items():
+            np.testing.assert_allclose(values[0], together[name][i], atol=2e-5, rtol=0)
+
+
+def test_the_whole_image_can_be_one_window(segmenter: Segmenter, classes: ClassEmbeddings) -> None:
+    image = np.asarray(data.astronaut())[:224, :448]
+    assert len(segmenter.encode_image(image, "slide").windows) == 3
+    encoding = segmenter.encode_image(image, "whole")
+    assert len(encoding.windows) == 1
+    assert segmenter.segment(image, classes, window="whole").settings.window == "whole"
+
+
+@pytest.mark.parametrize("cleaning", ["official", "paper"])
+def test_cleaning_changes_scores_and_follows_background(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8], cleaning: Any
+) -> None:
+    encoding = segmenter.encode_image(photograph)
+    plain = segmenter.segment(encoding, classes, keep_scores=True)
+    cleaned = segmenter.segment(encoding, classes, cleaning=cleaning, keep_scores=True)
+    assert plain.scores is not None
+    assert cleaned.scores is not None
+    assert np.abs(plain.scores - cleaned.scores).max() > 1e-4
+    assert segmenter.segment(encoding, classes, background=True).settings.cleaning == "official"
+    assert segmenter.segment(encoding, classes, background=True, cleaning=False).settings.cleaning is None
+
+
+def test_many_words_need_wider_labels(segmenter: Segmenter, photograph: NDArray[np.uint8]) -> None:
+    few = segmenter.encode_classes([f"thing {i}" for i in range(256)], prompts="identity")
+    many = segmenter.encode_classes([f"thing {i}" for i in range(256)], prompts="identity")
+    assert segmenter.segment(photograph, few).label_map.dtype == np.uint8
+    assert segmenter.segment(photograph, many, background=True).label_map.dtype == np.uint16
+
+
+def test_words_seen_before_are_not_encoded_again(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = segmenter.encode_classes(["boat", "cloud"])
+    monkeypatch.setattr(segmenter, "_run_text", lambda ids: pytest.fail("the text encoder ran again"))
+    again = segmenter.encode_classes(["cloud", "boat"])
+    np.testing.assert_array_equal(first.vectors[::-1], again.vectors)
+
+
+def test_prompts_are_a_set_or_templates(segmenter: Segmenter) -> None:
+    by_name = segmenter.encode_classes(["boat"], prompts="simple")
+    by_template = segmenter.encode_classes(["boat"], prompts=["a photo of a {}."])
+    np.testing.assert_array_equal(by_name.vectors, by_template.vectors)
+    with pytest.raises(OptionError, match="unknown prompt set 'poems', expected one of"):
+        segmenter.encode_classes(["boat"], prompts="poems")
+    with pytest.raises(OptionError, match=r"\{\}"):
+        segmenter.encode_classes(["boat"], prompts=["a photo of a boat"])
+
+
+def test_a_saved_vocabulary_segments_alike(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "words.npz"
+    classes.save(path)
+    loaded = ClassEmbeddings.load(path)
+    expected = segmenter.segment(photograph, classes).label_map
+    np.testing.assert_array_equal(segmenter.segment(photograph, loaded).label_map, expected)
+
+
+def test_a_vocabulary_of_another_bundle_is_refused(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(VocabularyError, match="made with another text encoder"):
+        segmenter.segment(photograph, replace(classes, digest="0" * 64))
+    with pytest.raises(VocabularyError, match="have width 3, this bundle's have"):
+        segmenter.segment(photograph, replace(classes, vectors=np.eye(4, 3, dtype=np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda s: s.encode_classes([]), ClassNamesError, "at least one class name"),
+        (lambda s: s.encode_classes(["sky", "   "]), ClassNamesError, "only spaces"),
+        (lambda s: s.encode_classes(["sky", "sea", "sky"]), ClassNamesError, "'sky'"),
+        (lambda s: s.encode_image("nowhere.jpg"), ImageNotFoundError, "nowhere.jpg"),
+        (lambda s: s.encode_image(np.zeros((4, 4), np.uint8)), ImageError, "shape (H, W, 3)"),
+        (lambda s: s.encode_image(np.zeros((4, 4, 3), np.float32)), ImageError, "uint8"),
+        (lambda s: s.encode_image(np.zeros((9, 9, 3), np.uint8), "tiles"), OptionError, "window is 'tiles'"),
+    ],
+)
+def test_bad_input_is_named(
+    segmenter: Segmenter, call: Callable[[Segmenter], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message.replace("(", r"\(").replace(")", r"\)")):
+        call(segmenter)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 1.5}, "threshold is 1.5, expected 0 to 1"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"cleaning_weight": -1.0}, "cleaning_weight is -1.0, expected 0 or more"),
+        ({"cleaning": "soap"}, "cleaning is 'soap'"),
+    ],
+)
+def test_options_out_of_range_are_named(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8], options: Any, message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        segmenter.segment(photograph, classes, **options)
+
+
+def test_an_unknown_backend_is_an_error_that_lists_what_there_is(exported_bundle: Path) -> None:
+    with pytest.raises(OptionError, match="unknown backend 'tpu', expected one of"):
+        Segmenter.open(exported_bundle, backend="tpu")
+    with pytest.raises(BackendUnavailableError, match="needs CUDAExecutionProvider, this installation"):
+        Segmenter.open(exported_bundle, backend="onnxruntime-cuda")
+    with pytest.raises(OptionError, match="num_threads is 0"):
+        Segmenter.open(exported_bundle, num_threads=0)
+
+
+def test_several_threads_get_what_one_gets(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    images = [np.roll(photograph, shift, axis=1) for shift in (0, 50, 100, 150)]
+    alone = [segmenter.segment(image, classes).label_map for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: segmenter.segment(image, classes).label_map, images))
+    for expected, got in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(expected, got)
+
+
+def _tagged(image: Image.Image, path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    image.save(path, exif=exif)
+
+
+ODD_FILES: dict[str, tuple[Callable[[Image.Image, Path], object], tuple[int, int]]] = {
+    "grey.png": (lambda image, path: image.convert("L").save(path), (128, 160)),
+    "palette.gif": (lambda image, path: image.convert("P").save(path), (128, 160)),
+    "rgba.png": (lambda image, path: image.convert("RGBA").save(path), (128, 160)),
+    "sixteen.png": (lambda image, path: image.convert("L").convert("I;16").save(path), (128, 160)),
+    "cmyk.jpg": (lambda image, path: image.convert("CMYK").save(path), (128, 160)),
+    "turned.jpg": (_tagged, (160, 128)),
+    "row.png": (lambda image, path: image.resize((1000, 1)).save(path), (1, 1000)),
+    "column.png": (lambda image, path: image.resize((1, 1000)).save(path), (1000, 1)),
+    "pixel.png": (lambda image, path: image.resize((1, 1)).save(path), (1, 1)),
+    "large.jpg": (lambda image, path: image.resize((6000, 4000)).save(path), (4000, 6000)),
+}
+
+
+@pytest.mark.parametrize("name", ODD_FILES)
+def test_images_of_every_mode_and_size(
+    segmenter: Segmenter, classes: ClassEmbeddings, tmp_path: Path, name: str
+) -> None:
+    write, size = ODD_FILES[name]
+    write(Image.fromarray(data.coffee()).resize((160, 128)), tmp_path / name)
+    result = segmenter.segment(tmp_path / name, classes, background=True)
+    assert result.label_map.shape == size
+    assert sum(label["pixels"] for label in result.summary()["labels"]) == size[0] * size[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["astronaut", "coffee", "chelsea", "rocket", "camera", "coins", "page", "text", "moon"]
+)
+def test_photographs(segmenter: Segmenter, classes: ClassEmbeddings, name: str) -> None:
+    photograph = Image.fromarray(getattr(data, name)())
+    result = segmenter.segment(photograph, classes)
+    assert result.label_map.shape == (photograph.height, photograph.width)
+    assert result.overlay().mode == "RGB"
