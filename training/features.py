@@ -1,0 +1,247 @@
+"""Images and captions -> a set of features, with the frozen towers.
+
+Each shard holds the images at fixed places of the captions file, and every batch lies within a shard; so a run that
+was killed goes on with the next shard and ends with the features of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from t2d_export.tokenizer import write_tokenizer
+from t2d_runtime.bundle import sha256_of
+from t2d_runtime.errors import DataError, OptionError
+from t2d_runtime.text import Tokenizer
+from training.captions import CaptionedImage, CaptionFile, read_captions
+from training.encoding import Encoders, ImageVectors, load_towers
+from training.feature_set import (
+    LAST_BLOCK,
+    MANIFEST,
+    FeatureManifest,
+    Shard,
+    TokenArray,
+    read_manifest,
+    shard_path,
+    write_manifest,
+    write_shard,
+)
+from training.images import image_batches
+from training.storage import remove_leftovers, write_file
+
+MAX_UNREADABLE = 0.01
+"""Share of the images that may be unreadable before an extraction is given up."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """An extraction. Weights and input size as in `t2d-export bundle`; the defaults are those of the release."""
+
+    captions: Path
+    output: Path
+    images: Path | None = None
+    backbone: str = "dinov2_vitb14_reg"
+    backbone_weights: str | None = None
+    text_weights: str | None = None
+    input_size: tuple[int, int] | None = None
+    token_arrays: tuple[TokenArray, ...] = ()
+    precision: str = "fp32"
+    dtype: str = "float32"
+    batch_size: int = 32
+    images_per_shard: int = 1024
+    workers: int = max(1, (os.cpu_count() or 2) // 2)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "bf16") or self.dtype not in ("float32", "float16"):
+            raise OptionError(
+                "expected precision fp32 or bf16 and dtype float32 or float16, got "
+                f"{self.precision!r} and {self.dtype!r}"
+            )
+        if min(self.batch_size, self.images_per_shard) < 1 or self.workers < 0:
+            raise OptionError(
+                "expected batch_size and images_per_shard of at least 1 and workers of at least 0, got "
+                f"{self.batch_size}, {self.images_per_shard} and {self.workers}"
+            )
+
+
+def extract(config: FeatureConfig) -> FeatureManifest:
+    """Extract, or go on extracting, what `config` says; returns the manifest of the complete set.
+
+    Raises DataError for captions that cannot be used, for more than 1% unreadable images and where the folder holds
+    features of something else, OutputError where it cannot be written, and as `load_reference`.
+    """
+    data = read_captions(config.captions, config.images)
+    encoders = _load(config)
+    manifest = _begin(config, _plan(config, data, encoders))
+    if manifest.complete:
+        logger.info("%s is complete already", config.output)
+        return manifest
+    if "penultimate" in config.token_arrays:
+        state = encoders.last_block_state()
+        write_file(config.output / LAST_BLOCK, lambda path: safetensors.torch.save_file(state, path))
+    _Extraction(config, manifest, data.images, encoders).run()
+    return _finish(config.output, manifest)
+
+
+class _Extraction:
+    """The shards that are still missing."""
+
+    def __init__(
+        self, config: FeatureConfig, manifest: FeatureManifest, images: Sequence[CaptionedImage], encoders: Encoders
+    ) -> None:
+        self.config = config
+        self.manifest = manifest
+        self.images = images
+        self.encoders = encoders
+        self.missing = [n for n in range(manifest.shards) if not shard_path(config.output, n).is_file()]
+        done = (Shard(config.output, n, manifest) for n in range(manifest.shards) if n not in set(self.missing))
+        self.unreadable = sum(len(shard.skipped) for shard in done)
+
+    def run(self) -> None:
+        config, per_shard = self.config, self.config.images_per_shard
+        ranges = {n: range(n * per_shard, min(len(self.images), (n + 1) * per_shard)) for n in self.missing}
+        batches = [
+            list(places[start : start + config.batch_size])
+            for places in ranges.values()
+            for start in range(0, len(places), config.batch_size)
+        ]
+        paths = [image.path for image in self.images]
+        vectors: dict[int, ImageVectors] = {}
+        skipped: dict[int, str] = {}
+        done = len(self.images) - sum(map(len, ranges.values()))
+        with tqdm(total=len(self.images), initial=done, desc="features", unit="image", disable=None) as bar:
+            loaded = image_batches(paths, batches, self.encoders.backbone.input_size, config.workers)
+            for batch, read in zip(batches, loaded, strict=True):
+                if read.positions:
+                    encoded = self.encoders.encode_images(read.crops)
+                    rows = (ImageVectors(*row) for row in zip(*encoded, strict=True))
+                    vectors.update(zip(read.positions, rows, strict=True))
+                skipped.update(read.unreadable)
+                self._check_unreadable(read.unreadable)
+                bar.update(len(batch))
+                shard = batch[0] // per_shard
+                if batch[-1] == ranges[shard][-1]:
+                    self._write(shard, ranges[shard], vectors, skipped)
+                    vectors, skipped = {}, {}
+
+    def _check_unreadable(self, reasons: dict[int, str]) -> None:
+        for reason in reasons.values():
+            logger.warning("left out: %s", reason)
+        self.unreadable += len(reasons)
+        if self.unreadable > MAX_UNREADABLE * len(self.images):
+            raise DataError(
+                f"{self.unreadable} of {len(self.images)} images cannot be read, more than {MAX_UNREADABLE:.0%}, the "
+                f"last: {next(iter(reasons.values()))}; repair or remove them"
+            )
+
+    def _write(self, shard: int, places: range, vectors: dict[int, ImageVectors], skipped: dict[int, str]) -> None:
+        readable = [place for place in places if place in vectors]
+        captions = [(row, image) for row, image in enumerate(self.images[place] for place in readable)]
+        texts = [caption for _, image in captions for caption in image.captions]
+        features = _stack(vectors, readable, self.manifest) | self.encoders.encode_captions(
+            texts, self.config.token_arrays
+        )
+        if self.config.dtype == "float16":
+            features = {key: value.half() if value.is_floating_point() else value for key, value in features.items()}
+        indices = {
+            "image_ids": [image.image_id for _, image in captions],
+            "caption_ids": [caption_id for _, image in captions for caption_id in image.caption_ids],
+            "caption_rows": [row for row, image in captions for _ in image.captions],
+        }
+        arrays = features | {key: torch.tensor(values, dtype=torch.int64) for key, values in indices.items()}
+        reasons = tuple(skipped[place] for place in sorted(skipped))
+        write_shard(self.config.output, shard, self.manifest, arrays, reasons)
+
+
+def _stack(vectors: dict[int, ImageVectors], places: Sequence[int], manifest: FeatureManifest) -> dict[str, Tensor]:
+    if not places:
+        width = manifest.embed_dim
+        empty = ImageVectors(torch.empty(0, manifest.num_heads, width), torch.empty(0, width), torch.empty(0, width))
+        return empty._asdict()
+    return {name: torch.stack([getattr(vectors[place], name) for place in places]) for name in ImageVectors._fields}
+
+
+def _load(config: FeatureConfig) -> Encoders:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("device 'cuda' was asked for and torch sees none here; give 'cpu'")
+    towers = load_towers(config.backbone, config.backbone_weights, config.text_weights, config.input_size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        write_tokenizer(path)
+        tokenizer = Tokenizer.from_file(path, towers.text_tower.context_length)
+    return Encoders(towers, tokenizer, bf16=config.precision == "bf16", device=torch.device(config.device))
+
+
+def _plan(config: FeatureConfig, data: CaptionFile, encoders: Encoders) -> FeatureManifest:
+    backbone, text, sources = encoders.backbone, encoders.text_tower, encoders.sources
+    return FeatureManifest(
+        backbone=backbone.name,
+        backbone_sha256=sources["backbone"].sha256 or sources["backbone"].name,
+        num_heads=backbone.num_heads,
+        embed_dim=backbone.embed_dim,
+        text=sources["text"].name,
+        text_sha256=sources["text"].sha256 or sources["text"].name,
+        text_dim=text.output_dim,
+        text_width=text.width,
+        text_heads=text.heads,
+        quick_gelu=encoders.quick_gelu,
+        input_size=backbone.input_size,
+        mean=backbone.mean,
+        std=backbone.std,
+        precision=config.precision,
+        dtype=config.dtype,
+        token_arrays=config.token_arrays,
+        captions_sha256=sha256_of(data.path),
+        images_listed=len(data.images),
+        images_per_shard=config.images_per_shard,
+    )
+
+
+def _begin(config: FeatureConfig, plan: FeatureManifest) -> FeatureManifest:
+    """The manifest to go on with; the folder is new, or holds the same plan."""
+    folder = config.output
+    if not (folder / MANIFEST).is_file():
+        if folder.is_dir() and any(folder.glob("shard-*")):
+            raise DataError(f"{folder} holds shards without {MANIFEST}; name an empty folder")
+        write_manifest(folder, plan)
+        return plan
+    remove_leftovers(folder)
+    found = read_manifest(folder)
+    ours, theirs = dataclasses.asdict(plan), dataclasses.asdict(found.plan())
+    different = [f"{key} is {theirs[key]!r}, asked for {ours[key]!r}" for key in ours if ours[key] != theirs[key]]
+    if different:
+        raise DataError(f"{folder} holds other features ({'; '.join(different)}); name another --output")
+    return found
+
+
+def _finish(folder: Path, plan: FeatureManifest) -> FeatureManifest:
+    shards = [Shard(folder, number, plan) for number in range(plan.shards)]
+    manifest = dataclasses.replace(
+        plan,
+        complete=True,
+        images=sum(len(shard.arrays["image_ids"]) for shard in shards),
+        captions=sum(len(shard.arrays["caption_ids"]) for shard in shards),
+        skipped=tuple(reason for shard in shards for reason in shard.skipped),
+    )
+    write_manifest(folder, manifest)
+    logger.info(
+        "%d captions of %d images in %s; %d images left out",
+        manifest.captions,
+        manifest.images,
+        folder,
+        len(manifest.skipped),
+    )
+    return manifest
