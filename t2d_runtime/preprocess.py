@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +26,20 @@ That is 89 megapixels, a quarter of a gibibyte of RGB.
 RESIZE_BITS = 11
 """Fractional bits of OpenCV's fixed-point weights (INTER_RESIZE_COEF_BITS)."""
 
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError, KeyError)
-"""What Pillow's decoders raise on damaged files."""
+_DECODE_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,
+    struct.error,
+)
+"""What Pillow's decoders raise on damaged files: found by damaging files of its formats at random."""
 
 
 def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -40,10 +54,11 @@ def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[n
     """
     if isinstance(image, np.ndarray):
         return _checked_array(image)
-    from PIL import Image, UnidentifiedImageError  # imported late: an array does not need it
+    from PIL import Image  # imported late: an array does not need it
 
     if isinstance(image, Image.Image):
-        return _to_rgb(image, "the image")
+        with _decoding("the image"):
+            return _to_rgb(image, "the image")
     if not isinstance(image, str | Path):
         raise ImageError(f"expected an image path, a PIL image or an (H,W,3) uint8 array, got {type(image).__name__}")
     path = Path(image)
@@ -51,15 +66,25 @@ def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[n
         raise ImageNotFoundError(f"{path}: no such image file")
     if not path.is_file():
         raise ImageError(f"{path} is not a file; expected an image file")
+    with _decoding(str(path)), Image.open(path) as opened:
+        return _to_rgb(opened, str(path))
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turns what Pillow raises into an ImageError that names the image."""
+    from PIL import Image, UnidentifiedImageError
+
     try:
-        with Image.open(path) as opened:
-            return _to_rgb(opened, str(path))
+        yield
+    except ImageError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{path} has more than {MAX_PIXELS} pixels, the limit; make it smaller") from error
+        raise ImageError(f"{name} has more than {MAX_PIXELS} pixels, the limit; make it smaller") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not an image; expected JPEG, PNG or another that Pillow reads") from error
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read as an image: {error}") from error
+        raise ImageError(f"{name} is not an image; expected JPEG, PNG or another that Pillow reads") from error
+    except _DECODE_ERRORS as error:
+        raise ImageError(f"{name} cannot be decoded, it may be truncated or damaged: {error}") from error
 
 
 def _checked_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -77,21 +102,16 @@ def _to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
         raise ImageError(
             f"{name} has {image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS}; make it smaller"
         )
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "I" or image.mode.startswith("I;16"):
-            return _from_sixteen_bits(np.asarray(image), name)
-        if image.mode == "F":
-            raise ImageError(f"{name} has float pixels of unknown range; convert it to 8 bits a channel")
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return np.array(image.convert("RGB"))
-    except ImageError:
-        raise
-    except _DECODE_ERRORS as error:
-        raise ImageError(f"{name} cannot be decoded, it may be truncated or damaged: {error}") from error
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_sixteen_bits(np.asarray(image), name)
+    if image.mode == "F":
+        raise ImageError(f"{name} has float pixels of unknown range; convert it to 8 bits a channel")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
 
 
 def _from_sixteen_bits(grey: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
