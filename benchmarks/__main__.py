@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from t2d_runtime.cli import run_command
 
 COMMANDS = {
-    "latency": "milliseconds and peak memory of a bundle against PyTorch, in one run",
     "parity": "every stage of reference and bundle against golden files of the authors' code",
-    "scenes": "mIoU of a bundle on held-out drawn scenes",
 }
 """Command, which is also its module's name -> one line of help."""
 

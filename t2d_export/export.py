@@ -50,6 +50,16 @@ class ExportSettings:
     input_size: tuple[int, int] | None = None
     precisions: tuple[str, ...] = PRECISIONS
 
+    def load_reference(self) -> Reference:
+        """The PyTorch model of these weights."""
+        return load_reference(
+            backbone=self.backbone,
+            backbone_weights=self.backbone_weights,
+            text_weights=self.text_weights,
+            projection=self.projection,
+            input_size=self.input_size,
+        )
+
 
 def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = False) -> Manifest:
     """Write a bundle to `output`, verified against the PyTorch reference before it is moved there.
@@ -67,13 +77,7 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
             bar.update()
 
         begin("loading weights")
-        reference = load_reference(
-            backbone=settings.backbone,
-            backbone_weights=settings.backbone_weights,
-            text_weights=settings.text_weights,
-            projection=settings.projection,
-            input_size=settings.input_size,
-        )
+        reference = settings.load_reference()
         begin("tracing the image encoder")
         export_image_encoder(ImageEncoderGraph(reference), folder / IMAGE_ENCODER)
         begin("tracing the text encoder")

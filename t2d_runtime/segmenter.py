@@ -105,7 +105,7 @@ class Segmenter:
                 cached.clear()
                 new = list(names)
             if new:
-                vectors = encode_class_names(new, templates, self._open_tokenizer(), self._run_text, progress)
+                vectors = encode_class_names(new, templates, self._open_tokenizer(), self.run_text_encoder, progress)
                 cached.update({(name, templates): vector for name, vector in zip(new, vectors, strict=True)})
             stacked = np.stack([cached[name, templates] for name in names])
         return ClassEmbeddings(names=names, vectors=stacked, digest=self.vocabulary_digest)
@@ -202,7 +202,8 @@ class Segmenter:
         logger.info("%s: %s in %s", self._backend.description(), path.name, self.precision)
         return self._backend.load(path, precision=self.precision, num_threads=self._num_threads)
 
-    def _run_text(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run_text_encoder(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Token ids (N,T,L) of N classes' T prompts -> embeddings (N,D) of norm 1."""
         if self._text_encoder is None:
             self._text_encoder = self._load(TEXT_ENCODER)
         embeds: NDArray[np.float32] = self._text_encoder.run({"input_ids": input_ids})["text_embeds"]

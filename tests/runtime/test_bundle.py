@@ -84,9 +84,7 @@ def test_a_newer_schema_version_asks_for_an_update(bundle_copy: Path) -> None:
         (lambda data: data["files"].update({"../x": {"sha256": "", "size_bytes": 0}}), "a path outside the bundle"),
     ],
 )
-def test_a_wrong_manifest_is_refused(
-    bundle_copy: Path, edit: Callable[[dict[str, Any]], object], message: str
-) -> None:
+def test_a_wrong_manifest_is_refused(bundle_copy: Path, edit: Callable[[dict[str, Any]], object], message: str) -> None:
     edit_manifest(bundle_copy, edit)
     with pytest.raises(BundleError, match=message):
         Bundle.open(bundle_copy)

@@ -1,0 +1,225 @@
+"""Every stage of the reference and of an exported bundle against golden files of the authors' released code."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.cli import FAILED_CHECK
+from t2d_runtime.errors import DataError, WeightsNotFoundError
+from t2d_runtime.manifest import StageParity
+from t2d_runtime.parity import LABEL_MARGIN, SCORE_TOLERANCE, TOKEN_TOLERANCE, compare_labels, compare_values
+
+if TYPE_CHECKING:
+    from benchmarks.golden import Golden
+    from benchmarks.subjects import Encoded, Subject
+    from t2d_runtime.windows import Window
+
+RESIZED_SHARE = 1e-3
+"""Share of pixel values that may be one level off OpenCV's after our resize."""
+
+FROM_IMAGE_TOLERANCE = 1e-4
+"""Stitched scores from the original image: a pixel one level off moves them by up to 5e-5."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m benchmarks parity`."""
+    parser.add_argument("--golden", type=Path, required=True, metavar="DIR", help="folder of golden .npz files")
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder of published projections; default: DIR/../weights"
+    )
+    parser.add_argument("--backend", default="onnxruntime", help="of the bundle; default: onnxruntime")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table of stages x files; status 1 where a stage is out of tolerance."""
+    from tqdm import tqdm
+
+    from benchmarks.golden import read_golden
+
+    paths = [path for path in sorted(args.golden.glob("*.npz")) if path.stem != "training"]
+    if not paths:
+        raise DataError(f"{args.golden} holds no golden .npz files")
+    table: dict[str, dict[str, StageParity]] = {}
+    for path in tqdm(paths, desc="golden files", unit="file", disable=None, leave=False):
+        golden = read_golden(path)
+        for subject in subjects_of(golden, args.weights or args.golden.parent / "weights", args.backend):
+            table[f"{subject.name}, {golden.name}"] = {stage.stage: stage for stage in compare(golden, subject)}
+    print_table(table)
+    failed = [f"{column}: {s.stage}" for column, stages in table.items() for s in stages.values() if not s.passed]
+    print("FAILED: " + "; ".join(failed) if failed else "every stage of every file is within its tolerance")
+    return FAILED_CHECK if failed else 0
+
+
+def subjects_of(golden: Golden, weights: Path, backend: str) -> Iterator[Subject]:
+    """The reference with a golden file's weights, then the bundle exported from them."""
+    from benchmarks.golden import write_weights
+    from benchmarks.subjects import BundleSubject, ReferenceSubject
+    from t2d_export.export import ExportSettings, export_bundle
+    from t2d_runtime.segmenter import Segmenter
+
+    size = golden.meta["input_size"]
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_weights(golden, Path(folder))
+        if not golden.has_random_projection:
+            published = weights / f"{golden.meta['projection']}.pth"
+            if not published.is_file():
+                raise WeightsNotFoundError(f"{golden.name} needs the published projection {published}; see --weights")
+            files["projection"] = str(published)
+        settings = ExportSettings(
+            backbone=golden.backbone,
+            backbone_weights=files["backbone_weights"],
+            text_weights=files["text_weights"],
+            projection=files["projection"],
+            input_size=(size, size),
+        )
+        yield ReferenceSubject(settings.load_reference())
+        bundle = Path(folder) / "bundle"
+        export_bundle(settings, bundle)
+        yield BundleSubject(Segmenter.open(bundle, backend=backend))
+
+
+def compare(golden: Golden, subject: Subject) -> list[StageParity]:
+    """All stages of a golden file in order, each computed from the subject's own previous one."""
+    text_embeds = subject.text_embeds(_cut(golden.arrays["tokens"]))
+    window = subject.encode(golden.window[None]).window(0)
+    return [
+        *_text_stages(golden, subject, text_embeds),
+        *_encoder_stages(golden, window),
+        *_window_stages(golden, subject, window, text_embeds),
+        *_slide_stages(golden, subject, text_embeds),
+    ]
+
+
+def _text_stages(golden: Golden, subject: Subject, text_embeds: NDArray[Any]) -> Iterator[StageParity]:
+    expected = golden.arrays["clip_text"]
+    shown = golden.arrays["tokens"][:, : expected.shape[1]]
+    features = subject.text_features(_cut(shown).reshape(-1, _cut(shown).shape[-1]))
+    if features is not None:
+        yield _tokens("clip_text", expected, features.reshape(expected.shape))
+    yield _tokens("text_embeds", golden.arrays["text_embeds"], text_embeds)
+
+
+def _encoder_stages(golden: Golden, window: Encoded) -> Iterator[StageParity]:
+    arrays, every = golden.arrays, golden.sampling
+    yield _tokens("pixel_values", arrays["pixel_values_sample"], window.pixel_values[:, ::37, ::37])
+    sample = window.patch_tokens[:: every.patches, :: every.channels]
+    yield _tokens("patch_tokens", arrays["patch_tokens_sample"], sample)
+    yield _tokens("cls_attention", arrays["cls_attention_logits"], window.cls_attention)
+    yield _tokens("cls_token", arrays["cls_token"], window.cls_token)
+
+
+def _window_stages(
+    golden: Golden, subject: Subject, window: Encoded, text_embeds: NDArray[np.float32]
+) -> Iterator[StageParity]:
+    arrays, step = golden.arrays, golden.sampling.window_pixels
+    similarity = subject.similarity(window.patch_tokens, text_embeds)
+    scores = subject.scores(similarity)
+    cleaned = subject.clean(window, similarity, text_embeds, golden.meta["lambda_bg"])
+    shape = arrays["similarity"].shape
+    yield _scores("similarity", arrays["similarity"], similarity.reshape(shape))
+    yield _scores("scores", arrays["scores"], scores.reshape(shape))
+    yield _scores("scores_cleaned", arrays["scores_cleaned"], cleaned.reshape(shape))
+    for background, patches in ((0, scores), (1, cleaned)):
+        size = (golden.window.shape[0], golden.window.shape[1])
+        planes = subject.upsample(patches.reshape(shape), size, align_corners=True)
+        for pamr in (0, 1):
+            stage = f"mask_bg{background}_pamr{pamr}"
+            planes = subject.refine(golden.window, planes) if pamr else planes
+            yield _scores(stage, arrays[stage], planes[:, ::step, ::step])
+            ranked = _with_background(planes, golden) if background else planes
+            yield _labels(golden, stage, ranked)
+
+
+def _slide_stages(golden: Golden, subject: Subject, text_embeds: NDArray[np.float32]) -> Iterator[StageParity]:
+    """Stitched scores with cleaning, from OpenCV's resized image and from the original one."""
+    from t2d_runtime.preprocess import resize
+
+    resized = resize(golden.image, (golden.resized.shape[0], golden.resized.shape[1]))
+    levels = np.abs(resized.astype(np.int16) - golden.resized)
+    off = float((levels > 0).mean()) if levels.max() <= 1 else 1.0
+    yield StageParity("resized", True, off, RESIZED_SHARE, None, None, None, None, None, off <= RESIZED_SHARE)
+    for stage, pamr in (("slide", False), ("slide_pamr", True)):
+        if f"{stage}_probs_sample" not in golden.arrays:
+            continue
+        for source, pixels in (("", golden.resized), ("_from_image", resized)):
+            stitched = _with_background(_stitched(golden, subject, text_embeds, pixels, pamr=pamr), golden)
+            step = golden.sampling.image_pixels
+            expected, got = golden.arrays[f"{stage}_probs_sample"], stitched[:, ::step, ::step]
+            tolerance = FROM_IMAGE_TOLERANCE if source else SCORE_TOLERANCE
+            yield compare_values(stage + source, expected, got, tolerance=tolerance, relative=False)
+            if not source:
+                yield _labels(golden, stage, stitched)
+
+
+def _stitched(
+    golden: Golden, subject: Subject, text_embeds: NDArray[np.float32], pixels: NDArray[np.uint8], *, pamr: bool
+) -> NDArray[np.float32]:
+    from t2d_export.reference import PUBLISHED_WINDOWS
+    from t2d_runtime.windows import cut_windows, stitch, window_boxes
+
+    resized_size = (pixels.shape[0], pixels.shape[1])
+    boxes: tuple[Window, ...] = window_boxes(resized_size, PUBLISHED_WINDOWS)
+    crops = cut_windows(pixels, boxes)
+    encoded = subject.encode(crops)
+    grid = golden.arrays["similarity"].shape
+
+    def planes() -> Iterator[NDArray[np.float32]]:
+        for i, crop in enumerate(crops):
+            window = encoded.window(i)
+            similarity = subject.similarity(window.patch_tokens, text_embeds)
+            cleaned = subject.clean(window, similarity, text_embeds, golden.meta["lambda_bg"])
+            upsampled = subject.upsample(cleaned.reshape(grid), (crop.shape[0], crop.shape[1]), align_corners=True)
+            yield subject.refine(crop, upsampled) if pamr else upsampled
+
+    stitched = stitch(planes(), boxes, resized_size)
+    return subject.upsample(stitched, (golden.image.shape[0], golden.image.shape[1]), align_corners=False)
+
+
+def _tokens(stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
+    return compare_values(stage, expected, got, tolerance=TOKEN_TOLERANCE, relative=True)
+
+
+def _scores(stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
+    return compare_values(stage, expected, got, tolerance=SCORE_TOLERANCE, relative=False)
+
+
+def _labels(golden: Golden, stage: str, ranked: NDArray[np.float32]) -> StageParity:
+    certain = golden.certain(stage, LABEL_MARGIN).astype(np.float32)
+    return compare_labels(f"{stage}_labels", golden.arrays[f"{stage}_labels"], ranked.argmax(axis=0), certain)
+
+
+def _with_background(planes: NDArray[np.float32], golden: Golden) -> NDArray[np.float32]:
+    background = np.full((1, *planes.shape[1:]), golden.meta["background_threshold"], np.float32)
+    return np.concatenate([background, planes])
+
+
+def _cut(tokens: NDArray[Any]) -> NDArray[np.int64]:
+    """Token ids (N,T,77) up to the longest prompt; what follows every end token changes nothing."""
+    longest = int(tokens.argmax(axis=-1).max()) + 1
+    return np.ascontiguousarray(tokens[..., :longest], dtype=np.int64)
+
+
+def print_table(table: dict[str, dict[str, StageParity]]) -> None:
+    """Stages in rows, files in columns: the largest difference, or the share of equal labels."""
+    columns = list(table)
+    for number, column in enumerate(columns, start=1):
+        print(f"({number}) {column}")
+    stages = list(dict.fromkeys(stage for column in table.values() for stage in column))
+    width = max(len(stage) for stage in stages)
+    print(" " * width + "".join(f"{f'({number})':>12}" for number in range(1, len(columns) + 1)))
+    for stage in stages:
+        print(f"{stage:<{width}}" + "".join(f"{_cell(table[column].get(stage)):>12}" for column in columns))
+
+
+def _cell(stage: StageParity | None) -> str:
+    if stage is None:
+        return "-"
+    figure = f"{stage.max_abs_diff:.1e}" if stage.label_agreement is None else f"{stage.label_agreement:.3%}"
+    return figure if stage.passed else f"!{figure}"

@@ -1,0 +1,179 @@
+"""The command `t2d` as its users call it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from t2d_runtime.cli import main
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    path = tmp_path / "coffee.jpg"
+    Image.fromarray(data.coffee()).save(path)
+    return path
+
+
+def segment(bundle: Path, image: Path, *options: str) -> int:
+    return main(["segment", str(bundle), str(image), "--backend", "onnxruntime", *options])
+
+
+def test_segment_writes_every_format(
+    exported_bundle: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    options = ["--classes", "sea, snow,tree", "--background", "--threshold", "0.5", "--refine"]
+    formats = "overlay,png,npz,json"
+    assert segment(exported_bundle, photograph, *options, "--format", formats, "--output", str(output)) == 0
+    assert sorted(path.name for path in output.iterdir()) == [
+        "coffee.json",
+        "coffee.labels.png",
+        "coffee.npz",
+        "coffee.overlay.png",
+    ]
+    archive = np.load(output / "coffee.npz")
+    assert archive["label_map"].shape == (400, 600)
+    assert list(archive["class_names"]) == ["background", "sea", "snow", "tree"]
+    assert archive["scores"].shape == (3, 400, 600)
+    np.testing.assert_array_equal(np.asarray(Image.open(output / "coffee.labels.png")), archive["label_map"])
+    summary = json.loads((output / "coffee.json").read_text())
+    assert summary["settings"]["threshold"] == 0.5
+    assert sum(label["pixels"] for label in summary["labels"]) == 400 * 600
+    for label in summary["labels"]:
+        mask = archive["label_map"] == label["label"]
+        assert label["pixels"] == mask.sum()
+        if label["pixels"]:
+            left, top, right, bottom = label["box"]
+            assert mask[top:bottom, left:right].sum() == mask.sum()
+            assert mask[top, left:right].any()
+            assert mask[top:bottom, right - 1].any()
+    assert "coffee.jpg: 600 x 400 pixels" in capsys.readouterr().out
+
+
+def test_words_come_from_a_file_and_prompts_too(exported_bundle: Path, photograph: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("sea\n\n snow \n")
+    (tmp_path / "prompts.txt").write_text("a drawing of a {}.\n")
+    options = ["--classes-file", str(tmp_path / "words.txt"), "--prompts", str(tmp_path / "prompts.txt")]
+    assert segment(exported_bundle, photograph, *options, "--format", "json", "--output", str(tmp_path)) == 0
+    labels = json.loads((tmp_path / "coffee.json").read_text())["labels"]
+    assert [label["name"] for label in labels] == ["sea", "snow"]
+
+
+def test_a_vocabulary_replaces_the_text_encoder(exported_bundle: Path, photograph: Path, tmp_path: Path) -> None:
+    words = str(tmp_path / "words.npz")
+    assert main(["classes", str(exported_bundle), "--classes", "sea,snow", "--output", words]) == 0
+    for name, options in {"a": ["--vocabulary", words], "b": ["--classes", "sea,snow"]}.items():
+        assert segment(exported_bundle, photograph, *options, "--format", "png", "--output", str(tmp_path / name)) == 0
+    assert (tmp_path / "a" / "coffee.labels.png").read_bytes() == (tmp_path / "b" / "coffee.labels.png").read_bytes()
+
+
+def test_info_and_selftest(exported_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(exported_bundle)]) == 0
+    assert "224 x 224 (height x width)" in capsys.readouterr().out
+    assert main(["selftest", str(exported_bundle), "--backend", "onnxruntime"]) == 0
+    assert "passed: every stage" in capsys.readouterr().out
+
+
+def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:2] == ["onnxruntime", "ready:"] for line in lines)
+    assert any(line.split()[:2] == ["onnxruntime-cuda", "no:"] and "t2d-runtime[gpu]" in line for line in lines)
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("t2d: error: ")
+    return lines[0]
+
+
+def write_text(path: Path) -> None:
+    path.write_text("not a picture")
+
+
+def write_truncated(path: Path) -> None:
+    Image.fromarray(data.coffee()).save(path)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def write_bomb(path: Path) -> None:
+    Image.new("1", (20000, 20000)).save(path, "PNG")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "no such image file"),
+        (lambda path: path.mkdir(), "is not a file"),
+        (write_text, "photo.jpg"),
+        (write_truncated, "photo.jpg"),
+        (write_bomb, "pixels"),
+    ],
+)
+def test_a_bad_image_is_one_line_and_status_2(
+    exported_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write: object,
+    message: str,
+) -> None:
+    path = tmp_path / "photo.jpg"
+    write(path)  # type: ignore[operator]
+    output = tmp_path / "out"
+    assert segment(exported_bundle, path, "--classes", "sea", "--output", str(output)) == 2
+    assert message in one_line(capsys)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes", ""], "class name"),
+        (["--classes", "sea, ,sky"], "only spaces"),
+        (["--classes", "sea,sky,sea"], "'sea'"),
+        (["--classes-file", "nowhere.txt"], "nowhere.txt"),
+        (["--classes", "sea", "--prompts", "poems"], "unknown prompt set 'poems'"),
+        (["--classes", "sea", "--threshold", "7"], "threshold is 7.0"),
+        (["--classes", "sea", "--format", "bmp"], "unknown output format"),
+        (["--classes", "sea", "--precision", "fp8"], "'fp8'"),
+        (["--classes", "sea", "--threads", "0"], "num_threads is 0"),
+        (["--vocabulary", "nowhere.npz"], "nowhere.npz"),
+    ],
+)
+def test_bad_options_are_one_line_and_status_2(
+    exported_bundle: Path, photograph: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert segment(exported_bundle, photograph, *options) == 2
+    assert message in one_line(capsys)
+
+
+def test_two_images_of_one_name_are_refused(
+    exported_bundle: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "coffee.png"
+    Image.fromarray(data.coffee()).save(other)
+    assert main(["segment", str(exported_bundle), str(photograph), str(other), "--classes", "sea"]) == 2
+    assert "would both be written as coffee.*" in one_line(capsys)
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(
+    exported_bundle: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    options = ["--classes", "sea", "--output", str(tmp_path / "file" / "out")]
+    assert segment(exported_bundle, photograph, *options) == 2
+    assert "cannot write" in one_line(capsys)
+
+
+def test_a_folder_that_is_no_bundle_is_one_line(
+    tmp_path: Path, photograph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert segment(tmp_path, photograph, "--classes", "sea") == 2
+    assert "is not a bundle" in one_line(capsys)
