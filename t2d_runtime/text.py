@@ -183,7 +183,7 @@ class ClassEmbeddings:
     def load(cls, path: str | Path) -> ClassEmbeddings:
         """Read a vocabulary file. Raises VocabularyError where it is not one."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 stored: dict[str, Any] = {name: file[name] for name in ("names", "vectors", "digest")}
             names = check_class_names(json.loads(str(stored["names"])))
         except FileNotFoundError as error:
