@@ -116,7 +116,7 @@ def test_another_array_is_refused(array: Any, got: str) -> None:
 
 
 def test_another_object_is_refused() -> None:
-    with pytest.raises(ImageError, match="expected an image path, a PIL image or .* got list"):
+    with pytest.raises(ImageError, match=r"expected an image path, a PIL image or .* got list"):
         load_image([1, 2, 3])  # type: ignore[arg-type]
 
 
