@@ -5,8 +5,11 @@ Source: Talk2DINO, Sec. 3.2; `dino_extraction_v2.py` and `text_features_extracti
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +18,7 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor
 
 from t2d_export.reference import Reference, load_reference, mean_of_words
+from t2d_export.tokenizer import write_tokenizer
 from t2d_export.towers import Backbone, ImageFeatures, TextTower, end_positions
 from t2d_export.weights import RANDOM
 from t2d_runtime.text import END_TOKEN, Tokenizer, token_batches
@@ -61,7 +65,7 @@ class Encoders:
     @torch.inference_mode()
     def encode_captions(self, captions: Sequence[str], token_arrays: Sequence[TokenArray]) -> dict[str, Tensor]:
         """Text arrays of a shard: text, text_average, and with `token_arrays` also these and token_offsets."""
-        ids = self.tokenizer.encode(captions)
+        ids = self.tokenizer.encode(captions) if captions else np.empty((0, 1), dtype=np.int64)
         lengths = (ids == END_TOKEN).argmax(axis=1) + 1
         width = {"tokens": self.text_tower.output_dim, "penultimate": self.text_tower.width}
         arrays = {name: torch.empty(len(captions), self.text_tower.output_dim) for name in ("text", "text_average")}
@@ -101,6 +105,15 @@ class Encoders:
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+@functools.cache
+def clip_tokenizer(context_length: int) -> Tokenizer:
+    """The tokenizer that bundles carry; building it takes a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        write_tokenizer(path)
+        return Tokenizer.from_file(path, context_length)
 
 
 def load_towers(

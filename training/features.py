@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from t2d_export.tokenizer import write_tokenizer
 from t2d_runtime.bundle import sha256_of
 from t2d_runtime.errors import DataError, OptionError
-from t2d_runtime.text import Tokenizer
 from training.captions import CaptionedImage, CaptionFile, read_captions
-from training.encoding import Encoders, ImageVectors, load_towers
+from training.encoding import Encoders, ImageVectors, clip_tokenizer, load_towers
 from training.feature_set import (
     LAST_BLOCK,
     MANIFEST,
@@ -178,10 +175,7 @@ def _load(config: FeatureConfig) -> Encoders:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise OptionError("device 'cuda' was asked for and torch sees none here; give 'cpu'")
     towers = load_towers(config.backbone, config.backbone_weights, config.text_weights, config.input_size)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokenizer.json"
-        write_tokenizer(path)
-        tokenizer = Tokenizer.from_file(path, towers.text_tower.context_length)
+    tokenizer = clip_tokenizer(towers.text_tower.context_length)
     return Encoders(towers, tokenizer, bf16=config.precision == "bf16", device=torch.device(config.device))
 
 
