@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import timm
 import torch
-from torch import nn
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 
 from t2d_export.position import EXACT_SIZE, OFFSET_SCALE, PositionRule
 from t2d_runtime.errors import OptionError
@@ -47,7 +48,7 @@ class Architecture:
     threshold: float = THRESHOLD
     timm_arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, input_size: tuple[int, int]) -> nn.Module:
+    def build(self, input_size: tuple[int, int]) -> VisionTransformer | Eva:
         """The timm model for `input_size` (height, width), its parameters not yet filled.
 
         Raises OptionError where a side is no multiple of the patch size.
@@ -58,7 +59,7 @@ class Architecture:
                 f"size {self.patch_size} of {self.name}"
             )
         with torch.device("meta"):
-            model: nn.Module = timm.create_model(
+            model = timm.create_model(
                 self.timm_model,
                 pretrained=False,
                 num_classes=0,
@@ -67,7 +68,7 @@ class Architecture:
                 dynamic_img_size=False,
                 **self.timm_arguments,
             )
-        return model
+        return cast("VisionTransformer | Eva", model)
 
     def grid(self, input_size: tuple[int, int]) -> tuple[int, int]:
         """Patches (h, w) of an input size."""

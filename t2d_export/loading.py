@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from open_clip.transformer import QuickGELU, TextTransformer
@@ -59,10 +59,11 @@ def _fill_buffers(vit: Eva, periods: Tensor | None, grid: tuple[int, int]) -> No
     for name, buffer in vit.named_buffers():
         module, _, leaf = name.rpartition(".")
         vit.get_submodule(module).register_buffer(leaf, torch.zeros_like(buffer, device="cpu"), persistent=False)
-    vit.rope.init_non_persistent_buffers()
+    rope: Any = vit.rope
+    rope.init_non_persistent_buffers()
     # Meta's files hold the periods rounded to bfloat16, and their models compute with those.
-    vit.rope.periods.copy_(vit.rope.periods.bfloat16() if periods is None else periods)
-    vit.rope.pos_embed_cached.copy_(vit.rope.get_embed(shape=list(grid)))
+    rope.periods.copy_(rope.periods.bfloat16() if periods is None else periods)
+    rope.pos_embed_cached.copy_(rope.get_embed(shape=list(grid)))
 
 
 def load_text_tower(weights: str, config: TextConfig | None = None) -> tuple[TextTower, Source]:

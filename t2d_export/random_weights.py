@@ -23,15 +23,20 @@ def random_tensors(shapes: Mapping[str, Tensor], *, name: str) -> dict[str, Tens
 def _draw(seed: str, key: str, shape: torch.Size) -> Tensor:
     generator = torch.Generator().manual_seed(SEED + zlib.crc32(seed.encode()))
     noise = torch.randn(shape, generator=generator)
+    mean, scale = _distribution(key, shape)
+    return noise.mul_(scale).add_(mean)
+
+
+def _distribution(key: str, shape: torch.Size) -> tuple[float, float]:
+    """Mean and standard deviation."""
     leaf = key.rpartition(".")[2]
     if "gamma" in leaf:  # LayerScale
-        return 0.35 + 0.05 * noise
+        return 0.35, 0.05
     if "norm" in key or ".ln_" in key or key.startswith("ln_"):
-        return 0.05 * noise + (1.0 if leaf == "weight" else 0.0)
+        return (1.0, 0.1) if leaf == "weight" else (0.0, 0.05)
     if "bias" in leaf:
-        return 0.05 * noise
+        return 0.0, 0.05
     if "token" in key or "pos" in leaf:
-        return 0.3 * noise
-    if leaf == "text_projection":
-        return noise / shape[0] ** 0.5
-    return noise / noise[0].numel() ** 0.5
+        return 0.0, 0.3
+    inputs = shape[0] if leaf == "text_projection" else shape[1:].numel()
+    return 0.0, inputs**-0.5

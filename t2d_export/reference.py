@@ -66,7 +66,7 @@ class Reference:
 
     def image_features(self, pixel_values: Tensor) -> ImageFeatures:
         """Normalised pixels (B,3,H,W) -> features; patch tokens (B,P,D) in the space shared with text."""
-        features = self.backbone(pixel_values)
+        features: ImageFeatures = self.backbone(pixel_values)
         return features._replace(patch_tokens=self.projection.project_visual(features.patch_tokens))
 
     def text_embeds(self, input_ids: Tensor) -> Tensor:
@@ -130,7 +130,8 @@ class Reference:
             weight=cleaning_weight,
         )
         height, width = window.shape[-2:]
-        planes = upsample(scores.unflatten(1, self.backbone.grid_size), (height, width), align_corners=True)
+        patches = scores.reshape(-1, *self.backbone.grid_size)
+        planes = upsample(patches, (height, width), align_corners=True)
         return pamr(window, planes) if refine else planes
 
     @torch.inference_mode()

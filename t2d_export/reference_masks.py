@@ -5,7 +5,6 @@ Written for reading and comparison, one window at a time, not for speed: `t2d_ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -106,10 +105,8 @@ def pamr(image: Tensor, planes: Tensor) -> Tensor:
     """
     affinity = pamr_affinity(image)
     for _ in range(ITERATIONS):
-        spread = torch.zeros_like(planes)
-        for weight, neighbour in zip(affinity, _neighbours(planes), strict=True):
-            spread += weight * neighbour
-        planes = spread
+        # Class by class, so that the 48 copies of many classes never exist at once.
+        planes = torch.stack([(affinity * _stacked_neighbours(plane)).sum(dim=0) for plane in planes])
     return planes
 
 
@@ -120,23 +117,26 @@ def pamr_affinity(image: Tensor) -> Tensor:
     once per dilation.
     """
     image = image.float()
-    neighbours = torch.stack(list(_neighbours(image)))
+    neighbours = torch.stack([_stacked_neighbours(channel) for channel in image], dim=1)
     std = torch.cat([neighbours, image.expand(len(DILATIONS), -1, -1, -1)]).std(dim=0, correction=1)
     distance = (neighbours - image).abs() / (STD_EPSILON + STD_SHARE * std)
     return (-distance.mean(dim=1)).softmax(dim=0)
 
 
-def _neighbours(planes: Tensor) -> Iterator[Tensor]:
-    """The 48 shifted copies of planes (C,H,W); beyond the border the border is repeated."""
-    height, width = planes.shape[-2:]
+def _stacked_neighbours(plane: Tensor) -> Tensor:
+    """The 48 shifted copies (48,H,W) of a plane (H,W); beyond the border the border is repeated."""
+    height, width = plane.shape
     border = max(DILATIONS)
-    padded = functional.pad(planes[None], (border,) * 4, mode="replicate")[0]
-    for dilation in DILATIONS:
-        for down in (-dilation, 0, dilation):
-            for right in (-dilation, 0, dilation):
-                if (down, right) != (0, 0):
-                    top, left = border + down, border + right
-                    yield padded[:, top : top + height, left : left + width]
+    padded = functional.pad(plane[None, None], (border,) * 4, mode="replicate")[0, 0]
+    return torch.stack(
+        [
+            padded[border + down : border + down + height, border + right : border + right + width]
+            for dilation in DILATIONS
+            for down in (-dilation, 0, dilation)
+            for right in (-dilation, 0, dilation)
+            if (down, right) != (0, 0)
+        ]
+    )
 
 
 def with_background(scores: Tensor, threshold: float) -> Tensor:

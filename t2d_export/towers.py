@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from open_clip.transformer import TextTransformer
-from timm.layers import apply_rot_embed_cat
-from timm.models.eva import Eva, EvaAttention
+from timm.layers.pos_embed_sincos import apply_rot_embed_cat
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,13 +39,13 @@ class Backbone(nn.Module):
         std: tuple[float, float, float],
     ) -> None:
         super().__init__()
-        self.vit = vit
+        self.vit: Any = vit  # timm's annotations do not tell its modules apart
         self.name = name
         self.input_size = input_size
         self.mean = mean
         self.std = std
         self.embed_dim: int = vit.embed_dim
-        self.num_heads: int = vit.blocks[-1].attn.num_heads
+        self.num_heads: int = self.vit.blocks[-1].attn.num_heads
         self.patch_size: int = vit.patch_embed.patch_size[0]
         self.num_prefix_tokens: int = vit.num_prefix_tokens
 
@@ -74,7 +74,8 @@ class Backbone(nn.Module):
     def _cls_logits(self, q: Tensor, k: Tensor) -> Tensor:
         """Queries and keys (B,M,1+..+P,d) -> (B,M,P)."""
         cls_query = q[:, :, :1] * q.shape[-1] ** -0.5
-        return (cls_query @ k[:, :, self.num_prefix_tokens :].transpose(-2, -1)).squeeze(2)
+        logits: Tensor = cls_query @ k[:, :, self.num_prefix_tokens :].transpose(-2, -1)
+        return logits.squeeze(2)
 
     def _features(self, tokens: Tensor, cls_attention: Tensor) -> ImageFeatures:
         tokens = self.vit.norm(tokens)
@@ -103,11 +104,12 @@ class RotaryBackbone(Backbone):
         """Rotate the patches' queries or keys (B,M,tokens,d); CLS and registers have no place to turn to."""
         prefix, patches = heads[:, :, : self.num_prefix_tokens], heads[:, :, self.num_prefix_tokens :]
         half: bool = self.vit.blocks[-1].attn.rotate_half
-        return torch.cat([prefix, apply_rot_embed_cat(patches, rotation, half=half)], dim=2)
+        rotated: Tensor = apply_rot_embed_cat(patches, rotation, half=half)
+        return torch.cat([prefix, rotated], dim=2)
 
 
-def _biased_qkv(attention: EvaAttention, tokens: Tensor) -> Tensor:
-    """(B,n,D) -> (B,n,3D); DINOv3's keys have no bias."""
+def _biased_qkv(attention: Any, tokens: Tensor) -> Tensor:
+    """timm's `EvaAttention`, (B,n,D) -> (B,n,3D); DINOv3's keys have no bias."""
     bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
     return functional.linear(tokens, attention.qkv.weight, bias)
 
@@ -129,7 +131,7 @@ class TextTower(nn.Module):
 
     def __init__(self, transformer: TextTransformer) -> None:
         super().__init__()
-        self.transformer = transformer
+        self.transformer: Any = transformer
         self.context_length: int = transformer.context_length
         self.width: int = transformer.width
         self.heads: int = transformer.heads
