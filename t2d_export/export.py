@@ -49,6 +49,8 @@ class ExportSettings:
     projection: str | None = None
     input_size: tuple[int, int] | None = None
     precisions: tuple[str, ...] = PRECISIONS
+    average_tokens: bool = False
+    """The ablation that takes the mean over a prompt's words instead of its end token."""
 
     def load_reference(self) -> Reference:
         """The PyTorch model of these weights."""
@@ -58,6 +60,7 @@ class ExportSettings:
             text_weights=self.text_weights,
             projection=self.projection,
             input_size=self.input_size,
+            average_tokens=self.average_tokens,
         )
 
 

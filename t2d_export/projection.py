@@ -84,9 +84,7 @@ class BothProjection(TextProjection):
     def __init__(self, text_dim: int, embed_dim: int, hidden_layers: int = 1) -> None:
         super().__init__(text_dim, embed_dim, hidden_layers)
         self.visual_linear = nn.Linear(embed_dim, embed_dim)
-        self.visual_hidden_layers = nn.ModuleList(
-            nn.Linear(embed_dim, embed_dim) for _ in range(hidden_layers)
-        )
+        self.visual_hidden_layers = nn.ModuleList(nn.Linear(embed_dim, embed_dim) for _ in range(hidden_layers))
 
     def project_visual(self, visual: Tensor) -> Tensor:
         """(..., embed_dim) -> (..., embed_dim)."""
