@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from t2d_runtime.cli import run_command
 
 COMMANDS = {
+    "latency": "milliseconds of a bundle against PyTorch, stage by stage, in one run",
     "parity": "every stage of reference and bundle against golden files of the authors' code",
 }
 """Command, which is also its module's name -> one line of help."""

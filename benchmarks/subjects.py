@@ -142,7 +142,7 @@ class BundleSubject:
 
     def similarity(self, patch_tokens: Floats, text_embeds: Floats) -> Floats:
         """See `Subject`."""
-        (similarity,) = cosine_similarity(patch_tokens[None], text_embeds)
+        similarity: Floats = cosine_similarity(patch_tokens[None], text_embeds)[0]
         return similarity
 
     def scores(self, similarity: Floats) -> Floats:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.cleaning import clean_scores
+from t2d_runtime.labels import LabelMap, labels_from_patch_scores, labels_from_planes, possible_winners
 from t2d_runtime.manifest import PamrSettings
 from t2d_runtime.refine import refine
 from t2d_runtime.segmentation import ImageEncoding, SegmentationSettings
@@ -23,10 +24,24 @@ def label_map_of(
     pamr: PamrSettings,
     *,
     keep_scores: bool,
-) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.float32] | None]:
-    """Labels (H,W) and, where kept, scores (N,H,W) of an encoded image for text embeddings (N,D)."""
-    scores = image_scores(encoding, text_embeds, settings, pamr)
-    return labels_of(scores, settings), scores if keep_scores else None
+) -> tuple[LabelMap, NDArray[np.float32] | None]:
+    """Labels (H,W) and, where kept, scores (N,H,W) of an encoded image for text embeddings (N,D).
+
+    Unless scores are kept, N planes of the image's size never exist, and classes that can win nowhere are not refined.
+    """
+    if keep_scores:
+        scores = image_scores(encoding, text_embeds, settings, pamr)
+        return labels_of(scores, settings), scores
+    threshold = settings.threshold if settings.background else None
+    patch_scores = window_scores(encoding, text_embeds, settings)
+    size, resized_size = _size(encoding.image), _size(encoding.resized)
+    if not settings.refine:
+        return labels_from_patch_scores(patch_scores, encoding.windows, resized_size, size, threshold=threshold), None
+    winners = possible_winners(patch_scores, threshold=threshold)
+    planes = _window_planes(encoding, patch_scores[:, winners], settings, pamr)
+    stitched = stitch(planes, encoding.windows, resized_size)
+    labels = labels_from_planes(stitched, size, threshold=threshold, classes=winners, num_classes=len(text_embeds))
+    return labels, None
 
 
 def window_scores(
@@ -80,16 +95,14 @@ def _size(image: NDArray[np.uint8]) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
-def labels_of(scores: NDArray[np.float32], settings: SegmentationSettings) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def labels_of(scores: NDArray[np.float32], settings: SegmentationSettings) -> LabelMap:
     """Arg max over classes, ties to the lowest label; with background, label 0 where none exceeds the threshold.
 
     The same as prepending a constant plane at the threshold.
     """
-    labels = scores.argmax(axis=0)
+    labels: NDArray[np.intp] = scores.argmax(axis=0)
     num_labels = len(scores)
     if settings.background:
         labels = np.where(scores.max(axis=0) > np.float32(settings.threshold), labels + 1, 0)
         num_labels += 1
-    if num_labels <= 256:
-        return labels.astype(np.uint8)
-    return labels.astype(np.uint16)
+    return labels.astype(np.uint8) if num_labels <= 256 else labels.astype(np.uint16)

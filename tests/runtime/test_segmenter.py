@@ -23,6 +23,7 @@ from t2d_runtime.errors import (
     OptionError,
     VocabularyError,
 )
+from t2d_runtime.parity import compare_labels
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,28 @@ def test_cleaning_changes_scores_and_follows_background(
     assert np.abs(plain.scores - cleaned.scores).max() > 1e-4
     assert segmenter.segment(encoding, classes, background=True).settings.cleaning == "official"
     assert segmenter.segment(encoding, classes, background=True, cleaning=False).settings.cleaning is None
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("refine", [False, True])
+def test_labels_without_kept_scores_are_those_of_the_scores(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8], background: bool, refine: bool
+) -> None:
+    encoding = segmenter.encode_image(photograph)
+    names = tuple(f"{name} {i}" for i in range(3) for name in classes.names)
+    rng = np.random.default_rng(0)
+    noisy = np.tile(classes.vectors, (3, 1)) + rng.normal(0, 0.02, (12, classes.vectors.shape[1])).astype(np.float32)
+    words = replace(classes, names=names, vectors=noisy / np.linalg.norm(noisy, axis=1, keepdims=True))
+    middle = float(np.median(segmenter.segment(encoding, words, keep_scores=True).scores))  # type: ignore[arg-type]
+    fast = segmenter.segment(encoding, words, background=background, threshold=middle, refine=refine)
+    plain = segmenter.segment(encoding, words, background=background, threshold=middle, refine=refine, keep_scores=True)
+    assert plain.scores is not None
+    planes = np.concatenate([np.full((1, 300, 400), middle, np.float32), plain.scores]) if background else plain.scores
+    best, second = np.sort(planes, axis=0)[:-3:-1]
+    parity = compare_labels("labels", plain.label_map, fast.label_map, best - second)
+    assert parity.passed
+    assert parity.share_below_margin is not None
+    assert parity.share_below_margin < 0.1
 
 
 def test_many_words_need_wider_labels(segmenter: Segmenter, photograph: NDArray[np.uint8]) -> None:
