@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.synthetic_features import write_synthetic_features
+
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "training.npz"
 SEED = 100
 SAMPLE_STEP = 997
@@ -26,6 +28,23 @@ class Golden:
     token_mask: Tensor
     projection: dict[str, Tensor]
     results: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def small_features(tmp_path_factory) -> Path:
+    """100 images with 250 captions, M = 4, D = 32, text width 24, every token array; not to be written to."""
+    folder = tmp_path_factory.mktemp("small_features")
+    write_synthetic_features(
+        folder,
+        images=100,
+        captions_per_image=2.5,
+        num_heads=4,
+        embed_dim=32,
+        text_dim=24,
+        images_per_shard=40,
+        token_arrays=("tokens", "penultimate"),
+    )
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -28,15 +28,6 @@ SIZES = {"num_heads": 4, "embed_dim": 32, "text_dim": 24, "images_per_shard": 40
 
 
 @pytest.fixture(scope="module")
-def features(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("features")
-    write_synthetic_features(
-        folder, images=100, captions_per_image=2.5, token_arrays=("tokens", "penultimate"), **SIZES
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
 def validation(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("validation")
     write_synthetic_features(folder, images=40, captions_per_image=1, seed=1, **SIZES)
@@ -44,8 +35,8 @@ def validation(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def config(features, tmp_path) -> TrainConfig:
-    return TrainConfig(features=features, output=tmp_path / "run", epochs=3, batch_size=32, learning_rate=3e-3)
+def config(small_features, tmp_path) -> TrainConfig:
+    return TrainConfig(features=small_features, output=tmp_path / "run", epochs=3, batch_size=32, learning_rate=3e-3)
 
 
 def weights(projection) -> dict[str, torch.Tensor]:
@@ -211,7 +202,7 @@ def test_two_processes_are_one(config, tmp_path):
         assert (two[name] - expected).abs().mean() <= 1e-7, name
 
 
-def test_gradients_of_shares_sum_to_the_whole(features):
+def test_gradients_of_shares_sum_to_the_whole(small_features):
     """What two processes compute, in one: with negatives left out of the gathering the gradients would differ."""
     from training.batches import BatchReader, FeatureChoice
     from training.feature_set import FeatureSet
@@ -219,9 +210,9 @@ def test_gradients_of_shares_sum_to_the_whole(features):
     from training.losses import info_nce
     from training.objective import new_projection
 
-    opened = FeatureSet(features)
+    opened = FeatureSet(small_features)
     batch = next(BatchReader(opened, FeatureChoice.of("max_score", "both", "end"), 31).epoch())
-    projection = new_projection("both", features, opened.manifest, seed=0)
+    projection = new_projection("both", small_features, opened.manifest, seed=0)
 
     def gradients(cut: slice | None) -> list[torch.Tensor]:
         text, visual = projection.project_text(batch.text), projection.project_visual(batch.visual)
