@@ -10,10 +10,11 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,9 @@ from training.drawing.concepts import CONCEPTS
 DEFAULT_SIZE: Final = 224
 # A concept that is in the picture covers at least this share of it; a composition that hides one is drawn anew.
 MIN_SHARE: Final = 0.012
+# Fewer scenes than this are drawn at once in one process: starting others takes longer.
+FEW: Final = 100
+CHUNK: Final = 16
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,21 @@ def _draw(index: int, seed: int, size: int) -> Scene:
     return draw_scene(seed, index, size)
 
 
-def draw_scenes(count: int, seed: int, size: int = DEFAULT_SIZE, workers: int | None = None) -> Iterator[Scene]:
+def draw_scenes(
+    count: int, seed: int, size: int = DEFAULT_SIZE, *, workers: int | None = None, progress: bool = True
+) -> Iterator[Scene]:
     """Draw the scenes 0 to count - 1 of a series in order, with several processes (None: one a CPU)."""
-    workers = os.cpu_count() if workers is None else workers
-    bar = partial(tqdm, total=count, desc="drawing scenes", unit="scene", mininterval=1.0)
-    if workers == 1 or count < 64:
-        yield from bar(draw_scene(seed, index, size) for index in range(count))
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from bar(pool.map(partial(_draw, seed=seed, size=size), range(count), chunksize=16))
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    draw = partial(_draw, seed=seed, size=size)
+    with tqdm(total=count, desc="drawing scenes", unit="scene", mininterval=1.0, disable=not progress or None) as bar:
+        for scene in map(draw, range(count)) if workers == 1 or count < FEW else _parallel(draw, count, workers):
+            bar.update()
+            yield scene
+
+
+def _parallel(draw: Callable[[int], Scene], count: int, workers: int) -> Iterator[Scene]:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(draw, range(count), chunksize=CHUNK)
 
 
 def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) -> None:

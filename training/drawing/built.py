@@ -4,38 +4,52 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.drawing.canvas import Canvas, shade
+from training.drawing.canvas import Canvas, Colour, shade
 from training.drawing.palette import pick
 
 
 def house(canvas: Canvas, rng: np.random.Generator, x: float, base: float, size: float) -> str:
-    """A house with a pitched roof, a door and one or two large windows (regions: house, roof, windows)."""
+    """A house with a pitched or a flat roof, a door, and up to two large windows (regions: house, roof, windows)."""
     walls = canvas.new_region("house")
+    word, wall = wall_colour(rng)
+    half, eaves = 0.52 * size, base - 0.56 * size
+    canvas.rectangle(walls, x - half, eaves, x + half, base, wall)
+    canvas.rectangle(walls, x - half, base - 0.05 * size, x + half, base, shade(wall, 0.75))
+    place = float(rng.choice((-0.62, 0.0, 0.62)))
+    door = x + half * place
+    canvas.rectangle(walls, door - 0.095 * size, base - 0.36 * size, door + 0.095 * size, base, (98, 62, 44))
+    canvas.rectangle(walls, door - 0.07 * size, base - 0.33 * size, door + 0.07 * size, base, (122, 80, 54))
+    # Houses without a roof or without windows tell captions' words for the parts apart.
+    if rng.random() < 0.7:
+        _roof(canvas, rng, x, eaves, half, size)
+    else:
+        canvas.rectangle(walls, x - 1.06 * half, eaves - 0.06 * size, x + 1.06 * half, eaves, shade(wall, 0.85))
+    if rng.random() < 0.65:
+        for side in (-0.6, 0.6):
+            if abs(side - place) > 0.3:
+                window(canvas, rng, x + side * half, base - 0.14 * size, 0.33 * size)
+    return word
+
+
+def wall_colour(rng: np.random.Generator) -> tuple[str, Colour]:
+    """The colour of a house's walls and its word."""
     word, wall = (
         ("white", (226, 220, 208)),
         ("yellow", (226, 192, 120)),
         ("brick", (168, 98, 78)),
         ("wooden", (150, 108, 72)),
     )[rng.integers(4)]
-    wall = shade(wall, rng.uniform(0.92, 1.06))
-    half, eaves = 0.52 * size, base - 0.56 * size
-    canvas.rectangle(walls, x - half, eaves, x + half, base, wall)
-    canvas.rectangle(walls, x - half, base - 0.05 * size, x + half, base, shade(wall, 0.75))
-    door = x + half * rng.choice((-0.62, 0.0, 0.62))
-    canvas.rectangle(walls, door - 0.095 * size, base - 0.36 * size, door + 0.095 * size, base, (98, 62, 44))
-    canvas.rectangle(walls, door - 0.07 * size, base - 0.33 * size, door + 0.07 * size, base, (122, 80, 54))
-    _roof(canvas, rng, x, eaves, half, size)
-    places = [x + half * place for place in (-0.56, 0.56) if abs(x + half * place - door) > 0.3 * half]
-    if door == x:
-        places = [x - 0.6 * half, x + 0.6 * half]
-    for place in places:
-        window(canvas, rng, place, base - 0.14 * size, 0.33 * size)
-    return word
+    return word, shade(wall, rng.uniform(0.92, 1.06))
+
+
+def roof_colour(rng: np.random.Generator) -> Colour:
+    """The colour of a roof's tiles."""
+    return shade(((170, 66, 48), (112, 60, 50), (84, 92, 108))[rng.integers(3)], rng.uniform(0.9, 1.1))
 
 
 def _roof(canvas: Canvas, rng: np.random.Generator, x: float, eaves: float, half: float, size: float) -> None:
     region = canvas.new_region("roof")
-    tiles = shade(((170, 66, 48), (112, 60, 50), (84, 92, 108))[rng.integers(3)], rng.uniform(0.9, 1.1))
+    tiles = roof_colour(rng)
     ridge, top = rng.choice((0.0, 0.55)) * half, eaves - 0.44 * size
     canvas.rectangle(
         region, x - 0.62 * half, top - 0.03 * size, x - 0.38 * half, eaves - 0.08 * size, shade(tiles, 0.7)

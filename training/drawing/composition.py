@@ -7,8 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.drawing.built import roof_colour, wall_colour
 from training.drawing.canvas import Canvas, Colour, blend, shade
-from training.drawing.layouts import LAYOUT_WEIGHTS, LAYOUTS, LIGHT_WEIGHTS, LIGHTS, SIZES, SKY_THINGS, Layout, Light
+from training.drawing.layouts import (
+    AT_HOME,
+    LAYOUT_WEIGHTS,
+    LAYOUTS,
+    LIGHT_WEIGHTS,
+    LIGHTS,
+    ONLY_ON,
+    SIZES,
+    SKY_THINGS,
+    Layout,
+    Light,
+)
 from training.drawing.things import PAINTERS
 
 
@@ -40,6 +52,12 @@ def ground_colours(name: str, light: Light, rng: np.random.Generator) -> tuple[C
     if name == "sand":
         tone = blend((228, 200, 148), (206, 168, 112), rng.random())
         return shade(tone, 1.04), tone
+    if name == "house":
+        _, wall = wall_colour(rng)
+        return shade(wall, 1.03), wall
+    if name == "roof":
+        tiles = roof_colour(rng)
+        return tiles, shade(tiles, 0.92)
     if name == "road":
         tone = blend((104, 104, 110), (134, 128, 122), rng.random())
         return shade(tone, 1.08), shade(tone, 0.94)
@@ -88,6 +106,9 @@ def _bands(
         far, near = ground_colours(name, light, rng)
         region = canvas.new_region(name)
         canvas.gradient(region, top, 1.0, far, near)
+        if name == "roof":
+            peak, foot = top - rng.uniform(0.06, 0.12), rng.uniform(0.3, 0.7)
+            canvas.polygon(region, [(0, top + 0.004), (foot, peak), (1, top + 0.004)], far)
         if name in ("grass", "sand", "snow") and top > 0:
             swing, phase = rng.uniform(0.008, 0.028), rng.uniform(0, 2 * math.pi)
             crest = [(x / 24, top - swing * (1 + math.sin(phase + x / 24 * 6.0))) for x in range(25)]
@@ -126,9 +147,9 @@ def _aloft(canvas: Canvas, rng: np.random.Generator, layout: Layout, horizon: fl
 
 
 def _choose(rng: np.random.Generator, layout: Layout, bands: tuple[str, ...]) -> list[str]:
-    """The names of the things to draw, without a second house and without a boat on dry land."""
-    names = [name for name in layout.things if name != "boat" or "sea" in bands]
-    names = [name for name in names if bands != ("sea",) or name in ("boat", "rock")]
+    """The names of the things to draw: those that some band can bear, and one house at most."""
+    names = [name for name in layout.things if any(name in ONLY_ON.get(band, layout.things) for band in bands)]
+    names = [name for name in names if name != "boat" or "sea" in bands]
     low, high = layout.count
     chosen: list[str] = []
     for _ in range(int(rng.integers(low, high + 1)) if high else 0):
@@ -148,7 +169,7 @@ def _stand(
         low, high = SIZES[name]
         close = 1.25 if layout.horizon[1] == 0 else 1.0
         size = rng.uniform(low, high) * close
-        band = bands.index("sea") if name == "boat" else _dry(rng, bands, name)
+        band = _band(rng, bands, name)
         top, bottom = edges[band], edges[band + 1]
         reach = (0.12, 0.4) if name == "house" else (0.25, 0.9)
         base = min(0.98, top + (bottom - top) * rng.uniform(*reach))
@@ -161,12 +182,12 @@ def _stand(
     return placed
 
 
-def _dry(rng: np.random.Generator, bands: tuple[str, ...], name: str) -> int:
-    """The number of a band that the thing may stand on: no sea except for rocks, the road for cars."""
-    if name == "car" and "road" in bands:
-        return bands.index("road")
-    fit = [number for number, band in enumerate(bands) if band != "sea" or name == "rock"]
-    return fit[int(rng.integers(len(fit)))] if fit else 0
+def _band(rng: np.random.Generator, bands: tuple[str, ...], name: str) -> int:
+    """The number of the band that the thing stands on."""
+    fit = [number for number, band in enumerate(bands) if name in ONLY_ON.get(band, (name,))]
+    if name in AT_HOME and AT_HOME[name] in bands:
+        return bands.index(AT_HOME[name])
+    return fit[int(rng.integers(len(fit)))]
 
 
 def compose(canvas: Canvas, rng: np.random.Generator) -> Composition:

@@ -27,6 +27,10 @@ SIZES: Final[dict[str, tuple[float, float]]] = {
     "sun": (0.2, 0.27),
 }
 SKY_THINGS: Final = {"cloud": 0.85, "sun": 0.45, "balloon": 0.4}  # and how often a sky has one
+ONLY_ON: Final = {"sea": ("boat", "rock"), "house": ("window",), "roof": ()}
+"""What these bands can bear; the others bear everything."""
+AT_HOME: Final = {"boat": "sea", "car": "road", "window": "house"}
+"""The band that a thing keeps to where there is one."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,17 @@ LAYOUTS: Final = (
         aloft=0.0,
         count=(1, 2),
     ),
+    Layout(
+        "a wall",
+        (("house", "road"), ("house", "grass"), ("house",)),
+        ("window", "window", "person", "flower", "car", "fence"),
+        (0.0, 0.0),
+        aloft=0.0,
+        count=(1, 2),
+    ),
+    Layout("the rooftops", (("roof",),), (), (0.45, 0.65), aloft=0.8, count=(0, 0)),
 )
-LAYOUT_WEIGHTS: Final = (3, 4, 3, 3, 2, 2, 2, 1.2, 2, 1.6, 1.6)
+LAYOUT_WEIGHTS: Final = (3, 4, 3, 3, 2, 2, 2, 1.2, 2, 1.6, 1.6, 2.4, 0.9)
 
 
 @dataclass(frozen=True)

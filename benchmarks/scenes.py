@@ -1,0 +1,133 @@
+"""`python -m benchmarks scenes`: mIoU of a bundle's masks on held-out drawn scenes, through the runtime alone.
+
+Three figures: `present`, each scene segmented with the words of what is in it; `background`, with a random half of
+those words, the rest being background; `vocabulary`, with every concept's word on every scene.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from t2d_runtime import Segmenter
+from t2d_runtime.errors import OptionError
+from t2d_runtime.text import ClassEmbeddings
+from training.drawing.concepts import CONCEPTS, INDEX
+from training.scene_masks import BACKGROUND, IntersectionOverUnion, named_half, with_background
+from training.scenes import Scene, draw_scenes
+
+HELD_OUT_SEED: Final = 777
+"""Series of the held-out scenes; `training.tiny` trains and validates on others."""
+
+
+@dataclass(frozen=True)
+class SceneScores:
+    """mIoU and IoU per class of the three protocols, and how they were measured."""
+
+    bundle: str
+    count: int
+    seed: int
+    refine: bool
+    cleaning: bool
+    threshold: float
+    present: float
+    background: float
+    vocabulary: float
+    per_class: dict[str, dict[str, float]]
+
+
+def measure(
+    segmenter: Segmenter,
+    name: str,
+    *,
+    count: int = 200,
+    seed: int = HELD_OUT_SEED,
+    refine: bool = True,
+    cleaning: bool = True,
+) -> SceneScores:
+    """Segment `count` scenes of series `seed`; `cleaning` is that of the protocol with background."""
+    judged = {protocol: IntersectionOverUnion() for protocol in ("present", "background", "vocabulary")}
+    everything = segmenter.encode_classes(CONCEPTS)
+    for index, scene in enumerate(tqdm(draw_scenes(count, seed, progress=False), total=count, unit="scene")):
+        encoding = segmenter.encode_image(scene.image)
+        present = segmenter.encode_classes(scene.concepts)
+        result = segmenter.segment(encoding, present, refine=refine)
+        judged["present"].add(_concepts(result.label_map, present), scene.labels)
+        half, truth = _half(segmenter, scene, seed, index)
+        result = segmenter.segment(encoding, half, background=True, cleaning=cleaning, refine=refine)
+        judged["background"].add(_concepts(result.label_map, half, background=True), truth)
+        result = segmenter.segment(encoding, everything, refine=refine)
+        judged["vocabulary"].add(_concepts(result.label_map, everything), scene.labels)
+    return SceneScores(
+        bundle=name,
+        count=count,
+        seed=seed,
+        refine=refine,
+        cleaning=cleaning,
+        threshold=segmenter.manifest.defaults.threshold,
+        present=judged["present"].mean(),
+        background=judged["background"].mean(),
+        vocabulary=judged["vocabulary"].mean(),
+        per_class={protocol: scores.per_class() for protocol, scores in judged.items()},
+    )
+
+
+def _half(segmenter: Segmenter, scene: Scene, seed: int, index: int) -> tuple[ClassEmbeddings, NDArray[np.uint8]]:
+    named = named_half(scene, seed, index)
+    return segmenter.encode_classes(named), with_background(scene.labels, named)
+
+
+def _concepts(
+    label_map: NDArray[np.uint8 | np.uint16], classes: ClassEmbeddings, *, background: bool = False
+) -> NDArray[np.uint8]:
+    """Labels of a result as concept indices."""
+    numbers = [INDEX[name] for name in classes.names]
+    table = np.asarray([BACKGROUND, *numbers] if background else numbers, dtype=np.uint8)
+    return table[label_map]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `python -m benchmarks scenes`."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("--count", type=int, default=200, help="number of scenes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="series of scenes (default: %(default)s)")
+    parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=True, help="PAMR")
+    parser.add_argument(
+        "--cleaning", action=argparse.BooleanOptionalAction, default=True, help="background cleaning, with background"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `python -m benchmarks scenes`."""
+    if args.count < 1:
+        raise OptionError(f"--count is {args.count}, expected at least 1")
+    segmenter = Segmenter.open(args.bundle)
+    scores = measure(
+        segmenter, args.bundle.name, count=args.count, seed=args.seed, refine=args.refine, cleaning=args.cleaning
+    )
+    print(_report(scores))
+    if args.json is not None:
+        versions = {package: version(package) for package in ("t2d-runtime", "onnxruntime", "numpy", "pillow")}
+        content = asdict(scores) | {"machine": platform.machine(), "versions": versions}
+        args.json.write_text(json.dumps(content, indent=1) + "\n")
+    return 0
+
+
+def _report(scores: SceneScores) -> str:
+    columns = ("present", "background", "vocabulary")
+    lines = [f"{'IoU':<12}" + "".join(f"{column:>12}" for column in columns)]
+    for name in (*CONCEPTS, "background"):
+        values = [scores.per_class[column].get(name) for column in columns]
+        lines.append(f"{name:<12}" + "".join(f"{'-' if v is None else format(v, '.3f'):>12}" for v in values))
+    lines.append(f"{'mIoU':<12}" + "".join(f"{getattr(scores, column):>12.3f}" for column in columns))
+    return "\n".join(lines)

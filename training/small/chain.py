@@ -1,0 +1,77 @@
+"""The small model from nothing.
+
+Draws scenes, pre-trains both towers on them (`training.small.pretrain`), freezes them, trains the Talk2DINO
+projection on top with the real training code (`training.features`, `training.train`) on fresh scenes, and chooses the
+background threshold on validation scenes. The result is a folder that `t2d-export bundle --backbone` takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from t2d_export.folder_model import PROJECTION
+from t2d_export.projection import state_dict_in_authors_layout
+from t2d_export.reference import load_reference
+from t2d_runtime.errors import OutputError
+from training.config import TrainConfig
+from training.features import FeatureConfig, extract
+from training.scenes import draw_scenes, write_scenes
+from training.small.card import model_card
+from training.small.model import SMALL_MODEL, round_to_half, save_towers, write_config
+from training.small.pretrain import collect, pretrain
+from training.small.settings import TinySettings
+from training.small.validation import Validation, validate
+from training.train import train
+
+
+def train_tiny(output: Path, settings: TinySettings, seed: int) -> Validation:
+    """Train the small model into the folder `output`, which appears whole or not at all.
+
+    Raises OutputError where it exists already.
+    """
+    if output.exists():
+        raise OutputError(f"expected a folder that does not exist yet, got {output}; remove it or name another")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+        work = Path(scratch)
+        folder = work / "model"
+        folder.mkdir()
+        scenes = draw_scenes(settings.pretrain_scenes, settings.pretrain_series)
+        data = collect(scenes, SMALL_MODEL.patch_size)
+        backbone, text = pretrain(SMALL_MODEL, settings.pretrain, data, seed)
+        round_to_half(backbone)
+        round_to_half(text)
+        save_towers(folder, SMALL_MODEL, backbone, text)
+        _train_projection(folder, work, settings, seed)
+        validation = validate(
+            load_reference(backbone=str(folder)), settings.validation_scenes, settings.validation_series
+        )
+        config = dataclasses.replace(SMALL_MODEL, threshold=validation.threshold)
+        write_config(folder, config)
+        minutes = (time.monotonic() - started) / 60
+        (folder / "README.md").write_text(model_card(config, settings, seed, validation, minutes))
+        folder.rename(output)
+    return validation
+
+
+def _train_projection(folder: Path, work: Path, settings: TinySettings, seed: int) -> None:
+    """The published training on top of the frozen towers: max over heads, InfoNCE, fixed temperature."""
+    write_scenes(work / "scenes", settings.projection_scenes, settings.projection_series)
+    extract(FeatureConfig(captions=work / "scenes", output=work / "features", backbone=str(folder)))
+    result = train(
+        TrainConfig(
+            features=work / "features",
+            output=work / "projection",
+            learning_rate=settings.learning_rate,
+            schedule="cosine",
+            epochs=settings.epochs,
+            seed=seed,
+        )
+    )
+    save_file(state_dict_in_authors_layout(result.projection), folder / PROJECTION)
