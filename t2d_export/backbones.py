@@ -39,8 +39,6 @@ class Architecture:
     name: str
     family: Family
     timm_model: str
-    hub_repository: str
-    """timm's repository of the published weights."""
     patch_size: int
     positions: PositionRule = EXACT_SIZE
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -86,7 +84,6 @@ def _dinov2() -> list[Architecture]:
                     name=f"dinov2_vit{letter}14{suffix}",
                     family="dinov2",
                     timm_model=timm_model,
-                    hub_repository=f"timm/{timm_model}.lvd142m",
                     patch_size=14,
                     positions=rule,
                     threshold=threshold,
@@ -95,45 +92,30 @@ def _dinov2() -> list[Architecture]:
     return found
 
 
-def _ablations() -> list[Architecture]:
-    """Backbones of the paper's ablation, and DINOv3, which the released code supports beside it."""
-    found = []
-    for letter, size in {"s": "small", "b": "base"}.items():
-        timm_model = f"vit_{size}_patch16_224"
-        found.append(Architecture(f"dino_vit{letter}16", "dino", timm_model, f"timm/{timm_model}.dino", patch_size=16))
-    for letter, size in {"b": "base", "l": "large"}.items():
-        threshold = LARGE_THRESHOLD if letter == "l" else THRESHOLD
-        mae, dinov3 = f"vit_{size}_patch16_224", f"vit_{size}_patch16_dinov3"
-        clip_patch = 14 if letter == "l" else 16
-        # OpenAI's towers have QuickGELU; timm's plain `clip` models, which share the weights, have GELU.
-        clip = f"vit_{size}_patch{clip_patch}_clip_quickgelu_224"
-        found += [
-            Architecture(f"mae_vit{letter}16", "mae", mae, f"timm/{mae}.mae", patch_size=16, threshold=threshold),
-            Architecture(
-                f"clip_vit{letter}{clip_patch}",
-                "clip",
-                clip,
-                f"timm/vit_{size}_patch{clip_patch}_clip_224.openai",
-                patch_size=clip_patch,
-                mean=CLIP_MEAN,
-                std=CLIP_STD,
-                threshold=threshold,
-            ),
-            # With biases, so that a file that has some is read exactly; the published ones are zero.
-            Architecture(
-                f"dinov3_vit{letter}16",
-                "dinov3",
-                f"{dinov3}_qkvb",
-                f"timm/{dinov3}_qkvb.lvd1689m",
-                patch_size=16,
-                threshold=threshold,
-            ),
-        ]
-    return found
+def _clip(name: str, timm_model: str, patch_size: int, threshold: float) -> Architecture:
+    """OpenAI's image towers have QuickGELU; timm's plain `clip` models, which share the weights, have GELU."""
+    return Architecture(name, "clip", timm_model, patch_size, EXACT_SIZE, CLIP_MEAN, CLIP_STD, threshold)
 
+
+def _large(name: str, family: Family, timm_model: str) -> Architecture:
+    return Architecture(name, family, timm_model, 16, threshold=LARGE_THRESHOLD)
+
+
+_ABLATIONS = (
+    Architecture("dino_vits16", "dino", "vit_small_patch16_224", 16),
+    Architecture("dino_vitb16", "dino", "vit_base_patch16_224", 16),
+    Architecture("mae_vitb16", "mae", "vit_base_patch16_224", 16),
+    _large("mae_vitl16", "mae", "vit_large_patch16_224"),
+    _clip("clip_vitb16", "vit_base_patch16_clip_quickgelu_224", 16, THRESHOLD),
+    _clip("clip_vitl14", "vit_large_patch14_clip_quickgelu_224", 14, LARGE_THRESHOLD),
+    # With biases, so that a file that has some is read exactly; the published ones are zero.
+    Architecture("dinov3_vitb16", "dinov3", "vit_base_patch16_dinov3_qkvb", 16),
+    _large("dinov3_vitl16", "dinov3", "vit_large_patch16_dinov3_qkvb"),
+)
+"""Backbones of the paper's ablation, and DINOv3, which the released code supports beside them."""
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    architecture.name: architecture for architecture in (*_dinov2(), *_ablations())
+    architecture.name: architecture for architecture in (*_dinov2(), *_ABLATIONS)
 }
 
 

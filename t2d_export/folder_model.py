@@ -74,7 +74,6 @@ class FolderConfig:
             name=name,
             family="dinov2",
             timm_model="vit_small_patch14_dinov2",
-            hub_repository="",
             patch_size=self.patch_size,
             positions=EXACT_SIZE if registers else OFFSET_SCALE,
             mean=self.mean,

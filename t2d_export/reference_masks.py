@@ -5,6 +5,7 @@ Written for reading and comparison, one window at a time, not for speed: `t2d_ru
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -105,38 +106,42 @@ def pamr(image: Tensor, planes: Tensor) -> Tensor:
     """
     affinity = pamr_affinity(image)
     for _ in range(ITERATIONS):
-        # Class by class, so that the 48 copies of many classes never exist at once.
-        planes = torch.stack([(affinity * _stacked_neighbours(plane)).sum(dim=0) for plane in planes])
+        spread = torch.zeros_like(planes)
+        for weights, ring in zip(affinity, _rings(planes), strict=True):
+            part = torch.zeros_like(planes)  # sums of eight, then of six, round less than one of 48
+            for weight, neighbour in zip(weights, ring, strict=True):
+                part.addcmul_(weight, neighbour)
+            spread += part
+        planes = spread
     return planes
 
 
 def pamr_affinity(image: Tensor) -> Tensor:
-    """Weights (48,H,W) of each pixel's neighbours, 8 at each dilation; they sum to one.
+    """Weights (6,8,H,W) of each pixel's eight neighbours at each dilation; the 48 sum to one.
 
     The standard deviation is the unbiased one, per channel, over 54 samples: the neighbours, and the pixel itself
     once per dilation.
     """
     image = image.float()
-    neighbours = torch.stack([_stacked_neighbours(channel) for channel in image], dim=1)
+    neighbours = torch.stack([neighbour for ring in _rings(image) for neighbour in ring])
     std = torch.cat([neighbours, image.expand(len(DILATIONS), -1, -1, -1)]).std(dim=0, correction=1)
     distance = (neighbours - image).abs() / (STD_EPSILON + STD_SHARE * std)
-    return (-distance.mean(dim=1)).softmax(dim=0)
+    affinity = (-distance.mean(dim=1)).softmax(dim=0)
+    return affinity.reshape(len(DILATIONS), 8, *affinity.shape[1:])
 
 
-def _stacked_neighbours(plane: Tensor) -> Tensor:
-    """The 48 shifted copies (48,H,W) of a plane (H,W); beyond the border the border is repeated."""
-    height, width = plane.shape
+def _rings(planes: Tensor) -> Iterator[list[Tensor]]:
+    """For each dilation the eight shifted copies of planes (C,H,W); beyond the border the border is repeated."""
+    height, width = planes.shape[-2:]
     border = max(DILATIONS)
-    padded = functional.pad(plane[None, None], (border,) * 4, mode="replicate")[0, 0]
-    return torch.stack(
-        [
-            padded[border + down : border + down + height, border + right : border + right + width]
-            for dilation in DILATIONS
+    padded = functional.pad(planes[None], (border,) * 4, mode="replicate")[0]
+    for dilation in DILATIONS:
+        yield [
+            padded[:, border + down : border + down + height, border + right : border + right + width]
             for down in (-dilation, 0, dilation)
             for right in (-dilation, 0, dilation)
             if (down, right) != (0, 0)
         ]
-    )
 
 
 def with_background(scores: Tensor, threshold: float) -> Tensor:

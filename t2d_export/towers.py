@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from open_clip.transformer import TextTransformer
@@ -45,7 +45,7 @@ class Backbone(nn.Module):
         self.mean = mean
         self.std = std
         self.embed_dim: int = vit.embed_dim
-        self.num_heads: int = self.vit.blocks[-1].attn.num_heads
+        self.num_heads: int = cast("Any", vit).blocks[-1].attn.num_heads
         self.patch_size: int = vit.patch_embed.patch_size[0]
         self.num_prefix_tokens: int = vit.num_prefix_tokens
 

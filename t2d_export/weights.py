@@ -64,7 +64,7 @@ def text_weights(spec: str) -> tuple[dict[str, Tensor], Source]:
 
     Raises WeightsError and WeightsNotFoundError.
     """
-    tensors, source = _read(spec, "text", lambda: published.CLIP_TEXT)
+    tensors, source = _read(spec, "text", lambda: published.CLIP_VITB16)
     return _float32(text_layout(tensors)), source
 
 
