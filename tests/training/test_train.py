@@ -15,13 +15,18 @@ import safetensors.torch
 import torch
 
 from benchmarks.synthetic_features import write_synthetic_features
-from t2d_export.projection import projection_from_state_dict
+from t2d_export.projection import LastBlockProjection, projection_from_state_dict
 from t2d_runtime.errors import CheckpointError, DataError, OptionError, OutputError
 from training import checkpoint as checkpoint_module
-from training import train as train_module
+from training.batches import BatchReader, FeatureChoice
 from training.config import TrainConfig
-from training.feature_set import LAST_BLOCK, read_manifest, shard_path, write_manifest
+from training.feature_set import LAST_BLOCK, FeatureSet, read_manifest, shard_path, write_manifest
+from training.heads import pair_scores
+from training.losses import info_nce
+from training.objective import new_projection
+from training.optimization import learning_rate
 from training.train import train
+from training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIZES = {"num_heads": 4, "embed_dim": 32, "text_dim": 24, "images_per_shard": 40}
@@ -70,8 +75,6 @@ def test_every_selection_and_projection_learns(config, selection, projection, te
 
 
 def test_last_block_starts_as_clips_and_learns(config, tmp_path):
-    from t2d_export.projection import LastBlockProjection
-
     block = LastBlockProjection(24, 32, width=24, heads=1)
     torch.nn.init.normal_(block.clip_text_proj, std=0.2)
     start = {name: value for name, value in block.state_dict().items() if not name.startswith("projection_layer")}
@@ -102,8 +105,6 @@ def test_losses_optimisers_and_schedules(config, changes):
 
 
 def test_learning_rates_are_the_released_ones(config):
-    from training.optimization import learning_rate
-
     cosine = dataclasses.replace(config, schedule="cosine", warmup_steps=4, learning_rate=1.0)
     rates = [learning_rate(cosine, step, 12) for step in range(12)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
@@ -116,13 +117,17 @@ def test_an_interrupted_run_ends_with_the_same_bits(config, validation, tmp_path
     config = dataclasses.replace(config, selection=selection, validation=validation)
     whole = train(dataclasses.replace(config, output=tmp_path / "whole"))
 
+    passes = []
+
     def killed(self, batch, *arguments):
-        if len(self.history) == 1 and len(batch.captions) < 32:  # at the end of the second epoch
-            raise KeyboardInterrupt
+        if len(batch.captions) < 32:  # the last batch of an epoch
+            passes.append(batch)
+            if len(passes) == 2:
+                raise KeyboardInterrupt
         return step(self, batch, *arguments)
 
-    step = train_module._Run._step
-    monkeypatch.setattr(train_module._Run, "_step", killed)
+    step = Trainer._step
+    monkeypatch.setattr(Trainer, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
         train(config)
     monkeypatch.undo()
@@ -169,7 +174,7 @@ def test_files_of_a_finished_run(config, validation):
 
 def test_best_is_the_epoch_of_the_lowest_validation_loss(config, validation, monkeypatch):
     losses = iter([2.0, 1.0, 3.0])
-    monkeypatch.setattr(train_module._Run, "_validate", lambda self: [next(losses)])
+    monkeypatch.setattr(Trainer, "validate", lambda self: [next(losses)])
     config = dataclasses.replace(config, validation=validation)
     train(dataclasses.replace(config, epochs=2))
     second = torch.load(config.output / "projection.pth", weights_only=True)
@@ -204,12 +209,6 @@ def test_two_processes_are_one(config, tmp_path):
 
 def test_gradients_of_shares_sum_to_the_whole(small_features):
     """What two processes compute, in one: with negatives left out of the gathering the gradients would differ."""
-    from training.batches import BatchReader, FeatureChoice
-    from training.feature_set import FeatureSet
-    from training.heads import pair_scores
-    from training.losses import info_nce
-    from training.objective import new_projection
-
     opened = FeatureSet(small_features)
     batch = next(BatchReader(opened, FeatureChoice.of("max_score", "both", "end"), 31).epoch())
     projection = new_projection("both", small_features, opened.manifest, seed=0)
@@ -272,9 +271,9 @@ def test_validation_features_of_another_model_are_refused(config, validation, tm
     write_manifest(other, dataclasses.replace(read_manifest(other), backbone_sha256="a" * 64))
     with pytest.raises(DataError, match="a shard of another model"):
         train(dataclasses.replace(config, validation=other))
-    write_manifest(validation, dataclasses.replace(read_manifest(validation), input_size=(224, 224)))
+    write_manifest(other, dataclasses.replace(read_manifest(validation), input_size=(224, 224)))
     with pytest.raises(DataError, match=r"input_size is \(224, 224\), that of .* is \(448, 448\)"):
-        train(dataclasses.replace(config, validation=validation))
+        train(dataclasses.replace(config, validation=other))
 
 
 def test_unusable_feature_sets(config, tmp_path):
