@@ -1,77 +1,139 @@
 """Pixel-adaptive mask refinement (PAMR): scores spread along pixels of like colour.
 
 Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels", CVPR 2020, Sec. 3.4, in the form
-of Talk2DINO's released code.
+of Talk2DINO's released code. The affinity depends on the image alone and is computed once; one iteration is then
+48 shifted multiply-adds a class. Bands of rows are worked on by several threads.
+
+The two inner loops are in `refine_numpy`, and compiled in `refine_numba` where numba is installed.
 """
 
 from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.manifest import PamrSettings
 
-OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
-"""The eight neighbours in a 3 x 3 window, (down, right), in units of the dilation."""
+logger = logging.getLogger(__name__)
+
+NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0))
+"""The eight neighbours in a 3 x 3 window, in units of the dilation."""
 
 STD_WEIGHT = 0.1
 STD_EPS = 1e-8
 """Constants of the affinity in the released code."""
 
+BAND_BYTES = 1 << 19
+"""Scores that a thread works on at a time: with their weights they fit a core's own cache."""
 
-def refine(image: NDArray[np.uint8], planes: NDArray[np.float32], settings: PamrSettings) -> NDArray[np.float32]:
+
+class Kernels(Protocol):
+    """The inner loops, for the rows `first` to `last`. `offsets` (K,2) are the neighbours, (down, right).
+
+    Padded arrays repeat their border pixels as far as the farthest neighbour on all four sides.
+    """
+
+    name: str
+
+    def write_logits(
+        self,
+        padded: NDArray[np.float32],
+        offsets: NDArray[np.intp],
+        logits: NDArray[np.float32],
+        first: int,
+        last: int,
+    ) -> None:
+        """Affinity before softmax: padded image (3,H+2b,W+2b) -> logits (H,K,W)."""
+
+    def spread(
+        self,
+        source: NDArray[np.float32],
+        weights: NDArray[np.float32],
+        offsets: NDArray[np.intp],
+        target: NDArray[np.float32],
+        first: int,
+        last: int,
+    ) -> None:
+        """Mean of the neighbours: padded source (N,H+2b,W+2b), weights (H,K,W) -> inside of padded target."""
+
+
+def refine(
+    image: NDArray[np.uint8],
+    planes: NDArray[np.float32],
+    settings: PamrSettings,
+    *,
+    num_threads: int | None = None,
+    kernels: Kernels | None = None,
+) -> NDArray[np.float32]:
     """Refined planes (N,H,W) of a window's `image` (H,W,3) and its scores `planes` (N,H,W).
 
     Each class is refined alone; each refined value lies between the least and the greatest of its plane.
+    `num_threads`: None takes every core that the process may use. `kernels`: None takes the fastest there are.
     """
-    weights = affinity(image, settings.dilations)
-    for _ in range(settings.iterations):
-        planes = _spread(planes, weights, settings.dilations)
-    return planes
+    kernels = kernels or fastest_kernels()
+    offsets = np.array([(d * down, d * right) for d in settings.dilations for down, right in NEIGHBOURS])
+    border = max(settings.dilations)
+    padding = ((0, 0), (border, border), (border, border))
+    _, height, width = planes.shape
+    with ThreadPoolExecutor(num_threads or available_cores()) as pool:
+
+        def in_bands(rows_bytes: int, work: Callable[[int, int], None]) -> None:
+            rows = max(1, BAND_BYTES // max(1, rows_bytes))
+            firsts = range(0, height, rows)
+            for _ in pool.map(lambda first: work(first, min(first + rows, height)), firsts):
+                pass
+
+        pixels = np.pad(image.transpose(2, 0, 1).astype(np.float32), padding, mode="edge")
+        weights = np.empty((height, len(offsets), width), np.float32)
+
+        def weigh(first: int, last: int) -> None:
+            kernels.write_logits(pixels, offsets, weights, first, last)
+            band = weights[first:last]
+            # The neighbours' root mean square distance is at most 3.2 std, so one logit is above -32 and
+            # the greatest need not be subtracted first.
+            np.exp(band, out=band)
+            band /= band.sum(axis=1, keepdims=True)
+
+        in_bands(weights[:1].nbytes, weigh)
+        source = np.pad(planes, padding, mode="edge")
+        target = np.empty_like(source)
+
+        def step(first: int, last: int) -> None:
+            kernels.spread(source, weights, offsets, target, first, last)
+            band = target[:, border + first : border + last]
+            band[:, :, :border] = band[:, :, border : border + 1]
+            band[:, :, border + width :] = band[:, :, border + width - 1 : border + width]
+
+        for _ in range(settings.iterations):
+            in_bands(planes[:, 0].nbytes, step)
+            target[:, :border] = target[:, border : border + 1]
+            target[:, border + height :] = target[:, border + height - 1 : border + height]
+            source, target = target, source
+    return np.ascontiguousarray(source[:, border : border + height, border : border + width])
 
 
-def affinity(image: NDArray[np.uint8], dilations: tuple[int, ...]) -> NDArray[np.float32]:
-    """Weights (K,H,W) of each pixel's K neighbours, positive and adding up to one; K is 8 per dilation.
+@lru_cache(maxsize=1)
+def fastest_kernels() -> Kernels:
+    """The compiled loops where numba is installed, else NumPy's; the first call takes part of a second."""
+    try:
+        from t2d_runtime import refine_numba
+    except ImportError:
+        from t2d_runtime import refine_numpy
 
-    aff = softmax over neighbours of the mean over channels of -|I - I_neighbour| / (1e-8 + 0.1 std), std being
-    the unbiased standard deviation per channel over the neighbours and, once per dilation, the pixel itself.
-    """
-    channels = image.transpose(2, 0, 1).astype(np.float32)
-    samples = 9 * len(dilations)
-    total = np.zeros_like(channels)
-    squares = np.zeros_like(channels)
-    for neighbour in _neighbours(channels, dilations):
-        difference = neighbour - channels
-        total += difference
-        squares += difference * difference
-    # The variance of the differences to the centre, which are small integers, is exact where that of the
-    # values loses digits; the centre itself adds zeros.
-    variance = (squares - total * total / np.float32(samples)) / np.float32(samples - 1)
-    scale = np.float32(STD_EPS) + np.float32(STD_WEIGHT) * np.sqrt(np.maximum(variance, 0))
-    weights = np.stack(
-        [-(np.abs(channels - neighbour) / scale).mean(axis=0) for neighbour in _neighbours(channels, dilations)]
-    )
-    weights -= weights.max(axis=0)
-    np.exp(weights, out=weights)
-    weights /= weights.sum(axis=0)
-    return weights
+        logger.info("PAMR with NumPy; install t2d-runtime[fast] for compiled loops, several times as fast")
+        return refine_numpy
+    return refine_numba
 
 
-def _spread(
-    planes: NDArray[np.float32], weights: NDArray[np.float32], dilations: tuple[int, ...]
-) -> NDArray[np.float32]:
-    """One iteration: every value becomes the weighted mean of its neighbours' values."""
-    result = np.zeros_like(planes)
-    for weight, neighbour in zip(weights, _neighbours(planes, dilations), strict=True):
-        result += weight * neighbour
-    return result
-
-
-def _neighbours(planes: NDArray[np.float32], dilations: tuple[int, ...]):  # type: ignore[no-untyped-def]
-    height, width = planes.shape[1:]
-    border = max(dilations)
-    padded = np.pad(planes, ((0, 0), (border, border), (border, border)), mode="edge")
-    for dilation in dilations:
-        for down, right in OFFSETS:
-            top, left = border + down * dilation, border + right * dilation
-            yield padded[:, top : top + height, left : left + width]
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
