@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
+    from benchmarks.results_file import write_results
     from benchmarks.timing import in_turn
     from t2d_export.export import ExportSettings
     from t2d_runtime.segmenter import Segmenter
@@ -56,9 +58,37 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"{threads} threads, median of {args.rounds} rounds in turn, {len(args.classes.split(','))} classes")
     print(f"{'stage':<34} {'PyTorch ms':>10} {'runtime ms':>10} {'faster':>7}")
+    timings = {}
     for stage, contenders in stages.items():
-        print_stage(stage, in_turn(contenders, args.rounds))
+        timings[stage] = in_turn(contenders, args.rounds)
+        print_stage(stage, timings[stage])
+    if args.json is not None:
+        write_results(args.json, "latency", _figures(segmenter, args, threads, timings))
     return 0
+
+
+def _figures(
+    segmenter: Segmenter, args: argparse.Namespace, threads: int, timings: dict[str, dict[str, Timing]]
+) -> dict[str, Any]:
+    from benchmarks.timing import ratio
+
+    return {
+        "backbone": segmenter.manifest.model.backbone,
+        "input_size": segmenter.manifest.model.input_size,
+        "backend": segmenter.engine_description,
+        "precision": segmenter.precision,
+        "threads": threads,
+        "classes": len(args.classes.split(",")),
+        "rounds": args.rounds,
+        "stages": {
+            stage: {
+                "torch_ms": timing["torch"].median_ms,
+                "runtime_ms": timing["runtime"].median_ms,
+                "faster": ratio(timing["torch"], timing["runtime"]),
+            }
+            for stage, timing in timings.items()
+        },
+    }
 
 
 def stages_of(
@@ -97,10 +127,11 @@ def stages_of(
         },
     }
     for name, refine in (("background, cleaning", False), ("background, cleaning, PAMR", True)):
-        options = {"background": True, "refine": refine}
         stages[name] = {
-            "torch": partial(torch_pipeline.labels, window, torch_encoding, text_embeds, **options),
-            "runtime": partial(segmenter.segment, encoding, classes, **options),
+            "torch": partial(
+                torch_pipeline.labels, window, torch_encoding, text_embeds, background=True, refine=refine
+            ),
+            "runtime": partial(segmenter.segment, encoding, classes, background=True, refine=refine),
         }
     return stages
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, metavar="DIR", help="folder of published projections; default: DIR/../weights"
     )
     parser.add_argument("--backend", default="onnxruntime", help="of the bundle; default: onnxruntime")
+    parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from benchmarks.golden import read_golden
+    from benchmarks.results_file import write_results
 
     paths = [path for path in sorted(args.golden.glob("*.npz")) if path.stem != "training"]
     if not paths:
@@ -52,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
         for subject in subjects_of(golden, args.weights or args.golden.parent / "weights", args.backend):
             table[f"{subject.name}, {golden.name}"] = {stage.stage: stage for stage in compare(golden, subject)}
     print_table(table)
+    if args.json is not None:
+        figures = {column: [asdict(stage) for stage in stages.values()] for column, stages in table.items()}
+        write_results(args.json, "parity", figures)
     failed = [f"{column}: {s.stage}" for column, stages in table.items() for s in stages.values() if not s.passed]
     print("FAILED: " + "; ".join(failed) if failed else "every stage of every file is within its tolerance")
     return FAILED_CHECK if failed else 0
