@@ -77,7 +77,7 @@ def possible_winners(scores: NDArray[np.float32], *, threshold: float | None) ->
 
 
 def _candidates(lowest: NDArray[np.float32], highest: NDArray[np.float32], threshold: float | None) -> NDArray[np.intp]:
-    fitting = highest >= lowest.max()
+    fitting = highest >= lowest.max(initial=-np.inf)
     if threshold is not None:
         fitting &= highest > np.float32(threshold)
     return np.flatnonzero(fitting)

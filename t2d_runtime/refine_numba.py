@@ -25,14 +25,14 @@ Floats = NDArray[np.float32]
 
 
 def _compiled(function: Function) -> Function:
-    """Compiled at the first call, or read from the cache; "contract" allows fused multiply-adds."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    """Compiled at the first call, or read from the cache; "contract" lets multiply and add be one step."""
+    fused = {"contract"}
     compiled: Function
     try:
-        compiled = numba.njit(function, cache=True, **options)
+        compiled = numba.njit(function, cache=True, nogil=True, error_model="numpy", fastmath=fused)
     except RuntimeError as error:  # neither this folder nor the user's can be written to
         logger.warning("PAMR is compiled anew in each process: %s; set NUMBA_CACHE_DIR to a folder", error)
-        compiled = numba.njit(function, **options)
+        compiled = numba.njit(function, nogil=True, error_model="numpy", fastmath=fused)
     return compiled
 
 

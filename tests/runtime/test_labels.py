@@ -1,0 +1,153 @@
+"""Labels made in tiles against the plain way: upsample, stitch, resize, arg max."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from t2d_runtime import labels, refine_numpy
+from t2d_runtime.labels import labels_from_patch_scores, labels_from_planes, possible_winners
+from t2d_runtime.manifest import PamrSettings, WindowSettings
+from t2d_runtime.refine import refine
+from t2d_runtime.upsample import upsample
+from t2d_runtime.windows import Window, cut_windows, resized_size, stitch, window_boxes
+
+MARGIN = 2e-5
+"""Labels may differ where the two best scores are closer: float32 rounding of another order of operations."""
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, Any]:
+    """An image's size, its windows and patch scores: noise, smooth, all equal, or one class far ahead."""
+    size = draw(st.integers(1, 150)), draw(st.integers(1, 150))
+    crop = draw(st.integers(8, 40))
+    stride = draw(st.integers(crop // 2, crop))
+    short = draw(st.integers(crop, 60))
+    windows = WindowSettings(short, draw(st.integers(short, 150)), (crop, crop), (stride, stride))
+    resized = resized_size(size, windows)
+    boxes = window_boxes(resized, windows)
+    classes, patches = draw(st.integers(1, 7)), draw(st.integers(1, 5))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    spread = draw(st.sampled_from([0, 0.002, 0.1]))
+    scores = 0.5 + spread * rng.standard_normal((len(boxes), classes, patches, patches), np.float32)
+    scores += draw(st.sampled_from([0, 0.05])) * rng.standard_normal((1, classes, 1, 1), np.float32)
+    threshold = draw(st.sampled_from([None, 0.4, 0.5, 0.52, 0.9]))
+    return {"scores": scores, "boxes": boxes, "resized_size": resized, "size": size, "threshold": threshold}
+
+
+def plain_planes(
+    scores: NDArray[np.float32], boxes: tuple[Window, ...], resized_size: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.float32]:
+    windows = (
+        upsample(own, (box.height, box.width), align_corners=True) for own, box in zip(scores, boxes, strict=True)
+    )
+    stitched = stitch(windows, boxes, resized_size)
+    return upsample(stitched, size, align_corners=False)
+
+
+def assert_labels_of(label_map: NDArray[Any], planes: NDArray[np.float32], threshold: float | None) -> None:
+    """Equal to the arg max with a background plane first, wherever the margin decides."""
+    if threshold is not None:
+        planes = np.concatenate([np.full((1, *planes.shape[1:]), threshold, np.float32), planes])
+    assert label_map.shape == planes.shape[1:]
+    best = planes.max(axis=0)
+    chosen = np.take_along_axis(planes, label_map[np.newaxis].astype(np.intp), axis=0)[0]
+    assert (chosen >= best - MARGIN).all()
+    sorted_planes = np.sort(planes, axis=0)
+    certain = best - sorted_planes[-2] > MARGIN if len(planes) > 1 else np.ones(best.shape, bool)
+    np.testing.assert_array_equal(label_map[certain], planes.argmax(axis=0)[certain])
+
+
+@given(cases())
+@settings(deadline=None, max_examples=200)
+def test_tiles_equal_the_plain_way(case: dict[str, Any]) -> None:
+    label_map = labels_from_patch_scores(**case)
+    assert label_map.dtype == np.uint8
+    threshold = case.pop("threshold")
+    assert_labels_of(label_map, plain_planes(**case), threshold)
+
+
+@given(cases(), st.integers(1, 3))
+@settings(deadline=None, max_examples=50)
+def test_chunks_of_classes_change_nothing(case: dict[str, Any], chunk: int) -> None:
+    expected = labels_from_patch_scores(**case)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "CLASS_CHUNK", chunk)
+        label_map = labels_from_patch_scores(**case)
+    threshold = case.pop("threshold")
+    assert_labels_of(label_map, plain_planes(**case), threshold)
+    assert (label_map == expected).mean() > 0.99 or case["scores"].std() < 1e-6
+
+
+@given(cases())
+@settings(deadline=None, max_examples=50)
+def test_planes_equal_the_plain_way(case: dict[str, Any]) -> None:
+    threshold = case.pop("threshold")
+    planes = plain_planes(**case | {"size": case["resized_size"]})
+    label_map = labels_from_planes(
+        planes, case["size"], threshold=threshold, classes=np.arange(len(planes)), num_classes=len(planes)
+    )
+    assert_labels_of(label_map, upsample(planes, case["size"], align_corners=False), threshold)
+
+
+@given(cases(), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=25)
+def test_classes_left_out_of_refinement_cannot_win(case: dict[str, Any], seed: int) -> None:
+    threshold = case["threshold"]
+    winners = possible_winners(case["scores"], threshold=threshold)
+    image = np.random.default_rng(seed).integers(0, 256, (*case["resized_size"], 3), np.uint8)
+    refined = []
+    for crop, own in zip(cut_windows(image, case["boxes"]), case["scores"], strict=True):
+        planes = upsample(own, crop.shape[:2], align_corners=True)
+        refined.append(refine(crop, planes, PamrSettings((1,), 2), kernels=refine_numpy))
+    planes = stitch(refined, case["boxes"], case["resized_size"])
+    label_map = labels_from_planes(
+        planes[winners], case["size"], threshold=threshold, classes=winners, num_classes=len(planes)
+    )
+    assert_labels_of(label_map, upsample(planes, case["size"], align_corners=False), threshold)
+
+
+def test_classes_below_the_threshold_or_below_another_cannot_win() -> None:
+    scores = np.array([[[0.1, 0.4], [0.45, 0.6], [0.5, 0.7]]], np.float32)[:, :, np.newaxis]
+    assert possible_winners(scores, threshold=None).tolist() == [1, 2]
+    assert possible_winners(scores, threshold=0.6).tolist() == [2]
+    assert possible_winners(scores, threshold=0.7).tolist() == []
+
+
+def test_without_a_possible_winner_all_is_background() -> None:
+    planes = np.zeros((0, 4, 5), np.float32)
+    label_map = labels_from_planes(planes, (8, 9), threshold=0.5, classes=np.arange(0), num_classes=3)
+    np.testing.assert_array_equal(label_map, np.zeros((8, 9)))
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_ties_go_to_the_lowest_label(threshold: float | None) -> None:
+    scores = np.full((1, 3, 2, 2), 0.5, np.float32)
+    label_map = labels_from_patch_scores(scores, (Window(0, 0, 4, 4),), (4, 4), (70, 90), threshold=threshold)
+    np.testing.assert_array_equal(label_map, np.zeros((70, 90)))
+
+
+@pytest.mark.parametrize(
+    ("classes", "threshold", "dtype"),
+    [(256, None, np.uint8), (257, None, np.uint16), (255, 0.1, np.uint8), (256, 0.1, np.uint16)],
+)
+def test_the_type_holds_every_label(classes: int, threshold: float | None, dtype: type) -> None:
+    scores = np.linspace(0.2, 0.9, classes, dtype=np.float32)[np.newaxis, :, np.newaxis, np.newaxis]
+    label_map = labels_from_patch_scores(scores, (Window(0, 0, 4, 4),), (4, 4), (4, 4), threshold=threshold)
+    assert label_map.dtype == dtype
+    assert (label_map == classes - (threshold is None)).all()
+
+
+@given(cases(), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=50)
+def test_permuted_classes_give_permuted_labels(case: dict[str, Any], random: Any) -> None:
+    order = list(range(case["scores"].shape[1]))
+    random.shuffle(order)
+    permuted = labels_from_patch_scores(**case | {"scores": case["scores"][:, order]})
+    threshold = case.pop("threshold")
+    assert_labels_of(permuted, plain_planes(**case)[order], threshold)
