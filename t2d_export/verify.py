@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from t2d_export.bundle_writer import write_manifest
+from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.bundle import Bundle
 from t2d_runtime.errors import VerificationError
 from t2d_runtime.manifest import StageParity
 from t2d_runtime.segmenter import Segmenter
@@ -14,7 +16,7 @@ from t2d_runtime.selftest import run_selftest
 
 def verify_bundle(folder: Path, *, backend: str = "onnxruntime") -> tuple[StageParity, ...]:
     """Run every stage in float32, store the report in the manifest, and return it, failed stages included."""
-    segmenter = Segmenter.open(folder, backend=backend)
+    segmenter = Segmenter(Bundle.open(folder), open_backend(backend), precision="fp32")
     stages = run_selftest(segmenter)
     write_manifest(folder, replace(segmenter.manifest, parity=stages))
     return stages
@@ -25,6 +27,5 @@ def require_verified(stages: tuple[StageParity, ...]) -> None:
     failed = next((stage for stage in stages if not stage.passed), None)
     if failed is not None:
         raise VerificationError(
-            f"verification failed: stage {failed.stage!r} of the exported graphs differs from PyTorch by "
-            f"{failed.max_abs_diff:.3g}, tolerance {failed.tolerance:.3g}; nothing was written"
+            f"verification failed, the exported graphs differ from PyTorch: {failed.verdict}; nothing was written"
         )

@@ -16,6 +16,8 @@ IMAGE_ENCODER = "image_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
 TOKENIZER = "tokenizer.json"
 SELFTEST = "selftest.npz"
+PRECISIONS_FOLDER = "precisions"
+"""Holds a folder of both encoders for every precision besides fp32."""
 
 EXTERNAL_DATA_SUFFIX = ".data"
 """ONNX keeps large weights in a file of this suffix beside the graph."""
@@ -57,21 +59,31 @@ class Bundle:
         Its external weights, where it has some, are verified too.
         Raises BundleError where the bundle has no such precision, and as `file`.
         """
-        key = name if precision == "fp32" else f"precisions/{precision}/{name}"
-        if key not in self.manifest.files:
-            raise BundleError(
-                f"{self.folder} has no {name} in precision {precision!r}, only in "
-                f"{self.graph_precisions(name)}; export it with --precision fp32,{precision}"
-            )
+        key = self._graph_key(name, precision)
         if key + EXTERNAL_DATA_SUFFIX in self.manifest.files:
             self.file(key + EXTERNAL_DATA_SUFFIX)
         return self.file(key)
+
+    def graph_digests(self, precision: str) -> tuple[str, ...]:
+        """sha256 of everything that makes up both encoders in a precision, as the manifest says."""
+        keys = [self._graph_key(name, precision) for name in (IMAGE_ENCODER, TEXT_ENCODER)]
+        data = [key + EXTERNAL_DATA_SUFFIX for key in keys if key + EXTERNAL_DATA_SUFFIX in self.manifest.files]
+        return tuple(self.manifest.files[key].sha256 for key in (*keys, *data))
 
     def graph_precisions(self, name: str) -> list[str]:
         """Precisions in which the bundle holds a graph file."""
         found = ["fp32"] if name in self.manifest.files else []
         paths = (PurePosixPath(key) for key in self.manifest.files)
-        return found + sorted(p.parts[1] for p in paths if p.parts[0] == "precisions" and p.name == name)
+        return found + sorted(p.parts[1] for p in paths if p.parts[0] == PRECISIONS_FOLDER and p.name == name)
+
+    def _graph_key(self, name: str, precision: str) -> str:
+        key = name if precision == "fp32" else f"{PRECISIONS_FOLDER}/{precision}/{name}"
+        if key not in self.manifest.files:
+            raise BundleError(
+                f"{self.folder} has no {name} in precision {precision!r}, only in "
+                f"{self.graph_precisions(name)}; export it with --precision fp32,{precision}"
+            )
+        return key
 
     def file(self, name: str) -> Path:
         """Path of a file of the bundle, its sha256 checked at the first call.

@@ -23,7 +23,7 @@ def examine() -> Iterator[str]:
     yield from _onnxruntime_conflict()
     for name in MODULES:
         try:
-            yield f"  {name:<20} ready: {open_backend(name).description()}"
+            yield f"  {name:<20} ready: {open_backend(name).identity}"
         except T2DError as error:
             yield f"  {name:<20} no: {error}"
 

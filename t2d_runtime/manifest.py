@@ -112,6 +112,19 @@ class StageParity:
     label_agreement: float | None
     share_below_margin: float | None
     passed: bool
+    measure: Literal["max_abs_diff", "relative_frobenius", "label_agreement"] = "max_abs_diff"
+    """What `tolerance` limits: from above, label agreement from below."""
+
+    @property
+    def verdict(self) -> str:
+        """The measured value and its limit in words."""
+        value: float | None = getattr(self, self.measure)
+        if not self.finite or value is None:
+            return f"{self.stage}: values that are not finite, or another shape"
+        if self.measure == "label_agreement":
+            return f"{self.stage}: {value:.3%} of the labels agree, at least {self.tolerance:.2%} must"
+        name = {"max_abs_diff": "largest difference", "relative_frobenius": "relative norm of the difference"}
+        return f"{self.stage}: {name[self.measure]} {value:.3g}, tolerance {self.tolerance:.3g}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,34 @@ Float32 in another order stays below 3e-6; PAMR with the biased standard deviati
 
 LABEL_MARGIN = 2e-5
 """Labels must be equal where the two best scores differ by more than this: twice `SCORE_TOLERANCE`."""
+
+
+@dataclass(frozen=True)
+class PrecisionGates:
+    """What a precision below float32 must keep of the reference; both absolute."""
+
+    relative_frobenius: float
+    """Largest norm of the difference of what an encoder gives, as a share of the reference's norm."""
+    label_agreement: float
+    """Least share of pixels with the reference's label."""
+
+    @property
+    def scores(self) -> float:
+        """Largest difference of a cosine or a score: image and text each add their relative error to a cosine."""
+        return 2 * self.relative_frobenius
+
+
+GATES: Final[Mapping[str, PrecisionGates]] = MappingProxyType(
+    {
+        "fp16": PrecisionGates(relative_frobenius=0.01, label_agreement=0.995),
+        "bf16": PrecisionGates(relative_frobenius=0.02, label_agreement=0.995),
+        "int8": PrecisionGates(relative_frobenius=0.1, label_agreement=0.98),
+    }
+)
+"""0.01 is NVIDIA's gate for DINOv3 in TensorRT; with random ViT-B weights bf16 measures 0.006, int8 0.03 to 0.05."""
+
+PRECISIONS: Final = ("fp32", *GATES)
+"""fp32 keeps the reference's masks: it is held to the tolerances above, stage by stage."""
 
 WORST_SHARE = 0.01
 """`cosine_worst` is the cosine that this share of the vectors falls below."""
@@ -88,6 +119,20 @@ def compare_labels(
         share_below_margin=1.0 - float(firm.mean()),
         passed=not bool((differs & firm).any()),
     )
+
+
+def gate_values(stage: StageParity, limit: float) -> StageParity:
+    """The same comparison, judged by its relative Frobenius norm."""
+    norm = stage.relative_frobenius
+    passed = stage.finite and norm is not None and norm <= limit
+    return replace(stage, measure="relative_frobenius", tolerance=limit, passed=passed)
+
+
+def gate_labels(stage: StageParity, least: float) -> StageParity:
+    """The same comparison, judged by the share of all labels that agree."""
+    agreement = stage.label_agreement
+    passed = stage.finite and agreement is not None and agreement >= least
+    return replace(stage, measure="label_agreement", tolerance=least, passed=passed)
 
 
 def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

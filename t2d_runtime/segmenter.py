@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Backend, Engine
-from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.backends.registry import open_backend, open_candidates
 from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.errors import OptionError, VocabularyError
 from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest
+from t2d_runtime.parity import PRECISIONS
 from t2d_runtime.postprocess import label_map_of
 from t2d_runtime.preprocess import load_image, resize, to_pixel_values
+from t2d_runtime.proof import fastest_precision, require_proven
 from t2d_runtime.segmentation import (
     BACKGROUND,
     Cleaning,
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 
 logger = logging.getLogger(__name__)
+
+FAST = "fast"
+"""The precision's name that leaves the choice to measurement."""
 
 WINDOW_BATCH = 4
 """Windows encoded at once: bounds memory (attention of one ViT-B window at 448 is 50 MB) at no loss of speed."""
@@ -71,18 +76,29 @@ class Segmenter:
     ) -> Segmenter:
         """Open a bundle folder and load its image encoder.
 
-        `backend`: auto, or a name of `t2d_runtime.backends.registry`. `precision`: fp32 (the reference's masks)
-        or another one of the bundle. `num_threads`: None lets the engine choose.
-        Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, OptionError.
+        `backend`: auto, or a name of `t2d_runtime.backends.registry`. `precision`: fp32 (the reference's masks),
+        fp16, bf16, int8, or "fast", the fastest that passes its gates here; with auto, on any backend installed.
+        `num_threads`: None lets the engine choose. An engine that is seen for the first time on this machine runs
+        the bundle's self-test; the verdict is remembered.
+        Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, SelfTestError, OptionError.
         """
         if num_threads is not None and num_threads < 1:
             raise OptionError(f"num_threads is {num_threads}, expected at least 1, or None for the engine's choice")
-        return cls(Bundle.open(bundle), open_backend(backend), precision=precision, num_threads=num_threads)
+        if precision not in (*PRECISIONS, FAST):
+            raise OptionError(f"precision is {precision!r}, expected one of {[*PRECISIONS, FAST]}")
+        opened = Bundle.open(bundle)
+        if precision == FAST:
+            chosen, precision = fastest_precision(opened, open_candidates(backend), num_threads)
+        else:
+            chosen = open_backend(backend)
+        segmenter = cls(opened, chosen, precision=precision, num_threads=num_threads)
+        require_proven(segmenter, chosen)
+        return segmenter
 
     @property
     def engine_description(self) -> str:
-        """Engine, version and device."""
-        return self._backend.description()
+        """Engine, version, device and driver."""
+        return str(self._backend.identity)
 
     def encode_classes(
         self,
@@ -197,10 +213,8 @@ class Segmenter:
         return Segmentation(encoding.image, labels, names, scores, settings)
 
     def _load(self, graph: str) -> Engine:
-        stored = "fp32" if self.precision in self._backend.native_precisions else self.precision
-        path = self.bundle.graph(graph, stored)
-        logger.info("%s: %s in %s", self._backend.description(), path.name, self.precision)
-        return self._backend.load(path, precision=self.precision, num_threads=self._num_threads)
+        logger.info("%s: %s in %s", self._backend.identity, graph, self.precision)
+        return self._backend.load(self.bundle, graph, precision=self.precision, num_threads=self._num_threads)
 
     def run_text_encoder(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Token ids (N,T,L) of N classes' T prompts -> embeddings (N,D) of norm 1."""

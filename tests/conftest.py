@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "tiny"
 EXPORT_CODE = ("t2d_export/*.py", "t2d_runtime/manifest.py", "t2d_runtime/selftest.py", "models/tiny/*")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Verdicts and compiled models of a test run stay out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("T2D_CACHE_DIR", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

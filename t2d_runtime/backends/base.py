@@ -1,14 +1,31 @@
-"""What every inference engine offers: loading a graph, and running it."""
+"""What every inference engine offers: loading a bundle's graphs, and running them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from t2d_runtime.bundle import Bundle
+
 Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class EngineIdentity:
+    """What decides an engine's results besides the model: a verdict holds for one identity."""
+
+    engine: str
+    version: str
+    device: str
+    driver: str = ""
+    """Version of the device's driver, where it has one of its own."""
+
+    def __str__(self) -> str:
+        driver = f", driver {self.driver}" if self.driver else ""
+        return f"{self.engine} {self.version}, {self.device}{driver}"
 
 
 class Engine(Protocol):
@@ -22,14 +39,19 @@ class Backend(Protocol):
     """An inference engine on this machine."""
 
     name: str
-    native_precisions: tuple[str, ...]
-    """Precisions that the engine makes of the float32 graph itself."""
 
-    def description(self) -> str:
-        """Engine and version, for logs and reports."""
+    @property
+    def identity(self) -> EngineIdentity:
+        """Engine, version, device and driver."""
 
-    def load(self, graph: Path, *, precision: str, num_threads: int | None) -> Engine:
-        """Compile a graph. `num_threads` None lets the engine choose.
+    def precisions(self, bundle: Bundle) -> tuple[str, ...]:
+        """Precisions in which it can run a bundle here."""
 
-        Raises BackendError for a graph that the engine refuses.
+    def digests(self, bundle: Bundle, precision: str) -> tuple[str, ...]:
+        """sha256 of every graph or engine that it would load."""
+
+    def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> Engine:
+        """Compile IMAGE_ENCODER or TEXT_ENCODER. `num_threads` None lets the engine choose.
+
+        Raises BundleError where the bundle does not hold it, BackendError where the engine refuses it.
         """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
 
-from t2d_runtime.backends.base import Arrays
+from t2d_runtime.backends.base import Arrays, EngineIdentity
+from t2d_runtime.backends.cpu import cpu_name
+from t2d_runtime.bundle import IMAGE_ENCODER, Bundle
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
 PROVIDERS = {
@@ -18,6 +20,9 @@ PROVIDERS = {
 
 FATAL_ONLY = 4
 """ONNX Runtime's log level: its errors reach the caller as exceptions."""
+
+KEEP_QUANTISED = {"optimization.disable_specified_optimizers": "MatMulAddFusion"}
+"""That fusion makes a float32 Gemm of a quantised MatMul and its bias: int8 is then slower than float32."""
 
 
 class OnnxRuntimeEngine:
@@ -38,9 +43,7 @@ class OnnxRuntimeEngine:
 
 
 class OnnxRuntimeBackend:
-    """One execution provider of ONNX Runtime; operators it lacks are never handed to another device."""
-
-    native_precisions: tuple[str, ...] = ()
+    """One execution provider of ONNX Runtime, which has to start; no other one takes its place."""
 
     def __init__(self, name: str) -> None:
         import onnxruntime
@@ -53,31 +56,52 @@ class OnnxRuntimeBackend:
         self.name = name
         self._ort = onnxruntime
         self._provider = PROVIDERS[name]
-        if self._provider not in onnxruntime.get_available_providers():
+        active = onnxruntime.get_available_providers()
+        if self._provider not in active:
             raise BackendUnavailableError(
                 f"backend {name!r} needs {self._provider}, this installation of onnxruntime "
-                f"{onnxruntime.__version__} has {onnxruntime.get_available_providers()}; "
+                f"{onnxruntime.__version__} has {active}; "
                 "install t2d-runtime[gpu] in place of t2d-runtime[cpu], or choose another backend"
             )
 
-    def description(self) -> str:
-        """Engine, version and provider."""
-        return f"ONNX Runtime {self._ort.__version__}, {self._provider}"
+    @cached_property
+    def identity(self) -> EngineIdentity:
+        """Version, provider and device."""
+        if self.name == "onnxruntime":
+            return EngineIdentity("ONNX Runtime", self._ort.__version__, cpu_name())
+        from t2d_runtime.backends.nvidia import gpu
 
-    def load(self, graph: Path, *, precision: str, num_threads: int | None) -> OnnxRuntimeEngine:
+        name, driver = gpu()
+        return EngineIdentity(f"ONNX Runtime {self._provider}", self._ort.__version__, name, driver)
+
+    def precisions(self, bundle: Bundle) -> tuple[str, ...]:
+        """Those that the bundle stores; on the CPU without bf16, which has no kernels there."""
+        stored = bundle.graph_precisions(IMAGE_ENCODER)
+        return tuple(name for name in stored if not (name == "bf16" and self.name == "onnxruntime"))
+
+    def digests(self, bundle: Bundle, precision: str) -> tuple[str, ...]:
+        """Of the stored graphs."""
+        return bundle.graph_digests(precision)
+
+    def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OnnxRuntimeEngine:
         """Open a session on the provider, alone."""
         if precision == "bf16" and self.name == "onnxruntime":
             raise BackendError(
-                "ONNX Runtime's CPU provider has no bfloat16 kernels; use backend 'openvino' for bf16, or fp32"
+                "ONNX Runtime's CPU provider has no bfloat16 kernels; use backend 'openvino' for bf16, or another "
+                f"precision: {', '.join(self.precisions(bundle))}"
             )
+        path = bundle.graph(graph, precision)
         options = self._ort.SessionOptions()
         options.log_severity_level = FATAL_ONLY
         if num_threads is not None:
             options.intra_op_num_threads = num_threads
+        if precision == "int8":
+            for key, value in KEEP_QUANTISED.items():
+                options.add_session_config_entry(key, value)
         try:
-            session = self._ort.InferenceSession(graph, options, providers=[self._provider])
+            session = self._ort.InferenceSession(path, options, providers=[self._provider])
         except self._errors as error:
-            raise BackendError(f"ONNX Runtime cannot load {graph}: {error}") from error
+            raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
         if session.get_providers()[0] != self._provider:
             raise BackendUnavailableError(
                 f"backend {self.name!r}: {self._provider} did not start, only {session.get_providers()} did; "

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.backends.base import Arrays
+from t2d_runtime.backends.base import Arrays, EngineIdentity
+from t2d_runtime.backends.cpu import cpu_name
+from t2d_runtime.bundle import IMAGE_ENCODER, Bundle
+from t2d_runtime.cache import digest_of, subfolder
 from t2d_runtime.errors import BackendError
 
 # On a CPU with bf16 units OpenVINO compiles float32 models in bf16 unless told otherwise, so the hint is
 # always given. Stored float16 and int8 graphs keep float32 as the type of what is left unquantised.
 PRECISION_HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
+DEVICE = "CPU"
+
 
 class OpenVinoEngine:
     """One compiled model; an inference request a call makes it safe for threads."""
 
     def __init__(self, compiled: Any) -> None:
-        self._compiled = compiled
+        self.compiled = compiled
         self._outputs = [output.get_any_name() for output in compiled.outputs]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name."""
         try:
-            results = self._compiled.create_infer_request().infer(dict(inputs))
+            results = self.compiled.create_infer_request().infer(dict(inputs))
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed: {error}") from error
         return {name: np.array(results[index]) for index, name in enumerate(self._outputs)}
 
 
 class OpenVinoBackend:
-    """OpenVINO's CPU plugin."""
+    """OpenVINO's CPU plugin. bf16 is made of the float32 graph, where the CPU has units for it."""
 
     name = "openvino"
-    native_precisions: tuple[str, ...] = ("bf16",)
 
     def __init__(self) -> None:
         import openvino
@@ -44,20 +48,49 @@ class OpenVinoBackend:
         self._openvino = openvino
         self._core = openvino.Core()
 
-    def description(self) -> str:
-        """Engine and version."""
-        return f"OpenVINO {self._openvino.__version__}, CPU"
+    @cached_property
+    def identity(self) -> EngineIdentity:
+        """Version, without the build's hash, and CPU."""
+        return EngineIdentity("OpenVINO", self._openvino.__version__.split("-")[0], cpu_name())
 
-    def load(self, graph: Path, *, precision: str, num_threads: int | None) -> OpenVinoEngine:
-        """Compile for latency, with the precision said explicitly."""
+    def precisions(self, bundle: Bundle) -> tuple[str, ...]:
+        """Those that the bundle stores, and bf16 where the CPU has units for it."""
+        stored = [name for name in bundle.graph_precisions(IMAGE_ENCODER) if name != "bf16"]
+        return (*stored, "bf16") if self._has_bf16 else tuple(stored)
+
+    def digests(self, bundle: Bundle, precision: str) -> tuple[str, ...]:
+        """Of the stored graphs."""
+        return bundle.graph_digests(self.stored_precision(precision))
+
+    def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OpenVinoEngine:
+        """Compile for latency, with the precision said explicitly, or take the compiled model from the cache."""
+        if precision == "bf16" and not self._has_bf16:
+            raise BackendError(
+                f"this CPU, {cpu_name()}, has no bfloat16 units; use another precision: "
+                f"{', '.join(self.precisions(bundle))}"
+            )
+        path = bundle.graph(graph, self.stored_precision(precision))
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
         }
         if num_threads is not None:
             options["INFERENCE_NUM_THREADS"] = num_threads
+        # OpenVINO knows a cached file by its path and date, not by its content: a folder for each bundle's graphs.
+        # It keeps versions and options apart itself, and compiles anew where a cached model is damaged.
+        cache = subfolder("openvino", digest_of(self.digests(bundle, precision)))
+        if cache is not None:
+            options["CACHE_DIR"] = str(cache)
         try:
-            compiled = self._core.compile_model(self._core.read_model(graph), "CPU", options)
+            compiled = self._core.compile_model(path, DEVICE, options)
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO cannot compile {graph}: {error}") from error
+            raise BackendError(f"OpenVINO cannot compile {path}: {error}") from error
         return OpenVinoEngine(compiled)
+
+    def stored_precision(self, precision: str) -> str:
+        """The bundle's precision that is compiled for one that was asked for."""
+        return "fp32" if precision == "bf16" else precision
+
+    @cached_property
+    def _has_bf16(self) -> bool:
+        return "BF16" in self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")

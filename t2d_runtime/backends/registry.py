@@ -32,7 +32,13 @@ AUTO_ORDER = ("openvino", "onnxruntime")
 
 def installed_backends() -> list[str]:
     """Names of the backends whose module is installed."""
-    return [name for name, module in MODULES.items() if importlib.util.find_spec(module) is not None]
+    return [name for name, module in MODULES.items() if is_installed(module)]
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported; a folder without code, as of type stubs alone, is none."""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def open_backend(name: str) -> Backend:
@@ -40,20 +46,15 @@ def open_backend(name: str) -> Backend:
 
     Raises OptionError for an unknown name, BackendUnavailableError where it is not installed.
     """
-    installed = installed_backends()
     if name == "auto":
-        found = [candidate for candidate in AUTO_ORDER if candidate in installed]
-        if not found:
-            raise BackendUnavailableError(
-                "no inference engine is installed; install t2d-runtime[cpu] (ONNX Runtime) or t2d-runtime[openvino]"
-            )
-        logger.info("backend auto: %s, the first of %s that is installed", found[0], list(AUTO_ORDER))
-        name = found[0]
+        name = _auto_candidates()[0]
+        logger.info("backend auto: %s, the first of %s that is installed", name, list(AUTO_ORDER))
     if name not in MODULES:
         raise OptionError(f"unknown backend {name!r}, expected one of {['auto', *MODULES]}")
-    if name not in installed:
+    if not is_installed(MODULES[name]):
+        installed = ", ".join(installed_backends()) or "none"
         raise BackendUnavailableError(
-            f"backend {name!r} is not installed (installed: {installed or 'none'}); install t2d-runtime[{EXTRAS[name]}]"
+            f"backend {name!r} is not installed (installed: {installed}); install t2d-runtime[{EXTRAS[name]}]"
         )
     if name == "openvino":
         from t2d_runtime.backends.openvino import OpenVinoBackend
@@ -62,3 +63,17 @@ def open_backend(name: str) -> Backend:
     from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(name)
+
+
+def open_candidates(name: str) -> list[Backend]:
+    """The backend of a name; with `auto`, all of AUTO_ORDER that are installed. Raises as `open_backend`."""
+    return [open_backend(candidate) for candidate in (_auto_candidates() if name == "auto" else [name])]
+
+
+def _auto_candidates() -> list[str]:
+    found = [candidate for candidate in AUTO_ORDER if is_installed(MODULES[candidate])]
+    if not found:
+        raise BackendUnavailableError(
+            "no inference engine is installed; install t2d-runtime[cpu] (ONNX Runtime) or t2d-runtime[openvino]"
+        )
+    return found

@@ -1,0 +1,24 @@
+"""What this machine's processor is: its name and the vector units that decide which kernels run."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from pathlib import Path
+
+UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+"""Flags of /proc/cpuinfo, of x86 and of ARM."""
+
+
+@functools.cache
+def cpu_name() -> str:
+    """Model and vector units, such as "AMD EPYC (avx2 avx512f avx512_vnni)"."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+            pairs = (line.split(":", 1) for line in iter(file.readline, "\n") if ":" in line)
+            first = {key.strip(): value.strip() for key, value in pairs}
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    flags = (first.get("flags") or first.get("Features", "")).split()
+    units = " ".join(unit for unit in UNITS if unit in flags)
+    return f"{first.get('model name', platform.machine())} ({units})"
