@@ -91,16 +91,14 @@ def subjects_of(golden: Golden, weights: Path, backend: str) -> Iterator[Subject
         yield BundleSubject(Segmenter.open(bundle, backend=backend))
 
 
-def compare(golden: Golden, subject: Subject) -> list[StageParity]:
+def compare(golden: Golden, subject: Subject) -> Iterator[StageParity]:
     """All stages of a golden file in order, each computed from the subject's own previous one."""
     text_embeds = subject.text_embeds(_cut(golden.arrays["tokens"]))
+    yield from _text_stages(golden, subject, text_embeds)
     window = subject.encode(golden.window[None]).window(0)
-    return [
-        *_text_stages(golden, subject, text_embeds),
-        *_encoder_stages(golden, window),
-        *_window_stages(golden, subject, window, text_embeds),
-        *_slide_stages(golden, subject, text_embeds),
-    ]
+    yield from _encoder_stages(golden, window)
+    yield from _window_stages(golden, subject, window, text_embeds)
+    yield from _slide_stages(golden, subject, text_embeds)
 
 
 def _text_stages(golden: Golden, subject: Subject, text_embeds: NDArray[Any]) -> Iterator[StageParity]:

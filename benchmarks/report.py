@@ -64,8 +64,8 @@ def table() -> list[str]:
         "",
         f"{latency['backbone']} at {latency['input_size'][0]}, one window, {latency['classes']} words, "
         f"{latency['backend']}, {latency['precision']}, {latency['threads']} threads of {provenance['cpu']}, "
-        f"against PyTorch {provenance['versions']['torch']} float32 eager, medians of {latency['rounds']} rounds in turn. "
-        "Latency needs no meaningful weights: the ViT-B's are random.",
+        f"against PyTorch {provenance['versions']['torch']} float32 eager, medians of {latency['rounds']} rounds "
+        "in turn. Latency needs no meaningful weights: the ViT-B's are random.",
     ]
     return lines
 
