@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -23,13 +24,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from t2d_runtime.errors import OptionError, OutputError
+from t2d_runtime.errors import OptionError, OutputError, T2DError
 from training.drawing.canvas import Canvas
 from training.drawing.captions import write_captions
 from training.drawing.composition import compose
 from training.drawing.concepts import CONCEPTS
 
 DEFAULT_SIZE: Final = 224
+MIN_SIZE: Final = 56
 # A concept that is in the picture covers at least this share of it; a composition that hides one is drawn anew.
 MIN_SHARE: Final = 0.012
 # Fewer scenes than this are drawn at once in one process: starting others takes longer.
@@ -95,15 +97,14 @@ def _parallel(draw: Callable[[int], Scene], count: int, workers: int) -> Iterato
 def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) -> None:
     """Write scenes in the layout of COCO: images/*.png, labels/*.png, annotations/captions.json, classes.json.
 
-    The folder appears whole or not at all. Raises OutputError where it exists already.
+    The folder appears whole or not at all. Raises OptionError for a count below 1 or a size below 56, OutputError where
+    the folder exists already or cannot be written.
     """
-    if output.exists():
-        raise OutputError(f"expected a folder that does not exist yet, got {output}; remove it or name another")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-        root = Path(scratch) / output.name
+    if count < 1 or size < MIN_SIZE:
+        raise OptionError(f"expected at least 1 scene of at least {MIN_SIZE} pixels, got {count} of {size}")
+    with new_folder(output) as root:
         for folder in ("images", "labels", "annotations"):
-            (root / folder).mkdir(parents=True)
+            (root / folder).mkdir()
         images: list[dict[str, object]] = []
         annotations: list[dict[str, object]] = []
         for index, scene in enumerate(draw_scenes(count, seed, size)):
@@ -117,7 +118,27 @@ def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) 
         captions = {"info": info, "images": images, "annotations": annotations}
         (root / "annotations" / "captions.json").write_text(json.dumps(captions))
         (root / "classes.json").write_text(json.dumps(list(CONCEPTS), indent=1) + "\n")
-        root.rename(output)
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A folder to fill, beside `output`, that becomes `output` at the end, or vanishes with what is in it on any error.
+
+    Raises OutputError where `output` exists already or cannot be written.
+    """
+    if output.exists():
+        raise OutputError(f"expected a folder that does not exist yet, got {output}; remove it or name another")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+            folder = Path(scratch) / output.name
+            folder.mkdir()
+            yield folder
+            folder.rename(output)
+    except T2DError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{output} could not be written ({error}); free some space or name another folder") from error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,11 +149,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=DEFAULT_SIZE, help="side in pixels (default: %(default)s)")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Run `python -m training scenes`."""
-    if arguments.count < 1 or arguments.size < 56:
-        raise OptionError(
-            f"expected at least 1 scene of at least 56 pixels, got --count {arguments.count} --size {arguments.size}"
-        )
-    write_scenes(arguments.output, arguments.count, arguments.seed, arguments.size)
+    write_scenes(args.output, args.count, args.seed, args.size)
     return 0

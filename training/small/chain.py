@@ -17,10 +17,9 @@ from safetensors.torch import save_file
 from t2d_export.folder_model import PROJECTION
 from t2d_export.projection import state_dict_in_authors_layout
 from t2d_export.reference import load_reference
-from t2d_runtime.errors import OutputError
 from training.config import TrainConfig
 from training.features import FeatureConfig, extract
-from training.scenes import draw_scenes, write_scenes
+from training.scenes import draw_scenes, new_folder, write_scenes
 from training.small.card import model_card
 from training.small.model import SMALL_MODEL, round_to_half, save_towers, write_config
 from training.small.pretrain import collect, pretrain
@@ -32,23 +31,20 @@ from training.train import train
 def train_tiny(output: Path, settings: TinySettings, seed: int) -> Validation:
     """Train the small model into the folder `output`, which appears whole or not at all.
 
-    Raises OutputError where it exists already.
+    Raises OutputError where it exists already or cannot be written.
     """
-    if output.exists():
-        raise OutputError(f"expected a folder that does not exist yet, got {output}; remove it or name another")
-    output.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-        work = Path(scratch)
-        folder = work / "model"
-        folder.mkdir()
+    with (
+        new_folder(output) as folder,
+        tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as work,
+    ):
         scenes = draw_scenes(settings.pretrain_scenes, settings.pretrain_series)
         data = collect(scenes, SMALL_MODEL.patch_size)
         backbone, text = pretrain(SMALL_MODEL, settings.pretrain, data, seed)
         round_to_half(backbone)
         round_to_half(text)
         save_towers(folder, SMALL_MODEL, backbone, text)
-        _train_projection(folder, work, settings, seed)
+        _train_projection(folder, Path(work), settings, seed)
         validation = validate(
             load_reference(backbone=str(folder)), settings.validation_scenes, settings.validation_series
         )
@@ -56,7 +52,6 @@ def train_tiny(output: Path, settings: TinySettings, seed: int) -> Validation:
         write_config(folder, config)
         minutes = (time.monotonic() - started) / 60
         (folder / "README.md").write_text(model_card(config, settings, seed, validation, minutes))
-        folder.rename(output)
     return validation
 
 
