@@ -7,10 +7,7 @@ those words, the rest being background; `vocabulary`, with every concept's word 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.results_file import write_results
 from t2d_runtime import Segmenter
 from t2d_runtime.errors import OptionError
 from t2d_runtime.text import ClassEmbeddings
@@ -115,15 +113,14 @@ def run(args: argparse.Namespace) -> int:
     scores = measure(
         segmenter, args.bundle.name, count=args.count, seed=args.seed, refine=args.refine, cleaning=args.cleaning
     )
-    print(_report(scores))
+    print(table(scores))
     if args.json is not None:
-        versions = {package: version(package) for package in ("t2d-runtime", "onnxruntime", "numpy", "pillow")}
-        content = asdict(scores) | {"machine": platform.machine(), "versions": versions}
-        args.json.write_text(json.dumps(content, indent=1) + "\n")
+        write_results(args.json, "scenes", asdict(scores))
     return 0
 
 
-def _report(scores: SceneScores) -> str:
+def table(scores: SceneScores) -> str:
+    """IoU per class and mIoU of the three protocols, as text."""
     columns = ("present", "background", "vocabulary")
     lines = [f"{'IoU':<12}" + "".join(f"{column:>12}" for column in columns)]
     for name in (*CONCEPTS, "background"):
