@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from t2d_runtime.errors import CheckpointError
-from training.storage import write_file
+from training.storage import write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 SCHEMA_VERSION = 1
@@ -55,16 +54,16 @@ def save_checkpoint(
 ) -> None:
     """Write the state. `run` says what the run is: settings and features. Raises OutputError."""
     names = [name for name, _ in model.named_parameters()]
-    tensors = {MODEL_PREFIX + name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    tensors = {MODEL_PREFIX + name: value for name, value in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
-            tensors[f"{OPTIMIZER_PREFIX}{names[number]}.{key}"] = value.detach().cpu().contiguous()
+            tensors[f"{OPTIMIZER_PREFIX}{names[number]}.{key}"] = value
     metadata = {
         "schema_version": str(SCHEMA_VERSION),
         "run": json.dumps(run, sort_keys=True),
         "history": json.dumps([dataclasses.asdict(record) for record in history]),
     }
-    write_file(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata))
+    write_tensors(path, tensors, metadata)
 
 
 def load_checkpoint(

@@ -100,8 +100,7 @@ class Encoders:
         text = self.text_tower.transformer
         block = {f"last_resblock.{key}": v for key, v in text.transformer.resblocks[-1].state_dict().items()}
         norm = {f"last_ln.{key}": value for key, value in text.ln_final.state_dict().items()}
-        state = block | norm | {"clip_text_proj": text.text_projection.data}
-        return {key: value.cpu().contiguous() for key, value in state.items()}
+        return block | norm | {"clip_text_proj": text.text_projection.data}
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

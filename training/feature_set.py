@@ -35,13 +35,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import safetensors
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from t2d_runtime.errors import DataError
-from training.storage import write_file, write_text
+from training.storage import write_tensors, write_text
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -114,8 +113,7 @@ def write_shard(
 ) -> None:
     """Write one shard; raises OutputError where it cannot be written, and then leaves nothing."""
     metadata = manifest.shard_metadata(index) | {"skipped": json.dumps(skipped)}
-    tensors = {key: value.contiguous() for key, value in arrays.items()}
-    write_file(shard_path(folder, index), lambda path: safetensors.torch.save_file(tensors, path, metadata))
+    write_tensors(shard_path(folder, index), arrays, metadata)
 
 
 def write_manifest(folder: Path, manifest: FeatureManifest) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -34,7 +33,7 @@ from training.feature_set import (
     write_shard,
 )
 from training.images import image_batches
-from training.storage import remove_leftovers, write_file
+from training.storage import remove_leftovers, write_tensors
 
 MAX_UNREADABLE = 0.01
 """Share of the images that may be unreadable before an extraction is given up."""
@@ -87,8 +86,7 @@ def extract(config: FeatureConfig) -> FeatureManifest:
         logger.info("%s is complete already", config.output)
         return manifest
     if "penultimate" in config.token_arrays:
-        state = encoders.last_block_state()
-        write_file(config.output / LAST_BLOCK, lambda path: safetensors.torch.save_file(state, path))
+        write_tensors(config.output / LAST_BLOCK, encoders.last_block_state())
     _Extraction(config, manifest, data.images, encoders).run()
     return _finish(config.output, manifest)
 
@@ -212,7 +210,7 @@ def _begin(config: FeatureConfig, plan: FeatureManifest) -> FeatureManifest:
             raise DataError(f"{folder} holds shards without {MANIFEST}; name an empty folder")
         write_manifest(folder, plan)
         return plan
-    remove_leftovers(folder)
+    remove_leftovers(folder, "shard-*.safetensors")
     found = read_manifest(folder)
     ours, theirs = dataclasses.asdict(plan), dataclasses.asdict(found.plan())
     different = [f"{key} is {theirs[key]!r}, asked for {ours[key]!r}" for key in ours if ours[key] != theirs[key]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import platform
@@ -15,10 +14,11 @@ import torch
 from matplotlib.figure import Figure
 
 from t2d_export.projection import Projection, state_dict_in_authors_layout
+from t2d_runtime.outputs import whole_file
 from training.checkpoint import EpochRecord
 from training.config import TrainConfig
 from training.feature_set import FeatureSet, IndexArray
-from training.storage import write_file, write_text
+from training.storage import write_text
 
 HEAD_CHOICES = "head_choices.npz"
 LOSSES_PLOT = "losses.png"
@@ -30,29 +30,27 @@ PACKAGES = ("t2d-runtime", "torch", "timm", "open_clip_torch", "numpy")
 
 def write_projection(path: Path, projection: Projection) -> None:
     """Write the weights as the authors' code writes them: a state dict, by `torch.save`, under their names."""
-    content = io.BytesIO()
-    torch.save(state_dict_in_authors_layout(projection), content)
-    write_file(path, lambda temporary: temporary.write_bytes(content.getvalue()))
+    with whole_file(path) as file:
+        torch.save(state_dict_in_authors_layout(projection), file)
 
 
 def write_head_choices(output: Path, caption_ids: IndexArray, heads: IndexArray) -> None:
     """Write which head each caption chose in the last epoch: `caption_ids` and `heads`, (captions,) int64 each."""
 
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, caption_ids=caption_ids, heads=heads)
-
-    write_file(output / HEAD_CHOICES, write)
+    with whole_file(output / HEAD_CHOICES) as file:
+        np.savez_compressed(file, caption_ids=caption_ids, heads=heads)
 
 
 def write_report(
     output: Path, config: TrainConfig, features: FeatureSet, history: Sequence[EpochRecord], projection: Projection
 ) -> None:
     """Write the plots and the model card."""
-    write_file(output / LOSSES_PLOT, lambda path: _losses_figure(history).savefig(path, format="png", dpi=120))
+    with whole_file(output / LOSSES_PLOT) as file:
+        _losses_figure(history).savefig(file, format="png", dpi=120)
     counts = history[-1].head_counts
     if counts is not None:
-        write_file(output / HEADS_PLOT, lambda path: _heads_figure(counts).savefig(path, format="png", dpi=120))
+        with whole_file(output / HEADS_PLOT) as file:
+            _heads_figure(counts).savefig(file, format="png", dpi=120)
     write_text(output / MODEL_CARD, _model_card(config, features, history, projection))
 
 

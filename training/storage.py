@@ -1,49 +1,30 @@
-"""Files that are there whole or not at all, whatever interrupts the writing."""
+"""Tensors and text as files that are there whole or not at all, whatever interrupts the writing."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
+import safetensors.torch
+from torch import Tensor
 
-from t2d_runtime.errors import OutputError
+from t2d_runtime.outputs import whole_file
 
 
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it into place.
-
-    Raises OutputError where the disk is full, or the folder cannot be written; `path` is then what it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # a crash of the machine must not leave the name without the content
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path} could not be written: {_reason(path, error)}") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file; a metadata text belongs to every key. Raises OutputError."""
+    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with whole_file(path) as file:
+        file.write(safetensors.torch.save(content, dict(metadata or {})))
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_file` of UTF-8 text."""
-    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write UTF-8 text. Raises OutputError."""
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed while writing left in a folder."""
-    for leftover in folder.glob(".*.partial"):
+def remove_leftovers(folder: Path, names: str) -> None:
+    """Remove what a process that was killed while writing files of these names (a pattern) left in a folder."""
+    for leftover in folder.glob(f".{names}-*"):
         leftover.unlink(missing_ok=True)
-
-
-def _reason(path: Path, error: Exception) -> str:
-    existing = next(parent for parent in path.absolute().parents if parent.exists())
-    free_mb = shutil.disk_usage(existing).free // 1_000_000
-    return f"{str(error).splitlines()[0]} ({free_mb} MB free); free some space or name another --output"

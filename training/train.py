@@ -118,7 +118,7 @@ class _Run:
     def _save(self, heads: IndexArray | None, scalars: Scalars) -> None:
         """The checkpoint last: were the process killed before it, the epoch would run again, and write the same."""
         record, trainer = self.history[-1], self.trainer
-        remove_leftovers(self.output)
+        remove_leftovers(self.output, CHECKPOINT)
         losses = [past.validation_loss for past in self.history if past.validation_loss is not None]
         if losses and losses[-1] == min(losses):
             write_projection(self.output / BEST_PROJECTION, trainer.projection)

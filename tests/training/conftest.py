@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import tempfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -12,6 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.synthetic_features import write_synthetic_features
+from t2d_runtime import outputs
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "training.npz"
 SEED = 100
@@ -45,6 +53,42 @@ def small_features(tmp_path_factory) -> Path:
         token_arrays=("tokens", "penultimate"),
     )
     return folder
+
+
+class FullDisk(io.BufferedIOBase):
+    """A file on a disk that has no room but for its first bytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def write(self, content: bytes) -> int:
+        self.file.write(bytes(content)[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        self.file.close()
+
+
+@pytest.fixture
+def full_disk(monkeypatch) -> Callable[[str], None]:
+    """Lets the disk be full in the middle of every file whose name begins as given."""
+
+    def fill(start: str) -> None:
+        full: set[int] = set()
+
+        def mkstemp(prefix, dir):
+            handle, name = tempfile.mkstemp(prefix=prefix, dir=dir)
+            (full.add if prefix.startswith(f".{start}") else full.discard)(handle)
+            return handle, name
+
+        def fdopen(handle, mode):
+            file = os.fdopen(handle, mode)
+            return FullDisk(file) if handle in full else file
+
+        monkeypatch.setattr(outputs, "tempfile", SimpleNamespace(mkstemp=mkstemp))
+        monkeypatch.setattr(outputs, "os", SimpleNamespace(**{**vars(os), "fdopen": fdopen}))
+
+    return fill
 
 
 @pytest.fixture(scope="session")

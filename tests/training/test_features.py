@@ -18,7 +18,6 @@ from PIL import Image
 from t2d_export.reference import mean_of_words
 from t2d_export.towers import ImageFeatures
 from t2d_runtime.errors import DataError, OutputError
-from training import feature_set as feature_set_module
 from training import features as features_module
 from training.config import TrainConfig
 from training.encoding import image_vectors, load_towers
@@ -218,15 +217,17 @@ def test_a_killed_extraction_goes_on(config, tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(
         "import pathlib, time\n"
-        "from training import features, feature_set\n"
-        "save = feature_set.safetensors.torch.save_file\n"
-        "def slow(tensors, path, metadata=None):\n"
-        "    save(tensors, path, metadata)\n"
-        "    if metadata and metadata['shard'] == '1':\n"
-        "        pathlib.Path(path).write_bytes(pathlib.Path(path).read_bytes()[:2000])\n"
+        "from t2d_runtime import outputs\n"
+        "from training import features\n"
+        "make = outputs.tempfile.mkstemp\n"
+        "def slow(prefix, dir):\n"
+        "    handle, name = make(prefix=prefix, dir=dir)\n"
+        "    if 'shard-00001' in prefix:\n"
+        "        pathlib.Path(name).write_bytes(b'half of it')\n"
         "        print('now', flush=True)\n"
         "        time.sleep(60)\n"
-        "feature_set.safetensors.torch.save_file = slow\n"
+        "    return handle, name\n"
+        "outputs.tempfile.mkstemp = slow\n"
         f"features.extract(features.{config!r})\n".replace("PosixPath", "pathlib.Path")
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -289,12 +290,8 @@ def test_features_of_another_model_are_not_gone_on_with(config):
         extract(dataclasses.replace(config, input_size=(42, 42)))
 
 
-def test_a_full_disk(config, monkeypatch):
-    def full(tensors, path, metadata):
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(feature_set_module.safetensors.torch, "save_file", full)
-    with pytest.raises(OutputError, match=r"shard-00000.safetensors could not be written: .*No space left on device"):
+def test_a_full_disk(config, full_disk):
+    full_disk("shard-")
+    with pytest.raises(OutputError, match=r"cannot write .*shard-00000.safetensors: No space left on device"):
         extract(dataclasses.replace(config, token_arrays=()))
     assert [path.name for path in config.output.iterdir()] == ["manifest.json"]

@@ -17,7 +17,6 @@ import torch
 from benchmarks.synthetic_features import write_synthetic_features
 from t2d_export.projection import LastBlockProjection, projection_from_state_dict
 from t2d_runtime.errors import CheckpointError, DataError, OptionError, OutputError
-from training import checkpoint as checkpoint_module
 from training.batches import BatchReader, FeatureChoice
 from training.config import TrainConfig
 from training.feature_set import LAST_BLOCK, FeatureSet, read_manifest, shard_path, write_manifest
@@ -250,18 +249,15 @@ def test_a_damaged_checkpoint_is_refused(config):
         train(config)
 
 
-def test_a_full_disk_leaves_the_last_state(config, monkeypatch):
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "projection_best.pth", "head_choices.npz", "losses.png"])
+def test_a_full_disk_leaves_the_last_state(config, validation, full_disk, name):
+    config = dataclasses.replace(config, validation=validation)
     train(dataclasses.replace(config, epochs=1))
-    before = (config.output / "checkpoint.safetensors").read_bytes()
-
-    def full(tensors, path, metadata):
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoint_module.safetensors.torch, "save_file", full)
-    with pytest.raises(OutputError, match="No space left on device"):
+    before = {path.name: path.read_bytes() for path in config.output.iterdir() if path.is_file()}
+    full_disk(name)
+    with pytest.raises(OutputError, match=rf"cannot write .*{name}: No space left on device"):
         train(config)
-    assert (config.output / "checkpoint.safetensors").read_bytes() == before
+    assert (config.output / name).read_bytes() == before[name]
     assert not list(config.output.glob(".*"))
 
 
