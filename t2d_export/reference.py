@@ -209,7 +209,12 @@ def load_reference(
         windows, own_weights, own_size = PUBLISHED_WINDOWS, (HUB, HUB, HUB), PUBLISHED_INPUT_SIZE
     vision, vision_source = load_backbone(architecture, backbone_weights or own_weights[0], input_size or own_size)
     text_tower, text_source = load_text_tower(text_weights or own_weights[1], text_config)
-    mapping, mapping_source = load_projection(projection or own_weights[2], vision, text_tower)
+    mapping, mapping_source = load_projection(
+        projection or own_weights[2],
+        vision,
+        text_tower,
+        quick_gelu=text_config is None or text_config.activation == "quick_gelu",
+    )
     return Reference(
         backbone=vision,
         text_tower=text_tower,

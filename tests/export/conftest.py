@@ -1,0 +1,63 @@
+"""A small model in a folder, for the tests of the export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from t2d_export.folder_model import read_config
+from t2d_export.loading import _empty_text_transformer
+from t2d_export.projection import TextProjection
+from t2d_export.random_weights import random_tensors
+
+SMALL_CONFIG: dict[str, Any] = {
+    "architecture": "dinov2",
+    "embed_dim": 48,
+    "depth": 2,
+    "num_heads": 2,
+    "patch_size": 14,
+    "num_register_tokens": 4,
+    "image_size": 56,
+    "mlp_ratio": 4.0,
+    "mean": [0.5, 0.4, 0.3],
+    "std": [0.2, 0.2, 0.2],
+    "text": {
+        "width": 32,
+        "layers": 2,
+        "heads": 2,
+        "context_length": 12,
+        "embed_dim": 24,
+        "activation": "gelu",
+    },
+    "windows": {"short_side": 56, "crop_size": 56, "stride": 28},
+    "threshold": 0.52,
+}
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A folder with a config.json and random weights in the authors' layouts."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(SMALL_CONFIG))
+    config = read_config(folder)
+    architecture = config.backbone("small")
+    timm_layout = random_tensors(architecture.build((56, 56)).state_dict(), name="backbone")
+    backbone = {
+        "cls_token": timm_layout.pop("cls_token"),
+        "register_tokens": timm_layout.pop("reg_token"),
+        "mask_token": torch.zeros(1, config.embed_dim),
+    }
+    positions = timm_layout.pop("pos_embed")
+    backbone["pos_embed"] = torch.cat([positions[:, :1] * 0.5, positions], dim=1)
+    save_file({**timm_layout, **backbone}, folder / "backbone.safetensors")
+    text = _empty_text_transformer(config.text).state_dict()
+    save_file(random_tensors(text, name="text"), folder / "text.safetensors")
+    projection = TextProjection(config.text.embed_dim, config.embed_dim).state_dict()
+    save_file(random_tensors(projection, name="projection"), folder / "projection.safetensors")
+    return folder
