@@ -86,8 +86,10 @@ def _figures(args: argparse.Namespace, slices: dict[str, list[Slice]]) -> dict[s
     ours, theirs = slices["mapped shards"], slices["list and DataLoader"]
     epoch_batches = -(-args.images * COCO_CAPTIONS // COCO_IMAGES // BATCH_SIZE)
 
+    batches: int = args.batches
+
     def step_ms(found: list[Slice]) -> float:
-        return 1e3 * statistics.median(one.seconds for one in found) / args.batches
+        return 1e3 * statistics.median(one.seconds for one in found) / batches
 
     return {
         "images": args.images,
@@ -118,6 +120,7 @@ def _start(context: Any, target: Any, folder: Path, args: argparse.Namespace) ->
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, folder, args), daemon=True)
     process.start()
+    theirs.close()  # so that a process that dies is an end of file here, not a wait without end
     connection: Connection = ours
     return connection
 
