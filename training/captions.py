@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def _captions_path(source: Path) -> Path:
 
 
 def _read_coco(path: Path) -> tuple[dict[int, str], Captions]:
-    content = _parse_json(path.read_text(encoding="utf-8"), str(path))
+    content = _parse_json(_read_text(path), str(path))
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         raise DataError(f"{path}: expected COCO captions, an object with the lists 'images' and 'annotations'")
     names: dict[int, str] = {}
@@ -120,14 +121,21 @@ def _read_pairs(path: Path) -> tuple[dict[int, str], Captions]:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows: Iterable[Any]
-        if path.suffix == ".csv":
-            rows = csv.DictReader(file)
-        else:
-            rows = (_parse_json(line, f"{path}, line {number}") for number, line in enumerate(file, 1) if line.strip())
-        for number, row in enumerate(rows, 1):
-            yield f"{path}, entry {number}", row
+    lines = io.StringIO(_read_text(path), newline="")  # a caption may hold other line separators than \n
+    rows: Iterable[Any]
+    if path.suffix == ".csv":
+        rows = csv.DictReader(lines)
+    else:
+        rows = (_parse_json(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
+    for number, row in enumerate(rows, 1):
+        yield f"{path}, entry {number}", row
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: save it as such") from error
 
 
 def _parse_json(text: str, where: str) -> Any:
