@@ -80,19 +80,19 @@ def extract(config: FeatureConfig) -> FeatureManifest:
     features of something else, OutputError where it cannot be written, and as `load_reference`.
     """
     data = read_captions(config.captions, config.images)
-    encoders = _load(config)
-    manifest = _begin(config, _plan(config, data, encoders))
+    encoders = load_encoders(config)
+    manifest = _begin(config, plan(config, data, encoders))
     if manifest.complete:
         logger.info("%s is complete already", config.output)
         return manifest
     if "penultimate" in config.token_arrays:
         write_tensors(config.output / LAST_BLOCK, encoders.last_block_state())
-    _Extraction(config, manifest, data.images, encoders).run()
+    Extraction(config, manifest, data.images, encoders).run()
     return _finish(config.output, manifest)
 
 
-class _Extraction:
-    """The shards that are still missing."""
+class Extraction:
+    """The shards of a set that are still missing, and their making."""
 
     def __init__(
         self, config: FeatureConfig, manifest: FeatureManifest, images: Sequence[CaptionedImage], encoders: Encoders
@@ -106,6 +106,7 @@ class _Extraction:
         self.unreadable = sum(len(shard.skipped) for shard in done)
 
     def run(self) -> None:
+        """Make them. Raises DataError for too many unreadable images, OutputError."""
         config, per_shard = self.config, self.config.images_per_shard
         ranges = {n: range(n * per_shard, min(len(self.images), (n + 1) * per_shard)) for n in self.missing}
         batches = [
@@ -169,7 +170,8 @@ def _stack(vectors: dict[int, ImageVectors], places: Sequence[int], manifest: Fe
     return {name: torch.stack([getattr(vectors[place], name) for place in places]) for name in ImageVectors._fields}
 
 
-def _load(config: FeatureConfig) -> Encoders:
+def load_encoders(config: FeatureConfig) -> Encoders:
+    """The frozen towers of an extraction, on its device and in its precision."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise OptionError("device 'cuda' was asked for and torch sees none here; give 'cpu'")
     towers = load_towers(config.backbone, config.backbone_weights, config.text_weights, config.input_size)
@@ -177,7 +179,8 @@ def _load(config: FeatureConfig) -> Encoders:
     return Encoders(towers, tokenizer, bf16=config.precision == "bf16", device=torch.device(config.device))
 
 
-def _plan(config: FeatureConfig, data: CaptionFile, encoders: Encoders) -> FeatureManifest:
+def plan(config: FeatureConfig, data: CaptionFile, encoders: Encoders) -> FeatureManifest:
+    """The manifest of an extraction before its first image."""
     backbone, text, sources = encoders.backbone, encoders.text_tower, encoders.sources
     return FeatureManifest(
         backbone=backbone.name,
@@ -202,27 +205,27 @@ def _plan(config: FeatureConfig, data: CaptionFile, encoders: Encoders) -> Featu
     )
 
 
-def _begin(config: FeatureConfig, plan: FeatureManifest) -> FeatureManifest:
+def _begin(config: FeatureConfig, planned: FeatureManifest) -> FeatureManifest:
     """The manifest to go on with; the folder is new, or holds the same plan."""
     folder = config.output
     if not (folder / MANIFEST).is_file():
         if folder.is_dir() and any(folder.glob("shard-*")):
             raise DataError(f"{folder} holds shards without {MANIFEST}; name an empty folder")
-        write_manifest(folder, plan)
-        return plan
+        write_manifest(folder, planned)
+        return planned
     remove_leftovers(folder, "shard-*.safetensors")
     found = read_manifest(folder)
-    ours, theirs = dataclasses.asdict(plan), dataclasses.asdict(found.plan())
+    ours, theirs = dataclasses.asdict(planned), dataclasses.asdict(found.plan())
     different = [f"{key} is {theirs[key]!r}, asked for {ours[key]!r}" for key in ours if ours[key] != theirs[key]]
     if different:
         raise DataError(f"{folder} holds other features ({'; '.join(different)}); name another --output")
     return found
 
 
-def _finish(folder: Path, plan: FeatureManifest) -> FeatureManifest:
-    shards = [Shard(folder, number, plan) for number in range(plan.shards)]
+def _finish(folder: Path, planned: FeatureManifest) -> FeatureManifest:
+    shards = [Shard(folder, number, planned) for number in range(planned.shards)]
     manifest = dataclasses.replace(
-        plan,
+        planned,
         complete=True,
         images=sum(len(shard.arrays["image_ids"]) for shard in shards),
         captions=sum(len(shard.arrays["caption_ids"]) for shard in shards),

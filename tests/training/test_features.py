@@ -18,11 +18,10 @@ from PIL import Image
 from t2d_export.reference import mean_of_words
 from t2d_export.towers import ImageFeatures
 from t2d_runtime.errors import DataError, OutputError
-from training import features as features_module
 from training.config import TrainConfig
 from training.encoding import image_vectors, load_towers
 from training.feature_set import FeatureSet, read_manifest, shard_path
-from training.features import FeatureConfig, extract
+from training.features import FeatureConfig, extract, load_encoders
 from training.images import crop
 from training.train import train
 
@@ -138,7 +137,7 @@ def test_a_feature_set_holds_what_the_towers_give(config, model):
     listed = json.loads((config.captions / "annotations" / "captions.json").read_text())
     by_id = {entry["id"]: entry for entry in listed["annotations"]}
     file_names = {entry["id"]: entry["file_name"] for entry in listed["images"]}
-    encoders = features_module._load(config)
+    encoders = load_encoders(config)
     for caption, caption_id in enumerate(features.caption_ids):
         shard = features.shards[features.caption_shard[caption]].arrays
         entry, row = by_id[caption_id], features.caption_row[caption]

@@ -1,0 +1,113 @@
+"""Rate of feature extraction, images only, as a share of the bare encoder's rate on batches that are in memory.
+
+The two take turns on the same images with the same encoder, batch size and precision. The images are JPEG files of
+COCO's usual size, drawn here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from t2d_runtime.errors import OptionError
+
+IMAGE_SIZE = 480, 640
+"""COCO's most frequent (height, width)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m benchmarks extraction_speed`."""
+    parser.add_argument("--backbone", default="dinov2_vitb14_reg", help="default: %(default)s")
+    parser.add_argument("--backbone-weights", default="random", metavar="FILE|hub|random", help="default: %(default)s")
+    parser.add_argument("--text-weights", default="random", metavar="FILE|hub|random", help="not used for images")
+    parser.add_argument("--images", type=int, default=32, help="of a round (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=8, help="default: %(default)s")
+    parser.add_argument("--workers", type=int, default=1, help="that load images (default: %(default)s)")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print both rates and their ratio."""
+    import torch
+
+    from benchmarks.results_file import write_results
+    from training.captions import CaptionedImage, CaptionFile
+    from training.features import Extraction, FeatureConfig, load_encoders, plan
+    from training.images import image_batches
+
+    if min(args.images, args.batch_size, args.rounds) < 1:
+        raise OptionError("expected at least one image, one image a batch and one round")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = _draw_images(folder, args.images)
+        config = FeatureConfig(
+            captions=paths[0],
+            output=folder / "features",
+            backbone=args.backbone,
+            backbone_weights=args.backbone_weights,
+            text_weights=args.text_weights,
+            precision=args.precision,
+            batch_size=args.batch_size,
+            images_per_shard=args.images,
+            workers=args.workers,
+        )
+        encoders = load_encoders(config)
+        images = [CaptionedImage(number, path, (), ()) for number, path in enumerate(paths)]
+        manifest = plan(config, CaptionFile(paths[0], images), encoders)
+        places = range(args.images)
+        batches = [list(places[start : start + args.batch_size]) for start in range(0, args.images, args.batch_size)]
+        crops = [loaded.crops for loaded in image_batches(paths, batches, encoders.backbone.input_size, 0)]
+        encoders.encode_images(crops[0])
+        shares, rates = [], []
+        for _ in range(args.rounds):
+            start = time.perf_counter()
+            for batch in crops:
+                encoders.encode_images(batch)
+            bare = time.perf_counter() - start
+            for shard in (folder / "features").glob("shard-*"):
+                shard.unlink()
+            start = time.perf_counter()
+            Extraction(config, manifest, images, encoders).run()
+            whole = time.perf_counter() - start
+            shares.append(bare / whole)
+            rates.append(args.images / whole)
+    figures = {
+        "backbone": args.backbone,
+        "input_size": encoders.backbone.input_size,
+        "precision": args.precision,
+        "threads": torch.get_num_threads(),
+        "batch_size": args.batch_size,
+        "workers": args.workers,
+        "images": args.images,
+        "rounds": args.rounds,
+        "images_per_s": round(statistics.median(rates), 3),
+        "share_of_bare_encoder": round(statistics.median(shares), 4),
+    }
+    for name, value in figures.items():
+        print(f"{name:<24} {value}")
+    if args.json is not None:
+        write_results(args.json, "extraction_speed", figures)
+    return 0
+
+
+def _draw_images(folder: Path, count: int) -> list[Path]:
+    """Smooth noise with some grain, so that a JPEG has the size of a photograph's, about 100 kB."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    height, width = IMAGE_SIZE
+    paths = []
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height))
+        grain = rng.normal(0, 8, (height, width, 3))
+        pixels = np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)
+        paths.append(folder / f"{number}.jpg")
+        Image.fromarray(pixels).save(paths[-1], quality=85)
+    return paths
