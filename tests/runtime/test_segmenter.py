@@ -295,3 +295,16 @@ def test_photographs(segmenter: Segmenter, classes: ClassEmbeddings, name: str) 
     result = segmenter.segment(photograph, classes)
     assert result.label_map.shape == (photograph.height, photograph.width)
     assert result.overlay().mode == "RGB"
+
+
+def test_a_copied_bundle_needs_no_network(
+    bundle_copy: Path, photograph: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked for")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    segmenter = Segmenter.open(bundle_copy, backend="onnxruntime")
+    result = segmenter.segment(photograph, segmenter.encode_classes(["sky", "sea"]), refine=True)
+    assert result.label_map.shape == (300, 400)

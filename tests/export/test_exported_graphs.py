@@ -1,0 +1,106 @@
+"""Every backbone of the ablations and every variant of the projection exports, and gives what PyTorch gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from t2d_export.backbones import ARCHITECTURES
+from t2d_export.graphs import ImageEncoderGraph, TextEncoderGraph
+from t2d_export.loading import load_backbone
+from t2d_export.projection import (
+    BothProjection,
+    LastBlockProjection,
+    Projection,
+    TextProjection,
+    VisualProjection,
+    state_dict_in_authors_layout,
+)
+from t2d_export.random_weights import random_tensors
+from t2d_export.reference import PUBLISHED_WINDOWS, Reference, load_reference
+from t2d_export.to_onnx import export_image_encoder, export_text_encoder
+from t2d_runtime.parity import TOKEN_TOLERANCE, compare_values
+
+TEXT_DIM, EMBED_DIM = 24, 48
+"""Of the small model in `conftest.py`."""
+
+
+def run(path: Path, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def assert_same_image_features(reference: Reference, path: Path) -> None:
+    export_image_encoder(ImageEncoderGraph(reference), path)
+    height, width = reference.backbone.input_size
+    pixels = torch.randn(3, 3, height, width, generator=torch.Generator().manual_seed(1))
+    got = run(path, {"pixel_values": pixels.numpy()})
+    with torch.inference_mode():
+        expected = reference.image_features(pixels)
+    h, w = reference.backbone.grid_size
+    assert got["patch_tokens"].shape[:2] == (3, h * w)
+    assert got["cls_attention"].shape == (3, reference.backbone.num_heads, h * w)
+    for name, tensor in expected._asdict().items():
+        parity = compare_values(name, tensor.numpy(), got[name], tolerance=TOKEN_TOLERANCE, relative=True)
+        assert parity.passed, parity
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "size"),
+    [
+        ("dinov2_vits14", 2, (42, 56)),
+        ("dinov2_vitg14_reg", 1, (28, 42)),
+        ("dino_vits16", 2, (48, 32)),
+        ("mae_vitb16", 1, (32, 32)),
+        ("clip_vitb16", 2, (32, 48)),
+        ("dinov3_vitb16", 2, (32, 48)),
+    ],
+)
+def test_backbones(model_folder: Path, tmp_path: Path, name: str, depth: int, size: tuple[int, int]) -> None:
+    architecture = replace(ARCHITECTURES[name], timm_arguments={"depth": depth})
+    backbone, source = load_backbone(architecture, "random", size)
+    small = load_reference(backbone=str(model_folder))
+    projection = TextProjection(TEXT_DIM, backbone.embed_dim)
+    reference = Reference(
+        backbone, small.text_tower, projection, 0.55, PUBLISHED_WINDOWS, {**small.sources, "backbone": source}
+    )
+    assert_same_image_features(reference, tmp_path / "image.onnx")
+
+
+VARIANTS: dict[str, tuple[Projection, bool]] = {
+    "affine": (TextProjection(TEXT_DIM, EMBED_DIM, hidden_layers=0), False),
+    "visual": (VisualProjection(TEXT_DIM, EMBED_DIM, 30), False),
+    "both": (BothProjection(TEXT_DIM, EMBED_DIM), False),
+    "averaged text tokens": (TextProjection(TEXT_DIM, EMBED_DIM), True),
+    "last block": (LastBlockProjection(TEXT_DIM, EMBED_DIM, width=32, heads=2), False),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_of_the_projection(model_folder: Path, tmp_path: Path, variant: str) -> None:
+    projection, average_tokens = VARIANTS[variant]
+    projection.load_state_dict(random_tensors(projection.state_dict(), name=variant))
+    save_file(state_dict_in_authors_layout(projection), tmp_path / "projection.safetensors")
+    reference = load_reference(
+        backbone=str(model_folder), projection=str(tmp_path / "projection.safetensors"), average_tokens=average_tokens
+    )
+    if variant in ("visual", "both"):
+        assert_same_image_features(reference, tmp_path / "image.onnx")
+    export_text_encoder(TextEncoderGraph(reference), tmp_path / "text.onnx")
+    ids = np.random.default_rng(0).integers(1, 49000, (3, 2, 7))
+    ids[:, 0, 4:] = 0
+    ids[:, 0, 4], ids[:, 1, -1] = 49407, 49407
+    with torch.inference_mode():
+        expected = reference.text_embeds(torch.from_numpy(ids)).numpy()
+    got = run(tmp_path / "text.onnx", {"input_ids": ids})["text_embeds"]
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, atol=1e-6, rtol=0)
