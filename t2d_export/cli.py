@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from t2d_runtime import __version__
-from t2d_runtime.cli import FAILED_CHECK, print_stages, run_command
+from t2d_runtime.cli import FAILED_CHECK, print_matrix, print_stages, run_command
 from t2d_runtime.errors import OptionError
 
 
@@ -47,7 +47,10 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-size", metavar="S|HxW", help="pixels, multiples of the patch; default: 448, or the folder's"
     )
-    parser.add_argument("--precision", default="fp32", metavar="LIST", help="default: fp32")
+    parser.add_argument("--precision", default="fp32", metavar="LIST", help="of fp32,fp16,bf16,int8; default: fp32")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="DIR", help="images to calibrate int8 on; default: the self-test's"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle at DIR")
 
@@ -72,12 +75,17 @@ def _bundle(args: argparse.Namespace) -> int:
         projection=args.projection,
         input_size=parse_input_size(args.input_size) if args.input_size else None,
         precisions=tuple(args.precision.split(",")),
+        calibration=args.calibration,
     )
     manifest = export_bundle(settings, args.output, overwrite=args.overwrite)
     print_stages(manifest.parity)
     size = sum(record.size_bytes for record in manifest.files.values())
+    print_matrix(manifest)
     print(f"{args.output}: {len(manifest.files)} files, {size / 2**20:.1f} MiB, verified against PyTorch")
-    return 0
+    left_out = [name for name, row in manifest.precisions.items() if "all" in row]
+    if left_out:
+        print(f"FAILED: {', '.join(left_out)} missed the gates and was not written")
+    return FAILED_CHECK if left_out else 0
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from t2d_export.bundle_writer import file_records, staged_folder, write_manifest
+from t2d_export.calibration import calibration_images, calibration_windows
 from t2d_export.graphs import ImageEncoderGraph, TextEncoderGraph
+from t2d_export.precision import HALF_TYPES, write_half, write_int8
 from t2d_export.prompt_sets import PROMPT_SETS
 from t2d_export.reference import Reference, load_reference
 from t2d_export.reference_masks import DILATIONS, ITERATIONS, LAMBDA
 from t2d_export.selftest_vectors import selftest_vectors
 from t2d_export.to_onnx import OPSET, export_image_encoder, export_text_encoder
 from t2d_export.tokenizer import write_tokenizer
-from t2d_export.verify import require_verified, verify_bundle
-from t2d_runtime.bundle import IMAGE_ENCODER, SELFTEST, TEXT_ENCODER, TOKENIZER
+from t2d_export.verify import judge_stored, matrix_row, require_verified, verify_bundle
+from t2d_runtime.bundle import IMAGE_ENCODER, PRECISIONS_FOLDER, SELFTEST, TEXT_ENCODER, TOKENIZER
 from t2d_runtime.errors import OptionError
 from t2d_runtime.manifest import (
     SCHEMA_VERSION,
@@ -28,8 +31,7 @@ from t2d_runtime.manifest import (
     Preprocessing,
     Verdict,
 )
-
-PRECISIONS = ("fp32",)
+from t2d_runtime.parity import PRECISIONS
 
 VERIFIED_ON = "onnxruntime"
 
@@ -48,7 +50,9 @@ class ExportSettings:
     text_weights: str | None = None
     projection: str | None = None
     input_size: tuple[int, int] | None = None
-    precisions: tuple[str, ...] = PRECISIONS
+    precisions: tuple[str, ...] = ("fp32",)
+    calibration: Path | None = None
+    """Folder of images to calibrate int8 on; None takes the self-test's picture."""
     average_tokens: bool = False
     """The ablation that takes the mean over a prompt's words instead of its end token."""
 
@@ -67,13 +71,14 @@ class ExportSettings:
 def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = False) -> Manifest:
     """Write a bundle to `output`, verified against the PyTorch reference before it is moved there.
 
+    A precision below fp32 that misses its gates is left out; the manifest's matrix says by how much.
     Raises WeightsError and WeightsNotFoundError (checkpoints), OptionError (sizes, precisions), OutputError,
-    ExportError, and VerificationError, which names the first stage out of tolerance.
+    ExportError, and VerificationError, which names the first stage of fp32 out of tolerance.
     """
-    unknown = [name for name in settings.precisions if name not in PRECISIONS]
-    if unknown or "fp32" not in settings.precisions:
-        raise OptionError(f"precisions are {list(settings.precisions)}, expected fp32 and others of {list(PRECISIONS)}")
-    with staged_folder(output, overwrite=overwrite) as folder, tqdm(total=5, disable=None, leave=False) as bar:
+    others = _other_precisions(settings.precisions)
+    images = calibration_images(settings.calibration) if settings.calibration else None
+    steps = 5 + len(others)
+    with staged_folder(output, overwrite=overwrite) as folder, tqdm(total=steps, disable=None, leave=False) as bar:
 
         def begin(step: str) -> None:
             bar.set_description(step)
@@ -81,26 +86,54 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
 
         begin("loading weights")
         reference = settings.load_reference()
+        image, text = ImageEncoderGraph(reference), TextEncoderGraph(reference)
         begin("tracing the image encoder")
-        export_image_encoder(ImageEncoderGraph(reference), folder / IMAGE_ENCODER)
+        export_image_encoder(image, folder / IMAGE_ENCODER)
         begin("tracing the text encoder")
-        export_text_encoder(TextEncoderGraph(reference), folder / TEXT_ENCODER)
+        export_text_encoder(text, folder / TEXT_ENCODER)
         write_tokenizer(folder / TOKENIZER)
         begin("running the reference")
         manifest = _manifest(reference)
-        selftest_vectors(reference, manifest, folder / TOKENIZER).save(folder / SELFTEST)
+        vectors = selftest_vectors(reference, manifest, folder / TOKENIZER)
+        vectors.save(folder / SELFTEST)
         begin("verifying")
         write_manifest(folder, replace(manifest, files=file_records(folder)))
         stages = verify_bundle(folder, backend=VERIFIED_ON)
         require_verified(stages)
-        manifest = replace(manifest, files=file_records(folder), parity=stages)
+        matrix = {"fp32": matrix_row(folder, "fp32", Verdict("passed", "verified at export"))}
+        for name in others:
+            begin(name)
+            target = folder / PRECISIONS_FOLDER / name
+            if name in HALF_TYPES:
+                write_half(name, image, text, target)
+            else:
+                windows = calibration_windows(images or [vectors.image], manifest)
+                write_int8(folder, target, windows, vectors.input_ids)
+            matrix[name] = _judged(folder, manifest, name)
+        manifest = replace(manifest, files=file_records(folder), parity=stages, precisions=matrix)
         write_manifest(folder, manifest)
     return manifest
 
 
+def _other_precisions(asked: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in asked if name not in PRECISIONS]
+    if unknown or "fp32" not in asked:
+        raise OptionError(f"precisions are {list(asked)}, expected fp32 and others of {list(PRECISIONS)}")
+    return tuple(name for name in PRECISIONS[1:] if name in asked)
+
+
+def _judged(folder: Path, manifest: Manifest, precision: str) -> dict[str, Verdict]:
+    """The matrix row of a precision that was just written; its files are removed where it misses its gates."""
+    write_manifest(folder, replace(manifest, files=file_records(folder)))
+    stored = judge_stored(folder, precision)
+    if stored.status == "passed":
+        return matrix_row(folder, precision, stored)
+    shutil.rmtree(folder / PRECISIONS_FOLDER / precision)
+    return {"all": Verdict("failed", f"not written: {stored.reason}")}
+
+
 def _manifest(reference: Reference) -> Manifest:
     backbone = reference.backbone
-    untested = Verdict("untested", "run 't2d selftest' on the machine")
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=ModelFacts(
@@ -118,7 +151,7 @@ def _manifest(reference: Reference) -> Manifest:
         defaults=Defaults(reference.threshold, LAMBDA, PamrSettings(DILATIONS, ITERATIONS)),
         prompt_sets=PROMPT_SETS,
         files={},
-        precisions={"fp32": {VERIFIED_ON: Verdict("passed", "verified at export"), "openvino": untested}},
+        precisions={},
         opset=OPSET,
         sources=reference.sources,
         exporter={name: importlib.metadata.version(name) for name in EXPORTER_PACKAGES},

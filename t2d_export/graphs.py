@@ -7,7 +7,7 @@ input_ids    (N,T,L)   int64    -> text_embeds (N,D)
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from t2d_export.projection import LastBlockProjection
 from t2d_export.reference import NORM_EPSILON, Reference, mean_of_words
-from t2d_export.towers import Backbone, end_positions
+from t2d_export.towers import end_positions
+from t2d_export.tracing import causal_mask
 
 
 class ImageEncoderGraph(nn.Module):
@@ -25,9 +26,13 @@ class ImageEncoderGraph(nn.Module):
 
     def __init__(self, reference: Reference) -> None:
         super().__init__()
-        self.backbone = _with_plain_attention(reference.backbone)
+        self.backbone = reference.backbone
         self.projection = reference.projection
         self.input_size = reference.backbone.input_size
+
+    def tower(self) -> nn.Module:
+        """The frozen part."""
+        return self.backbone
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B,3,H,W) normalised pixels at the input size -> patch_tokens, cls_attention, cls_token."""
@@ -51,12 +56,17 @@ class TextEncoderGraph(nn.Module):
         self.average_tokens = reference.average_tokens
         self.context_length = reference.text_tower.context_length
 
+    def tower(self) -> nn.Module:
+        """The frozen part."""
+        text: nn.Module = self.text
+        return text
+
     def forward(self, input_ids: Tensor) -> Tensor:
         """(N,T,L) int64, an end token in every row -> (N,D) of norm 1."""
         N, T, L = input_ids.shape
         ids = input_ids.reshape(N * T, L)
         hidden = self.text.token_embedding(ids) + self.text.positional_embedding[:L]
-        mask = _causal_mask(L, hidden)
+        mask = causal_mask(L, hidden.device)
         blocks = self.text.transformer.resblocks
         if isinstance(self.projection, LastBlockProjection):
             for block in blocks[:-1]:
@@ -79,33 +89,32 @@ class TextEncoderGraph(nn.Module):
         return features
 
 
-def _with_plain_attention(backbone: Backbone) -> Backbone:
-    """A copy, sharing its weights, whose attention is traced as two products and a softmax."""
-    copy_of = copy.deepcopy(backbone, {id(tensor): tensor for tensor in backbone.state_dict(keep_vars=True).values()})
-    for module in copy_of.modules():
-        if hasattr(module, "fused_attn"):
-            setattr(module, "fused_attn", False)  # noqa: B010 - modules type their attributes as tensors
-    return copy_of
+Graph = TypeVar("Graph", ImageEncoderGraph, TextEncoderGraph)
 
 
-def _causal_mask(length: int, like: Tensor) -> Tensor:
-    """(L,L): 0 up to the diagonal, -inf above it; made once for all blocks."""
-    position = torch.arange(length, device=like.device)
-    return torch.where(position[None, :] > position[:, None], -torch.inf, 0.0).to(like.dtype)
+def in_half(graph: Graph, dtype: torch.dtype) -> Graph:
+    """A copy whose towers have float16 or bfloat16 linear layers and word embeddings; the rest is shared.
+
+    The projection stays float32: cosines are taken right behind it. So does the patch embedding: its input is float32,
+    and ONNX has no bfloat16 convolution before opset 22.
+    """
+    shared = {id(tensor): tensor for tensor in graph.state_dict(keep_vars=True).values()}
+    copied = copy.deepcopy(graph, shared)
+    for module in copied.tower().modules():
+        if isinstance(module, nn.Linear | nn.Embedding | nn.MultiheadAttention):
+            for name, parameter in module.named_parameters(recurse=False):
+                setattr(module, name, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
+    return copied
 
 
 def _block(block: Any, hidden: Tensor, mask: Tensor) -> Tensor:
-    """One pre-norm residual block with masked attention: (n,L,C) -> (n,L,C).
-
-    The scale is multiplied into the queries, where engines that fuse attention look for it.
-    """
+    """One pre-norm residual block with masked attention: (n,L,C) -> (n,L,C)."""
     attention = block.attn
     n, L, C = hidden.shape
     heads = attention.num_heads
     qkv = functional.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = (part.reshape(n, L, heads, C // heads).transpose(1, 2) for part in qkv.chunk(3, dim=-1))
-    logits = (q * (C // heads) ** -0.5) @ k.transpose(-2, -1) + mask
-    mixed = logits.softmax(dim=-1) @ v
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     hidden = hidden + attention.out_proj(mixed.transpose(1, 2).reshape(n, L, C))
     output: Tensor = hidden + block.mlp(block.ln_2(hidden))
     return output

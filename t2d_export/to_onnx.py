@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from t2d_export.graphs import ImageEncoderGraph, TextEncoderGraph
+from t2d_export.tracing import TracedOperators
 from t2d_runtime.bundle import EXTERNAL_DATA_SUFFIX
 from t2d_runtime.errors import ExportError
 
@@ -56,7 +57,7 @@ def _export(
     level = exporter_log.level
     exporter_log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.inference_mode():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.inference_mode(), TracedOperators():
             # The exporter warns of its own deprecations; what it gets wrong is caught by verification.
             warnings.simplefilter("ignore")
             program = torch.onnx.export(

@@ -72,9 +72,9 @@ class Backbone(nn.Module):
         return tokens, self._cls_logits(q, k)
 
     def _cls_logits(self, q: Tensor, k: Tensor) -> Tensor:
-        """Queries and keys (B,M,1+..+P,d) -> (B,M,P)."""
-        cls_query = q[:, :, :1] * q.shape[-1] ** -0.5
-        logits: Tensor = cls_query @ k[:, :, self.num_prefix_tokens :].transpose(-2, -1)
+        """Queries and keys (B,M,1+..+P,d) -> (B,M,P), float32 whatever their type."""
+        cls_query = q[:, :, :1].float() * q.shape[-1] ** -0.5
+        logits: Tensor = cls_query @ k[:, :, self.num_prefix_tokens :].float().transpose(-2, -1)
         return logits.squeeze(2)
 
     def _features(self, tokens: Tensor, cls_attention: Tensor) -> ImageFeatures:

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from t2d_export.bundle_writer import write_manifest
-from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.backends.base import Backend
+from t2d_runtime.backends.openvino import OpenVinoBackend
+from t2d_runtime.backends.registry import is_installed, open_backend
 from t2d_runtime.bundle import Bundle
 from t2d_runtime.errors import VerificationError
-from t2d_runtime.manifest import StageParity
+from t2d_runtime.manifest import StageParity, Verdict
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.selftest import run_selftest
+
+ON_THE_MACHINE = Verdict("untested", "proves itself when it is first opened; run 't2d selftest' there")
+AFTER_A_BUILD = Verdict("untested", "build it with 't2d-export engine'; it proves itself when it is first opened")
+
+
+class GraphAsStored(OpenVinoBackend):
+    """Runs a bfloat16 graph, which ONNX Runtime's CPU provider cannot; float32 where the graph says so."""
+
+    hints: Mapping[str, str] = {**OpenVinoBackend.hints, "bf16": "f32"}
+
+    def stored_precision(self, precision: str) -> str:
+        """The one asked for, not a hint on the float32 graph."""
+        return precision
 
 
 def verify_bundle(folder: Path, *, backend: str = "onnxruntime") -> tuple[StageParity, ...]:
     """Run every stage in float32, store the report in the manifest, and return it, failed stages included."""
-    segmenter = Segmenter(Bundle.open(folder), open_backend(backend), precision="fp32")
-    stages = run_selftest(segmenter)
-    write_manifest(folder, replace(segmenter.manifest, parity=stages))
+    bundle = Bundle.open(folder)
+    stages = run_selftest(Segmenter(bundle, open_backend(backend), precision="fp32"))
+    write_manifest(folder, replace(bundle.manifest, parity=stages))
     return stages
 
 
@@ -29,3 +45,37 @@ def require_verified(stages: tuple[StageParity, ...]) -> None:
         raise VerificationError(
             f"verification failed, the exported graphs differ from PyTorch: {failed.verdict}; nothing was written"
         )
+
+
+def judge_stored(folder: Path, precision: str) -> Verdict:
+    """Whether the graphs of a precision, as stored, pass its gates on the self-test.
+
+    Raises BackendUnavailableError for bf16 where OpenVINO is not installed.
+    """
+    if precision == "bf16":
+        open_backend("openvino")  # for its error where it is missing
+        return _verdict(folder, GraphAsStored(), precision)
+    return _verdict(folder, open_backend("onnxruntime"), precision)
+
+
+def matrix_row(folder: Path, precision: str, stored: Verdict) -> dict[str, Verdict]:
+    """Backend -> whether it runs the precision, tested where it is installed here."""
+    row = {"onnxruntime": stored}
+    if precision == "bf16":
+        row["onnxruntime"] = Verdict("unsupported", "its CPU provider has no bfloat16 kernels; use openvino")
+    row["openvino"] = ON_THE_MACHINE
+    if is_installed("openvino"):
+        backend = OpenVinoBackend()
+        if precision in backend.precisions(Bundle.open(folder)):
+            row["openvino"] = _verdict(folder, backend, precision)
+    row |= dict.fromkeys(("onnxruntime-cuda", "onnxruntime-tensorrt"), ON_THE_MACHINE)
+    return row | dict.fromkeys(("tensorrt", "tensorrt-rtx"), AFTER_A_BUILD)
+
+
+def _verdict(folder: Path, backend: Backend, precision: str) -> Verdict:
+    stages = {s.stage: s for s in run_selftest(Segmenter(Bundle.open(folder), backend, precision=precision))}
+    failed = next((stage for stage in stages.values() if not stage.passed), None)
+    if failed is not None:
+        return Verdict("failed", f"{backend.identity}: {failed.verdict}")
+    norm, agreement = stages["patch_tokens"].relative_frobenius, stages["label_map"].label_agreement
+    return Verdict("passed", f"patch tokens differ by {norm:.1e} of their norm, {agreement:.3%} of the labels agree")

@@ -14,7 +14,7 @@ from t2d_runtime import __version__
 from t2d_runtime.errors import ClassNamesError, OptionError, T2DError
 
 if TYPE_CHECKING:
-    from t2d_runtime.manifest import StageParity
+    from t2d_runtime.manifest import Manifest, StageParity
     from t2d_runtime.segmenter import Segmenter
     from t2d_runtime.text import ClassEmbeddings
 
@@ -168,12 +168,7 @@ def _info(args: argparse.Namespace) -> int:
     }
     for name, value in rows.items():
         print(f"{name:<15} {value}")
-    for precision, verdicts in manifest.precisions.items():
-        for backend, verdict in verdicts.items():
-            print(
-                f"{'runs':<15} {precision} on {backend}: {verdict.status}"
-                + f" ({verdict.reason})" * bool(verdict.reason)
-            )
+    print_matrix(manifest)
     return 0
 
 
@@ -213,6 +208,14 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "selftest": _selftest,
     "doctor": _doctor,
 }
+
+
+def print_matrix(manifest: Manifest) -> None:
+    """Which precision runs on which backend, a line each, and why not."""
+    for precision, verdicts in manifest.precisions.items():
+        for backend, verdict in verdicts.items():
+            reason = f" ({verdict.reason})" if verdict.reason else ""
+            print(f"{'runs':<15} {precision} on {backend}: {verdict.status}{reason}")
 
 
 def print_stages(stages: Sequence[StageParity]) -> None:

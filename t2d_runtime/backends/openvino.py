@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -13,10 +14,6 @@ from t2d_runtime.backends.cpu import cpu_name
 from t2d_runtime.bundle import IMAGE_ENCODER, Bundle
 from t2d_runtime.cache import digest_of, subfolder
 from t2d_runtime.errors import BackendError
-
-# On a CPU with bf16 units OpenVINO compiles float32 models in bf16 unless told otherwise, so the hint is
-# always given. Stored float16 and int8 graphs keep float32 as the type of what is left unquantised.
-PRECISION_HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
 DEVICE = "CPU"
 
@@ -41,6 +38,10 @@ class OpenVinoBackend:
     """OpenVINO's CPU plugin. bf16 is made of the float32 graph, where the CPU has units for it."""
 
     name = "openvino"
+
+    # On a CPU with bf16 units OpenVINO compiles float32 models in bf16 unless told otherwise, so the hint is
+    # always given. Stored float16 and int8 graphs keep float32 as the type of what is left unquantised.
+    hints: Mapping[str, str] = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
     def __init__(self) -> None:
         import openvino
@@ -72,7 +73,7 @@ class OpenVinoBackend:
         path = bundle.graph(graph, self.stored_precision(precision))
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
+            "INFERENCE_PRECISION_HINT": self.hints[precision],
         }
         if num_threads is not None:
             options["INFERENCE_NUM_THREADS"] = num_threads

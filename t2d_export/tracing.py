@@ -1,0 +1,59 @@
+"""How operators of the frozen towers are traced: attention as products and a softmax, float32 where it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+
+class TracedOperators(TorchFunctionMode):
+    """Rewrites two functions while it is entered; of no effect on results in float32.
+
+    A linear layer takes its input in its weights' type. Where those are float16 or bfloat16, residual stream,
+    LayerNorm and softmax stay float32 by type promotion, as in automatic mixed precision. Attention logits are
+    computed in float32 from queries that carry the scale, where engines that fuse attention look for it.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Called by torch for every function."""
+        options = dict(kwargs or {})
+        if func is functional.linear:
+            values, weight, *bias = args
+            return func(values.to(weight.dtype), weight, *bias, **options)
+        if func is functional.scaled_dot_product_attention:
+            return _attention(*args, **options)
+        return func(*args, **options)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+) -> Tensor:
+    """(B,M,n,d) each -> (B,M,n,d); dropout is that of a frozen tower, none."""
+    logits = (query.float() * query.shape[-1] ** -0.5) @ key.float().transpose(-2, -1)
+    if is_causal:
+        attn_mask = causal_mask(query.shape[-2], query.device)
+    if attn_mask is not None:
+        logits = logits + attn_mask
+    return logits.softmax(dim=-1).to(value.dtype) @ value
+
+
+def causal_mask(length: int, device: torch.device) -> Tensor:
+    """(L,L) float32: 0 up to the diagonal, -inf above it."""
+    position = torch.arange(length, device=device)
+    return torch.where(position[None, :] > position[:, None], -torch.inf, 0.0)
