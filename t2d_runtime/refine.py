@@ -90,7 +90,7 @@ def refine(
             for _ in pool.map(lambda first: work(first, min(first + rows, height)), firsts):
                 pass
 
-        pixels = np.pad(image.transpose(2, 0, 1).astype(np.float32), padding, mode="edge")
+        pixels = np.pad(image.transpose(2, 0, 1).astype(np.float32, order="C"), padding, mode="edge")
         weights = np.empty((height, len(offsets), width), np.float32)
 
         def weigh(first: int, last: int) -> None:
@@ -102,7 +102,7 @@ def refine(
             band /= band.sum(axis=1, keepdims=True)
 
         in_bands(weights[:1].nbytes, weigh)
-        source = np.pad(planes, padding, mode="edge")
+        source = np.pad(np.ascontiguousarray(planes), padding, mode="edge")
         target = np.empty_like(source)
 
         def step(first: int, last: int) -> None:
@@ -117,6 +117,11 @@ def refine(
             target[:, border + height :] = target[:, border + height - 1 : border + height]
             source, target = target, source
     return np.ascontiguousarray(source[:, border : border + height, border : border + width])
+
+
+def warm_up() -> None:
+    """Load or compile the inner loops, so that the first `refine` need not; from any thread."""
+    refine(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 1), np.float32), PamrSettings((1,), 1))
 
 
 @lru_cache(maxsize=1)

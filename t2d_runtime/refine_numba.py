@@ -1,7 +1,8 @@
 """The inner loops of PAMR, compiled by numba; see `t2d_runtime.refine.Kernels`.
 
-Pixels of a row are innermost and four neighbours are added at a time: a loop that the compiler turns into vector
-instructions, with a little over two loads for each multiply-add. The compiled code is kept on disk.
+Pixels of a row are innermost and four neighbours are added at a time: with more arrays in one loop the compiler
+no longer proves them apart and leaves it unvectorised; with fewer, loads and stores of the sum take over. The
+compiled code is kept on disk.
 """
 
 from __future__ import annotations
@@ -37,17 +38,23 @@ def _compiled(function: Function) -> Function:
 
 
 @_compiled
-def _add_four(total: Floats, weights: Floats, a: Floats, b: Floats, c: Floats, d: Floats) -> None:
+def _add_weighted(total: Floats, weights: Floats, a: Floats, b: Floats, c: Floats, d: Floats) -> None:
     for x in range(len(total)):
         total[x] += weights[0, x] * a[x] + weights[1, x] * b[x] + weights[2, x] * c[x] + weights[3, x] * d[x]
 
 
 @_compiled
-def _add_moments(total: Floats, squares: Floats, centre: Floats, neighbour: Floats) -> None:
+def _add_differences(total: Floats, centre: Floats, a: Floats, b: Floats, c: Floats, d: Floats) -> None:
     for x in range(len(total)):
-        difference = neighbour[x] - centre[x]
-        total[x] += difference
-        squares[x] += difference * difference
+        total[x] += (a[x] - centre[x]) + (b[x] - centre[x]) + (c[x] - centre[x]) + (d[x] - centre[x])
+
+
+@_compiled
+def _add_squares(total: Floats, centre: Floats, a: Floats, b: Floats, c: Floats, d: Floats) -> None:
+    for x in range(len(total)):
+        total[x] += (
+            (a[x] - centre[x]) ** 2 + (b[x] - centre[x]) ** 2 + (c[x] - centre[x]) ** 2 + (d[x] - centre[x]) ** 2
+        )
 
 
 @_compiled
@@ -68,9 +75,15 @@ def write_logits(padded: Floats, offsets: NDArray[np.intp], logits: Floats, firs
             centre = channel[border + y, border:]
             total[:] = 0
             squares[:] = 0
-            for k in range(len(offsets)):
-                neighbour = channel[border + y + offsets[k, 0], border + offsets[k, 1] :]
-                _add_moments(total, squares, centre, neighbour)
+            for k in range(0, len(offsets), 4):
+                four = (
+                    channel[border + y + offsets[k, 0], border + offsets[k, 1] :],
+                    channel[border + y + offsets[k + 1, 0], border + offsets[k + 1, 1] :],
+                    channel[border + y + offsets[k + 2, 0], border + offsets[k + 2, 1] :],
+                    channel[border + y + offsets[k + 3, 0], border + offsets[k + 3, 1] :],
+                )
+                _add_differences(total, centre, *four)
+                _add_squares(squares, centre, *four)
             for x in range(width):
                 variance = (squares[x] - total[x] * total[x] / samples) / (samples - np.float32(1))
                 deviation = np.sqrt(max(variance, np.float32(0)))
@@ -91,11 +104,10 @@ def spread(source: Floats, weights: Floats, offsets: NDArray[np.intp], target: F
             total = target[n, border + y, border : border + width]
             total[:] = 0
             for k in range(0, len(offsets), 4):
-                _add_four(
-                    total,
-                    weights[y, k : k + 4],
+                four = (
                     plane[border + y + offsets[k, 0], border + offsets[k, 1] :],
                     plane[border + y + offsets[k + 1, 0], border + offsets[k + 1, 1] :],
                     plane[border + y + offsets[k + 2, 0], border + offsets[k + 2, 1] :],
                     plane[border + y + offsets[k + 3, 0], border + offsets[k + 3, 1] :],
                 )
+                _add_weighted(total, weights[y, k : k + 4], *four)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from t2d_runtime import refine_numba, refine_numpy
 from t2d_runtime.manifest import PamrSettings
 from t2d_runtime.preprocess import load_image
-from t2d_runtime.refine import available_cores, fastest_kernels, refine
+from t2d_runtime.refine import available_cores, fastest_kernels, refine, warm_up
 from t2d_runtime.upsample import upsample
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -153,6 +153,14 @@ def test_compiled_loops_are_taken_where_they_are_and_numpy_s_elsewhere(monkeypat
     monkeypatch.delattr("t2d_runtime.refine_numba")
     assert fastest_kernels() is refine_numpy
     fastest_kernels.cache_clear()
+
+
+def test_warming_up_compiles_what_refining_uses() -> None:
+    warm_up()
+    kinds = len(refine_numba.spread.signatures), len(refine_numba.write_logits.signatures)  # type: ignore[attr-defined]
+    refine(np.zeros((5, 6, 3), np.uint8), np.zeros((2, 5, 6), np.float32), PUBLISHED, kernels=refine_numba)
+    assert kinds == (1, 1)
+    assert kinds == (len(refine_numba.spread.signatures), len(refine_numba.write_logits.signatures))  # type: ignore[attr-defined]
 
 
 def test_cores() -> None:
