@@ -29,11 +29,14 @@ class TracedOperators(TorchFunctionMode):
         """Called by torch for every function."""
         options = dict(kwargs or {})
         if func is functional.linear:
-            values, weight, *bias = args
-            return func(values.to(weight.dtype), weight, *bias, **options)
+            return _linear(*args, **options)
         if func is functional.scaled_dot_product_attention:
             return _attention(*args, **options)
         return func(*args, **options)
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return functional.linear(input.to(weight.dtype), weight, bias)
 
 
 def _attention(
