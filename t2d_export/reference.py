@@ -173,7 +173,8 @@ class Reference:
 def mean_of_words(token_features: Tensor, input_ids: Tensor) -> Tensor:
     """Mean (n,C) of token features (n,L,C) between the start token and the end token of (n,L) ids.
 
-    A prompt without a word between them gives zeros.
+    A prompt without a word between them gives zeros. The released code masks by `text > 0`, which takes "!" (id 0)
+    for padding and then the last word for the end token; that is not repeated.
     """
     position = input_ids.new_ones(input_ids.shape).cumsum(dim=1) - 1
     words = (position > 0) & (position < end_positions(input_ids)[:, None])

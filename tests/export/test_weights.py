@@ -63,7 +63,8 @@ def dinov2_authors(timm_layout: Tensors) -> Tensors:
     tensors = dict(timm_layout)
     if "reg_token" in tensors:
         tensors["register_tokens"] = tensors.pop("reg_token")
-        cls_position = torch.full_like(tensors["cls_token"], 0.25)
+        # Not one value for all channels: LayerNorm would take that off again.
+        cls_position = torch.linspace(-1, 1, tensors["cls_token"].shape[-1])[None, None]
         tensors["cls_token"] = tensors["cls_token"] - cls_position
         tensors["pos_embed"] = torch.cat([cls_position, tensors["pos_embed"]], dim=1)
     tensors["mask_token"] = torch.zeros(1, tensors["cls_token"].shape[-1])
