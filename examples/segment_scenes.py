@@ -2,8 +2,8 @@
 
     python examples/segment_scenes.py BUNDLE SCENES OUTPUT
 
-SCENES is a folder written by `python -m training scenes`. Writes an overlay a scene and a sheet of all of them:
-the picture, all its concepts named, and half of them named with the rest as background.
+SCENES is a folder written by `python -m training scenes`. Writes an overlay a scene and a sheet of all of them, from
+top to bottom: the picture, all its concepts named, and half of them named with the rest as background.
 """
 
 import json
@@ -21,7 +21,7 @@ def main(bundle: Path, scenes: Path, output: Path) -> None:
     segmenter = Segmenter.open(bundle)
     concepts = json.loads((scenes / "classes.json").read_text())
     output.mkdir(parents=True, exist_ok=True)
-    rows = []
+    columns = []
     for path in sorted((scenes / "images").iterdir()):
         present = np.unique(np.asarray(Image.open(scenes / "labels" / path.name)))
         words = [concepts[index] for index in present]
@@ -34,13 +34,13 @@ def main(bundle: Path, scenes: Path, output: Path) -> None:
         half = segmenter.segment(encoding, segmenter.encode_classes(named), background=True, refine=True)
 
         everything.overlay().save(output / path.name)
-        rows.append([Image.fromarray(everything.image), everything.overlay(), half.overlay()])
+        columns.append([Image.fromarray(everything.image), everything.overlay(), half.overlay()])
         print(f"{path.name}: {', '.join(words)} ({milliseconds:.0f} ms)")
-    sheet(rows).save(output / "sheet.png")
+    sheet(list(zip(*columns, strict=True))).save(output / "sheet.png")
     print(f"overlays and sheet.png: {output}")
 
 
-def sheet(rows: list[list[Image.Image]]) -> Image.Image:
+def sheet(rows: list[tuple[Image.Image, ...]]) -> Image.Image:
     """Pictures in rows and columns, each column as wide as its widest picture."""
     gap = 8
     widths = [max(picture.width for picture in column) for column in zip(*rows, strict=True)]
