@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="log what is loaded and written")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_bundle(commands.add_parser("bundle", help="export a model to a bundle, verified against PyTorch"))
+    _add_engine(commands.add_parser("engine", help="build TensorRT engines of a bundle's graphs, kept in the bundle"))
     verify = commands.add_parser("verify", help="parity report of a bundle, stage by stage; kept in its manifest")
     verify.add_argument("bundle", type=Path, metavar="BUNDLE")
     verify.add_argument("--backend", default="onnxruntime", help="default: onnxruntime")
@@ -53,6 +54,18 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle at DIR")
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument(
+        "--backend",
+        required=True,
+        metavar="NAME",
+        help="tensorrt (this machine's GPU) or tensorrt-rtx (also without one)",
+    )
+    parser.add_argument("--precision", default="fp32", metavar="LIST", help="of those in the bundle; default: fp32")
+    parser.add_argument("--compute-capability", metavar="LIST", help="for tensorrt-rtx, such as 8.6,8.9")
 
 
 def parse_input_size(text: str) -> tuple[int, int]:
@@ -88,6 +101,25 @@ def _bundle(args: argparse.Namespace) -> int:
     return FAILED_CHECK if left_out else 0
 
 
+def _engine(args: argparse.Namespace) -> int:
+    from t2d_export.to_engine import Target, build_engine
+    from t2d_runtime.bundle import Bundle
+    from t2d_runtime.engines import read_engines
+
+    targets = [Target(args.backend, capability) for capability in (args.compute_capability or "").split(",")]
+    for target in targets if args.compute_capability else [Target(args.backend)]:
+        for precision in args.precision.split(","):
+            folder = build_engine(args.bundle, target, precision)
+            manifest = read_engines(Bundle.open(args.bundle), args.backend)[folder]
+            print(f"{folder}: {precision} for {manifest.identity.target}, version {manifest.identity.version}")
+            for name, built in manifest.graphs.items():
+                size = built.record.size_bytes / 2**20
+                print(f"  {name}: {built.num_layers} layers, {size:.1f} MiB, {len(built.warnings)} warnings")
+                for warning in built.warnings:
+                    print(f"    {warning}")
+    return 0
+
+
 def _verify(args: argparse.Namespace) -> int:
     from t2d_export.verify import verify_bundle
 
@@ -101,4 +133,4 @@ def _verify(args: argparse.Namespace) -> int:
     return FAILED_CHECK
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"bundle": _bundle, "verify": _verify}
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"bundle": _bundle, "engine": _engine, "verify": _verify}

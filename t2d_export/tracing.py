@@ -53,7 +53,8 @@ def _attention(
         attn_mask = causal_mask(query.shape[-2], query.device)
     if attn_mask is not None:
         logits = logits + attn_mask
-    return logits.softmax(dim=-1).to(value.dtype) @ value
+    mixed: Tensor = logits.softmax(dim=-1).to(value.dtype) @ value
+    return mixed
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:

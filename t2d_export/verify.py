@@ -9,7 +9,7 @@ from pathlib import Path
 from t2d_export.bundle_writer import write_manifest
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.openvino import OpenVinoBackend
-from t2d_runtime.backends.registry import is_installed, open_backend
+from t2d_runtime.backends.registry import installed_module, open_backend
 from t2d_runtime.bundle import Bundle
 from t2d_runtime.errors import VerificationError
 from t2d_runtime.manifest import StageParity, Verdict
@@ -64,7 +64,7 @@ def matrix_row(folder: Path, precision: str, stored: Verdict) -> dict[str, Verdi
     if precision == "bf16":
         row["onnxruntime"] = Verdict("unsupported", "its CPU provider has no bfloat16 kernels; use openvino")
     row["openvino"] = ON_THE_MACHINE
-    if is_installed("openvino"):
+    if installed_module("openvino") is not None:
         backend = OpenVinoBackend()
         if precision in backend.precisions(Bundle.open(folder)):
             row["openvino"] = _verdict(folder, backend, precision)

@@ -44,6 +44,9 @@ class Backend(Protocol):
     def identity(self) -> EngineIdentity:
         """Engine, version, device and driver."""
 
+    def refusal(self, precision: str) -> str | None:
+        """Why a precision cannot run here, whatever the bundle; None where it can."""
+
     def precisions(self, bundle: Bundle) -> tuple[str, ...]:
         """Precisions in which it can run a bundle here."""
 

@@ -74,10 +74,15 @@ class OnnxRuntimeBackend:
         name, driver = gpu()
         return EngineIdentity(f"ONNX Runtime {self._provider}", self._ort.__version__, name, driver)
 
+    def refusal(self, precision: str) -> str | None:
+        """The CPU provider refuses bf16."""
+        if precision == "bf16" and self.name == "onnxruntime":
+            return "ONNX Runtime's CPU provider has no bfloat16 kernels; use backend 'openvino' for bf16"
+        return None
+
     def precisions(self, bundle: Bundle) -> tuple[str, ...]:
-        """Those that the bundle stores; on the CPU without bf16, which has no kernels there."""
-        stored = bundle.graph_precisions(IMAGE_ENCODER)
-        return tuple(name for name in stored if not (name == "bf16" and self.name == "onnxruntime"))
+        """Those that the bundle stores and that are not refused."""
+        return tuple(name for name in bundle.graph_precisions(IMAGE_ENCODER) if self.refusal(name) is None)
 
     def digests(self, bundle: Bundle, precision: str) -> tuple[str, ...]:
         """Of the stored graphs."""
@@ -85,11 +90,9 @@ class OnnxRuntimeBackend:
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OnnxRuntimeEngine:
         """Open a session on the provider, alone."""
-        if precision == "bf16" and self.name == "onnxruntime":
-            raise BackendError(
-                "ONNX Runtime's CPU provider has no bfloat16 kernels; use backend 'openvino' for bf16, or another "
-                f"precision: {', '.join(self.precisions(bundle))}"
-            )
+        refusal = self.refusal(precision)
+        if refusal is not None:
+            raise BackendError(f"{refusal}; this backend runs the bundle in {', '.join(self.precisions(bundle))}")
         path = bundle.graph(graph, precision)
         options = self._ort.SessionOptions()
         options.log_severity_level = FATAL_ONLY

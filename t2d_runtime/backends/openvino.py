@@ -54,10 +54,16 @@ class OpenVinoBackend:
         """Version, without the build's hash, and CPU."""
         return EngineIdentity("OpenVINO", self._openvino.__version__.split("-")[0], cpu_name())
 
+    def refusal(self, precision: str) -> str | None:
+        """A CPU without bfloat16 units refuses bf16."""
+        if precision == "bf16" and "BF16" not in self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
+            return f"this CPU, {cpu_name()}, has no bfloat16 units"
+        return None
+
     def precisions(self, bundle: Bundle) -> tuple[str, ...]:
         """Those that the bundle stores, and bf16 where the CPU has units for it."""
         stored = [name for name in bundle.graph_precisions(IMAGE_ENCODER) if name != "bf16"]
-        return (*stored, "bf16") if self._has_bf16 else tuple(stored)
+        return (*stored, "bf16") if self.refusal("bf16") is None else tuple(stored)
 
     def digests(self, bundle: Bundle, precision: str) -> tuple[str, ...]:
         """Of the stored graphs."""
@@ -65,11 +71,9 @@ class OpenVinoBackend:
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OpenVinoEngine:
         """Compile for latency, with the precision said explicitly, or take the compiled model from the cache."""
-        if precision == "bf16" and not self._has_bf16:
-            raise BackendError(
-                f"this CPU, {cpu_name()}, has no bfloat16 units; use another precision: "
-                f"{', '.join(self.precisions(bundle))}"
-            )
+        refusal = self.refusal(precision)
+        if refusal is not None:
+            raise BackendError(f"{refusal}; this backend runs the bundle in {', '.join(self.precisions(bundle))}")
         path = bundle.graph(graph, self.stored_precision(precision))
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -91,7 +95,3 @@ class OpenVinoBackend:
     def stored_precision(self, precision: str) -> str:
         """The bundle's precision that is compiled for one that was asked for."""
         return "fp32" if precision == "bf16" else precision
-
-    @cached_property
-    def _has_bf16(self) -> bool:
-        return "BF16" in self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")

@@ -1,0 +1,196 @@
+"""ONNX graphs of a bundle -> TensorRT engines, strongly typed: the precision is the graph's.
+
+`tensorrt` builds for the GPU of this machine. `tensorrt-rtx` builds for a compute capability, ahead of time, also
+where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2d_runtime.backends.tensorrt_module import load_tensorrt
+from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle, record_of
+from t2d_runtime.cache import digest_of, subfolder
+from t2d_runtime.engines import (
+    ENGINE_MANIFEST,
+    ENGINES_FOLDER,
+    SCHEMA_VERSION,
+    BuiltGraph,
+    EngineIdentityKey,
+    EngineManifest,
+    Profile,
+)
+from t2d_runtime.errors import ExportError, OptionError, OutputError
+from t2d_runtime.manifest import ModelFacts
+from t2d_runtime.segmenter import WINDOW_BATCH
+
+if TYPE_CHECKING:
+    import tensorrt  # type: ignore[import-not-found, unused-ignore]
+
+TEXT_BATCH = 16
+"""Classes encoded at once; the runtime cuts longer lists into parts. Bounds the memory that a context reserves."""
+
+MOST_PROMPTS = 80
+"""Templates of CLIP's whole ImageNet set."""
+
+WORKSPACE_BYTES = 4 * 2**30
+"""Device memory that a tactic may use while it is tried."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What engines are built for."""
+
+    backend: str
+    compute_capability: str | None = None
+    """Such as 8.6; None is this machine's GPU."""
+
+
+def build_engine(folder: Path, target: Target, precision: str) -> Path:
+    """Build both encoders of a bundle for a target; returns the new folder under bundle/engines.
+
+    Raises OptionError (a compute capability), BackendUnavailableError (no TensorRT, no GPU), BundleError (no such
+    precision), and ExportError where TensorRT refuses a graph.
+    """
+    if target.backend not in ("tensorrt", "tensorrt-rtx"):
+        raise OptionError(
+            f"backend {target.backend!r} has no engines to build, expected tensorrt or tensorrt-rtx: OpenVINO and "
+            "ONNX Runtime read the bundle's graphs, and OpenVINO caches what it compiles"
+        )
+    bundle = Bundle.open(folder)
+    trt = load_tensorrt(target.backend)
+    name = target.compute_capability if target.backend == "tensorrt-rtx" else _this_gpu()
+    if name is None:
+        raise OptionError("tensorrt-rtx builds for a compute capability; give one, such as --compute-capability 8.6")
+    profiles = _profiles(bundle.manifest.model)
+    identity = EngineIdentityKey(
+        backend=target.backend,
+        version=trt.__version__,
+        target=name,
+        precision=precision,
+        onnx_sha256=bundle.graph_digests(precision),
+        options={"profiles": digest_of(profiles)},
+    )
+    output = folder / ENGINES_FOLDER / identity.folder_name
+    with _staged(output) as staging:
+        graphs = {
+            graph: _build(trt, target, bundle.graph(graph, precision), input_name, profile, staging)
+            for graph, (input_name, profile) in profiles.items()
+        }
+        content = EngineManifest(SCHEMA_VERSION, identity, graphs).to_json()
+        (staging / ENGINE_MANIFEST).write_text(content, encoding="utf-8")
+    return output
+
+
+@contextmanager
+def _staged(output: Path) -> Iterator[Path]:
+    """A folder that takes the place of `output` when the block ends without an error; otherwise nothing is left."""
+    try:
+        output.parent.mkdir(exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".building-", dir=output.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write to {output.parent}: {error.strerror}") from error
+    try:
+        yield staging
+        staging.chmod(0o755)  # mkdtemp's folders are closed to others
+        shutil.rmtree(output, ignore_errors=True)
+        staging.rename(output)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error}; free some space") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _profiles(model: ModelFacts) -> dict[str, tuple[str, Profile]]:
+    """Graph -> its input, and the shapes that the runtime gives it."""
+    size, length = model.input_size, model.context_length
+    image = Profile((1, 3, *size), (1, 3, *size), (WINDOW_BATCH, 3, *size))
+    text = Profile((1, 1, 2), (TEXT_BATCH, 7, min(12, length)), (TEXT_BATCH, MOST_PROMPTS, length))
+    return {IMAGE_ENCODER: ("pixel_values", image), TEXT_ENCODER: ("input_ids", text)}
+
+
+def _build(trt: Any, target: Target, graph: Path, input_name: str, profile: Profile, folder: Path) -> BuiltGraph:
+    logger = _logger(trt)
+    builder: tensorrt.Builder = trt.Builder(logger)
+    network = builder.create_network(_network_flags(trt))
+    parser: tensorrt.OnnxParser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(graph)):
+        errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+        raise ExportError(f"{target.backend} cannot read {graph.name}: {errors}")
+    config = builder.create_builder_config()
+    shapes = builder.create_optimization_profile()
+    shapes.set_shape(input_name, profile.minimum, profile.optimum, profile.maximum)
+    config.add_optimization_profile(shapes)
+    if target.backend == "tensorrt-rtx":
+        _aim(trt, config, str(target.compute_capability))
+        serialized = builder.build_serialized_network(network, config)
+    else:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        serialized = _build_with_timing_cache(trt, builder, network, config)
+    if serialized is None:
+        raise ExportError(
+            f"{target.backend} cannot build {graph.name}: {'; '.join(logger.messages) or 'no reason given'}"
+        )
+    path = folder / f"{graph.stem}.engine"
+    path.write_bytes(serialized)
+    warnings = tuple(dict.fromkeys(logger.messages))
+    return BuiltGraph(path.name, record_of(path), input_name, profile, network.num_layers, warnings)
+
+
+def _logger(trt: Any) -> Any:
+    """Keeps warnings and errors for the engine's manifest."""
+
+    class Kept(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)  # the bindings need this form
+            self.messages: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.WARNING:
+                self.messages.append(message)
+
+    return Kept()
+
+
+def _network_flags(trt: Any) -> int:
+    """TensorRT 10 types networks strongly when asked to; TensorRT 11 and TensorRT for RTX always do."""
+    strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if strongly_typed is None else 1 << int(strongly_typed)
+
+
+def _aim(trt: Any, config: Any, compute_capability: str) -> None:
+    """Build for one compute capability, whatever this machine has."""
+    offered = {name: value for name, value in trt.ComputeCapability.__members__.items() if name.startswith("SM")}
+    name = "SM" + compute_capability.replace(".", "")
+    if name not in offered:
+        known = ", ".join(f"{key[2:-1]}.{key[-1]}" for key in offered)
+        raise OptionError(f"compute capability {compute_capability!r} is not among those offered: {known}")
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(offered[name], 0)
+
+
+def _build_with_timing_cache(trt: Any, builder: Any, network: Any, config: Any) -> Any:
+    """Tactics that were timed for this version and GPU are not timed again."""
+    folder = subfolder("tensorrt")
+    path = folder / f"timing-{digest_of(trt.__version__, _this_gpu())}.bin" if folder else None
+    cache = config.create_timing_cache(path.read_bytes() if path and path.is_file() else b"")
+    config.set_timing_cache(cache, False)
+    serialized = builder.build_serialized_network(network, config)
+    if path:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(config.get_timing_cache().serialize())
+        temporary.replace(path)
+    return serialized
+
+
+def _this_gpu() -> str:
+    from t2d_runtime.backends.tensorrt import Cuda
+
+    name, capability, _ = Cuda().device()
+    return f"{name} {capability}"

@@ -1,0 +1,164 @@
+"""TensorRT and TensorRT for RTX on engines that were built ahead of time, through cuda-python."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.backends.base import Arrays, EngineIdentity
+from t2d_runtime.backends.tensorrt_module import load_tensorrt
+from t2d_runtime.bundle import Bundle
+from t2d_runtime.engines import find_engine, read_engine, read_engines
+from t2d_runtime.errors import BackendError, BackendUnavailableError
+
+ENGINE_NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
+
+
+class TensorRtEngine:
+    """One deserialised engine. A lock makes it safe for threads: an execution context serves one call at a time."""
+
+    def __init__(self, trt: Any, cuda: Cuda, engine: Any, input_name: str, max_batch: int) -> None:
+        self._trt = trt
+        self._cuda = cuda
+        self._engine = engine
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise BackendError("TensorRT has no execution context to give: the device's memory is too small")
+        self._stream = cuda.call("cudaStreamCreate")
+        self._input_name = input_name
+        self._max_batch = max_batch
+        self._lock = threading.Lock()
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        self._outputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """All outputs by name; a batch above the engine's is run in parts."""
+        batch = inputs[self._input_name]
+        with self._lock:
+            parts = [
+                self._run_once(np.ascontiguousarray(batch[start : start + self._max_batch]))
+                for start in range(0, len(batch), self._max_batch)
+            ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+
+    def _run_once(self, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        if not self._context.set_input_shape(self._input_name, values.shape):
+            raise BackendError(
+                f"the engine does not take {self._input_name} of shape {values.shape}; build it again for that shape"
+            )
+        cuda, stream = self._cuda, self._stream
+        results = {name: self._empty(name) for name in self._outputs}
+        buffers: dict[str, int] = {}
+        try:
+            for name, array in {self._input_name: values, **results}.items():
+                buffers[name] = cuda.call("cudaMallocAsync", max(array.nbytes, 1), stream)
+                self._context.set_tensor_address(name, int(buffers[name]))
+            to_device, to_host = cuda.copy_kinds
+            cuda.call(
+                "cudaMemcpyAsync", buffers[self._input_name], values.ctypes.data, values.nbytes, to_device, stream
+            )
+            if not self._context.execute_async_v3(int(stream)):
+                raise BackendError("TensorRT failed to run the engine; see the log")
+            for name, array in results.items():
+                cuda.call("cudaMemcpyAsync", array.ctypes.data, buffers[name], array.nbytes, to_host, stream)
+            cuda.call("cudaStreamSynchronize", stream)
+        finally:
+            for buffer in buffers.values():
+                cuda.call("cudaFreeAsync", buffer, stream)
+        return results
+
+    def _empty(self, name: str) -> NDArray[Any]:
+        dtype = self._trt.nptype(self._engine.get_tensor_dtype(name))
+        return np.empty(tuple(self._context.get_tensor_shape(name)), dtype)
+
+
+class Cuda:
+    """CUDA's runtime, each error an exception."""
+
+    def __init__(self) -> None:
+        try:
+            runtime = importlib.import_module("cuda.bindings.runtime")
+        except ImportError as error:
+            raise BackendUnavailableError("cuda-python is not installed; install t2d-runtime[tensorrt]") from error
+        self._runtime: Any = runtime
+        kinds = runtime.cudaMemcpyKind
+        self.copy_kinds = (kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost)
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """Call a function of CUDA's runtime; its value, if it has one. Raises BackendError."""
+        error, *values = getattr(self._runtime, function)(*arguments)
+        if error != self._runtime.cudaError_t.cudaSuccess:
+            raise BackendError(f"CUDA's {function} failed: {error.name}")
+        return values[0] if values else None
+
+    def device(self) -> tuple[str, str, str]:
+        """Name, compute capability and driver version of device 0. Raises BackendUnavailableError without one."""
+        try:
+            properties = self.call("cudaGetDeviceProperties", 0)
+            driver = self.call("cudaDriverGetVersion")
+        except BackendError as error:
+            raise BackendUnavailableError(f"no NVIDIA GPU answers: {error}; install its driver") from error
+        return properties.name.decode(), f"{properties.major}.{properties.minor}", str(driver)
+
+
+class TensorRtBackend:
+    """Engines under bundle/engines for this version and this GPU; one for another is an error, nothing is rebuilt."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._trt = load_tensorrt(name)
+        self._cuda = Cuda()
+        self._device, self._capability, self._driver = self._cuda.device()
+        self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
+
+    @cached_property
+    def identity(self) -> EngineIdentity:
+        """Version, GPU and driver."""
+        device = f"{self._device}, compute capability {self._capability}"
+        return EngineIdentity(ENGINE_NAMES[self.name], self._trt.__version__, device, self._driver)
+
+    @property
+    def target(self) -> str:
+        """What an engine must have been built for: TensorRT's serve one model of GPU, RTX's a compute capability."""
+        return self._capability if self.name == "tensorrt-rtx" else f"{self._device} {self._capability}"
+
+    def refusal(self, precision: str) -> str | None:
+        """None: what can run is decided when the engine is built."""
+        return None
+
+    def precisions(self, bundle: Bundle) -> tuple[str, ...]:
+        """Those of the engines built for this version and GPU."""
+        engines = [manifest.identity for manifest in read_engines(bundle, self.name).values()]
+        here = (self._trt.__version__, self.target)
+        return tuple(
+            identity.precision
+            for identity in engines
+            if (identity.version, identity.target) == here
+            and identity.onnx_sha256 == bundle.graph_digests(identity.precision)
+        )
+
+    def digests(self, bundle: Bundle, precision: str) -> tuple[str, ...]:
+        """Of the engine's files."""
+        _, manifest = self._find(bundle, precision)
+        return tuple(built.record.sha256 for built in manifest.graphs.values())
+
+    def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> TensorRtEngine:
+        """Deserialise an engine; `num_threads` is of no meaning on a GPU."""
+        folder, manifest = self._find(bundle, precision)
+        engine = self._runtime.deserialize_cuda_engine(read_engine(folder, manifest, graph))
+        if engine is None:
+            raise BackendError(
+                f"{self.identity} refuses {folder}; remove it and build it again with 't2d-export engine'"
+            )
+        built = manifest.graphs[graph]
+        return TensorRtEngine(self._trt, self._cuda, engine, built.input_name, built.profile.maximum[0])
+
+    def _find(self, bundle: Bundle, precision: str) -> Any:
+        return find_engine(
+            bundle, backend=self.name, version=self._trt.__version__, target=self.target, precision=precision
+        )

@@ -1,0 +1,42 @@
+"""The Python modules of TensorRT and of TensorRT for RTX, which share one interface."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from t2d_runtime.backends.registry import INSTALL, installed_module
+from t2d_runtime.errors import BackendUnavailableError
+
+RTX_LIBRARIES = ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so")
+
+RTX_CARRIER = "onnxruntime_ep_nv_tensorrt_rtx"
+"""ONNX Runtime's plugin of TensorRT for RTX carries its libraries, which the bindings alone lack."""
+
+
+def load_tensorrt(backend: str) -> Any:
+    """The module of "tensorrt" or "tensorrt-rtx". Raises BackendUnavailableError with what to install."""
+    name = installed_module(backend)
+    if name is None:
+        raise BackendUnavailableError(f"backend {backend!r} is not installed; {INSTALL[backend]}")
+    try:
+        if name == "tensorrt_rtx_bindings":
+            _load_rtx_libraries()
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise BackendUnavailableError(f"{name} cannot be imported ({error}); {INSTALL[backend]}") from error
+
+
+def _load_rtx_libraries() -> None:
+    spec = importlib.util.find_spec(RTX_CARRIER)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"no module {RTX_CARRIER}, which carries the libraries")
+    folder = Path(spec.origin).parent
+    for name in RTX_LIBRARIES:
+        found = sorted(folder.glob(f"{name}.*"))
+        if not found:
+            raise ImportError(f"no {name} in {folder}")
+        ctypes.CDLL(str(found[0]), mode=ctypes.RTLD_GLOBAL)

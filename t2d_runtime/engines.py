@@ -1,0 +1,138 @@
+"""Engines that were built ahead of time: bundle/engines/<backend>-<key>/, and what they were built of and for.
+
+Beside engine.json such a folder holds the plain files of the engine, fit for trtexec and Triton.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from t2d_runtime.bundle import Bundle, sha256_of
+from t2d_runtime.cache import digest_of
+from t2d_runtime.errors import BackendError
+from t2d_runtime.manifest import FileRecord
+from t2d_runtime.strict_json import parse_json
+
+ENGINES_FOLDER = "engines"
+ENGINE_MANIFEST = "engine.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Shapes of one input that an engine takes, the optimum being the one it is tuned for."""
+
+    minimum: tuple[int, ...]
+    optimum: tuple[int, ...]
+    maximum: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BuiltGraph:
+    """One encoder as a built engine."""
+
+    file: str
+    record: FileRecord
+    input_name: str
+    profile: Profile
+    num_layers: int
+    """Of the network as parsed, before the builder fused them."""
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EngineIdentityKey:
+    """What an engine was built of and for; all of it decides whether it may be used."""
+
+    backend: str
+    version: str
+    """Of the engine's library."""
+    target: str
+    """Compute capability such as 8.6, with the device's name in front where an engine serves one model of GPU only."""
+    precision: str
+    onnx_sha256: tuple[str, ...]
+    options: Mapping[str, str]
+
+    @property
+    def folder_name(self) -> str:
+        """<backend>-<key>."""
+        parts = (self.version, self.target, self.precision, self.onnx_sha256, sorted(self.options.items()))
+        return f"{self.backend}-{digest_of(*parts)[:16]}"
+
+
+@dataclass(frozen=True)
+class EngineManifest:
+    """The content of engine.json."""
+
+    schema_version: int
+    identity: EngineIdentityKey
+    graphs: Mapping[str, BuiltGraph]
+    """IMAGE_ENCODER and TEXT_ENCODER."""
+
+    def to_json(self) -> str:
+        """The text of engine.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def read_engines(bundle: Bundle, backend: str) -> dict[Path, EngineManifest]:
+    """Folder -> manifest of every engine of a backend in a bundle. Raises BackendError for a damaged manifest."""
+    found = {}
+    for path in sorted((bundle.folder / ENGINES_FOLDER).glob(f"{backend}-*/{ENGINE_MANIFEST}")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise BackendError(
+                f"{path} is damaged ({error}); remove {path.parent} and build the engine again"
+            ) from error
+        manifest = parse_json(EngineManifest, content, str(path), BackendError)
+        if manifest.identity.backend == backend:
+            found[path.parent] = manifest
+    return found
+
+
+def find_engine(
+    bundle: Bundle, *, backend: str, version: str, target: str, precision: str
+) -> tuple[Path, EngineManifest]:
+    """The engine of a precision for this version and target, built from the bundle's present graphs.
+
+    Raises BackendError that lists what was found, what was expected, and the command that builds it.
+    """
+    expected = (version, target, bundle.graph_digests(precision))
+    others = []
+    for folder, manifest in read_engines(bundle, backend).items():
+        identity = manifest.identity
+        if identity.precision != precision:
+            continue
+        if (identity.version, identity.target, identity.onnx_sha256) == expected:
+            return folder, manifest
+        stale = "" if identity.onnx_sha256 == expected[2] else ", built from other graphs than the bundle's"
+        others.append(f"{folder.name} (version {identity.version}, {identity.target}{stale})")
+    raise BackendError(
+        f"no {backend} engine in {precision} fits: expected version {version}, {target}; "
+        f"found {'; '.join(others) or 'none'}; build it with '{build_command(bundle, backend, target, precision)}'"
+    )
+
+
+def build_command(bundle: Bundle, backend: str, target: str, precision: str) -> str:
+    """The command line that builds an engine for a target."""
+    command = f"t2d-export engine {bundle.folder} --backend {backend} --precision {precision}"
+    return f"{command} --compute-capability {target}" if backend == "tensorrt-rtx" else command
+
+
+def read_engine(folder: Path, manifest: EngineManifest, graph: str) -> bytes:
+    """The bytes of a built encoder. Raises BackendError where they are not those that were built."""
+    built = manifest.graphs[graph]
+    path = folder / built.file
+    rebuild = f"remove {folder} and build the engine again with 't2d-export engine'"
+    if not path.is_file():
+        raise BackendError(f"{path} is missing; {rebuild}")
+    size = path.stat().st_size
+    if size != built.record.size_bytes:
+        raise BackendError(f"{path} has {size} bytes, {built.record.size_bytes} were built: cut short; {rebuild}")
+    if sha256_of(path) != built.record.sha256:
+        raise BackendError(f"{path} does not have the sha256 it was built with: damaged; {rebuild}")
+    return path.read_bytes()
