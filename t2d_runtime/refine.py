@@ -30,7 +30,7 @@ STD_WEIGHT = 0.1
 STD_EPS = 1e-8
 """Constants of the affinity in the released code."""
 
-BAND_BYTES = 1 << 19
+BAND_BYTES = 1 << 20
 """Scores that a thread works on at a time: with their weights they fit a core's own cache."""
 
 

@@ -125,11 +125,19 @@ def test_without_a_possible_winner_all_is_background() -> None:
     np.testing.assert_array_equal(label_map, np.zeros((8, 9)))
 
 
+@pytest.mark.parametrize("chunk", [1, 128])
 @pytest.mark.parametrize("threshold", [None, 0.5])
-def test_ties_go_to_the_lowest_label(threshold: float | None) -> None:
+def test_ties_go_to_the_lowest_label(monkeypatch: pytest.MonkeyPatch, threshold: float | None, chunk: int) -> None:
+    monkeypatch.setattr(labels, "CLASS_CHUNK", chunk)
     scores = np.full((1, 3, 2, 2), 0.5, np.float32)
     label_map = labels_from_patch_scores(scores, (Window(0, 0, 4, 4),), (4, 4), (70, 90), threshold=threshold)
     np.testing.assert_array_equal(label_map, np.zeros((70, 90)))
+
+
+def test_a_score_at_the_threshold_is_background() -> None:
+    scores = np.array([0.5, 0.75], np.float32).reshape(1, 1, 1, 2)
+    label_map = labels_from_patch_scores(scores, (Window(0, 0, 1, 2),), (1, 2), (1, 2), threshold=0.5)
+    np.testing.assert_array_equal(label_map, [[0, 1]])
 
 
 @pytest.mark.parametrize(
