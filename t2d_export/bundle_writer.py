@@ -28,7 +28,9 @@ def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
         raise OutputError(f"cannot write to {output.parent}: {error.strerror}") from error
     try:
         yield staging
-        staging.chmod(0o755)  # mkdtemp's folders are closed to others
+        # mkdtemp's folders, and the files that some libraries write, are closed to others.
+        for path in (staging, *staging.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         if output.exists():
             shutil.rmtree(output)
         staging.rename(output)

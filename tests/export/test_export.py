@@ -58,6 +58,7 @@ def bundle(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bundle_holds_what_the_contract_names(bundle: Path) -> None:
     names = sorted(path.name for path in bundle.iterdir())
     assert names == sorted([IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, SELFTEST, "manifest.json"])
+    assert {path.stat().st_mode & 0o777 for path in bundle.iterdir()} == {0o644}
     manifest = Segmenter.open(bundle, backend="onnxruntime").manifest
     assert manifest.model.input_size == (56, 56)
     assert manifest.model.num_prefix_tokens == 3
