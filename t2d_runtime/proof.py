@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from t2d_runtime import __version__
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.known_wrong import reports_on
@@ -59,7 +61,7 @@ def fastest_precision(bundle: Bundle, backends: Sequence[Backend], num_threads: 
     key = digest_of(num_threads, [_key(bundle, *pair) for pair in pairs])
     chosen = recall(CHOICES, key)
     if chosen is None:
-        times = {f"{b.name} {p}": _encoding_ms(bundle, b, p, num_threads) for b, p in pairs}
+        times = {f"{b.name} {p}": _passing_ms(bundle, b, p, num_threads) for b, p in pairs}
         passed = {name: value for name, value in times.items() if value is not None}
         if not passed:
             raise SelfTestError(f"no precision passes its self-test here: tried {', '.join(times)}; see 't2d doctor'")
@@ -69,10 +71,8 @@ def fastest_precision(bundle: Bundle, backends: Sequence[Backend], num_threads: 
     return next(pair for pair in pairs if f"{pair[0].name} {pair[1]}" == chosen["fastest"])
 
 
-def _encoding_ms(bundle: Bundle, backend: Backend, precision: str, num_threads: int | None) -> float | None:
-    """Shortest time in ms to encode one window; None where the self-test fails."""
-    import numpy as np
-
+def _passing_ms(bundle: Bundle, backend: Backend, precision: str, num_threads: int | None) -> float | None:
+    """Time in ms to encode one window; None where the self-test fails."""
     from t2d_runtime.segmenter import Segmenter
 
     segmenter = Segmenter(bundle, backend, precision=precision, num_threads=num_threads)
@@ -81,7 +81,12 @@ def _encoding_ms(bundle: Bundle, backend: Backend, precision: str, num_threads: 
     except SelfTestError as error:
         logger.warning("left out: %s", error)
         return None
-    window = np.zeros((1, *bundle.manifest.windows.crop_size, 3), np.uint8)
+    return _image_encoder_ms(segmenter)
+
+
+def _image_encoder_ms(segmenter: Segmenter) -> float:
+    """Shortest of a few runs on one window."""
+    window = np.zeros((1, *segmenter.manifest.windows.crop_size, 3), np.uint8)
     times = []
     for _ in range(1 + TIMED_RUNS):
         start = time.perf_counter()

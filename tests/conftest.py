@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "tiny"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 EXPORT_CODE = ("t2d_export/*.py", "t2d_runtime/manifest.py", "t2d_runtime/selftest.py", "models/tiny/*")
 
 
@@ -41,7 +42,7 @@ def exported_bundle() -> Path:
     from t2d_export.export import ExportSettings, export_bundle
 
     shutil.rmtree(folder.parent, ignore_errors=True)
-    export_bundle(ExportSettings(backbone=str(MODEL)), folder)
+    export_bundle(ExportSettings(backbone=str(MODEL), precisions=PRECISIONS), folder)
     return folder
 
 

@@ -22,7 +22,8 @@ FATAL_ONLY = 4
 """ONNX Runtime's log level: its errors reach the caller as exceptions."""
 
 KEEP_QUANTISED = {"optimization.disable_specified_optimizers": "MatMulAddFusion"}
-"""That fusion makes a float32 Gemm of a quantised MatMul and its bias: int8 is then slower than float32."""
+"""That fusion makes a float32 Gemm of a quantised MatMul and its bias, where the batch is known: int8 is then slower
+than float32."""
 
 
 class OnnxRuntimeEngine:

@@ -1,0 +1,128 @@
+"""Engines built ahead of time: foreign, stale, truncated and damaged ones are errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle, record_of
+from t2d_runtime.engines import (
+    ENGINE_MANIFEST,
+    ENGINES_FOLDER,
+    SCHEMA_VERSION,
+    BuiltGraph,
+    EngineIdentityKey,
+    EngineManifest,
+    Profile,
+    find_engine,
+    read_engine,
+    read_engines,
+)
+from t2d_runtime.errors import BackendError
+
+BACKEND, VERSION, TARGET = "tensorrt-rtx", "1.7.1.116", "8.6"
+
+
+@pytest.fixture
+def identity(bundle_copy: Path) -> EngineIdentityKey:
+    digests = Bundle.open(bundle_copy).graph_digests("fp16")
+    return EngineIdentityKey(BACKEND, VERSION, TARGET, "fp16", digests, {"profiles": "a"})
+
+
+def write_engine(bundle: Path, identity: EngineIdentityKey) -> Path:
+    """An engine folder whose engines are a few bytes."""
+    folder = bundle / ENGINES_FOLDER / identity.folder_name
+    folder.mkdir(parents=True)
+    graphs = {}
+    for graph in (IMAGE_ENCODER, TEXT_ENCODER):
+        path = folder / f"{graph}.engine"
+        path.write_bytes(graph.encode() * 100)
+        profile = Profile((1, 1), (1, 2), (4, 4))
+        graphs[graph] = BuiltGraph(path.name, record_of(path), "input", profile, 700, ("a warning",))
+    (folder / ENGINE_MANIFEST).write_text(EngineManifest(SCHEMA_VERSION, identity, graphs).to_json())
+    return folder
+
+
+def find(bundle: Path) -> tuple[Path, EngineManifest]:
+    return find_engine(Bundle.open(bundle), backend=BACKEND, version=VERSION, target=TARGET, precision="fp16")
+
+
+def test_an_engine_that_fits_is_found_and_read(bundle_copy: Path, identity: EngineIdentityKey) -> None:
+    folder = write_engine(bundle_copy, identity)
+    write_engine(bundle_copy, replace(identity, target="8.9"))
+    found, manifest = find(bundle_copy)
+    assert found == folder
+    assert manifest.identity == identity
+    assert read_engine(found, manifest, TEXT_ENCODER) == TEXT_ENCODER.encode() * 100
+
+
+@pytest.mark.parametrize(
+    ("changed", "value", "said"),
+    [
+        ("version", "1.2", "version 1.2"),
+        ("target", "12.0", "12.0"),
+        ("onnx_sha256", ("0",), "built from other graphs than the bundle's"),
+        ("precision", "int8", "found none"),
+    ],
+)
+def test_a_foreign_or_stale_engine_is_refused_with_the_command_that_builds_the_right_one(
+    bundle_copy: Path, identity: EngineIdentityKey, changed: str, value: object, said: str
+) -> None:
+    write_engine(bundle_copy, replace(identity, **{changed: value}))  # type: ignore[arg-type]
+    with pytest.raises(BackendError) as refused:
+        find(bundle_copy)
+    message = str(refused.value)
+    assert "expected version 1.7.1.116, 8.6" in message
+    assert said in message
+    command = "--backend tensorrt-rtx --precision fp16 --compute-capability 8.6"
+    assert f"t2d-export engine {bundle_copy} {command}" in message
+
+
+def test_every_part_of_the_identity_is_in_the_folder_name(identity: EngineIdentityKey) -> None:
+    changes = {
+        "version": "2",
+        "target": "8.9",
+        "precision": "fp32",
+        "onnx_sha256": ("1",),
+        "options": {"profiles": "b"},
+    }
+    names = {replace(identity, **{key: value}).folder_name for key, value in changes.items()}  # type: ignore[arg-type]
+    assert len(names | {identity.folder_name}) == len(changes) + 1
+    assert all(name.startswith("tensorrt-rtx-") for name in names)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+
+
+@pytest.mark.parametrize(("harm", "said"), [(truncate, "cut short"), (damage, "damaged"), (Path.unlink, "is missing")])
+def test_a_harmed_engine_file_is_never_deserialised(
+    bundle_copy: Path, identity: EngineIdentityKey, harm: Callable[[Path], None], said: str
+) -> None:
+    folder = write_engine(bundle_copy, identity)
+    harm(folder / f"{IMAGE_ENCODER}.engine")
+    with pytest.raises(BackendError, match=rf"{said}; remove .* build the engine again with 't2d-export engine'"):
+        read_engine(*find(bundle_copy), IMAGE_ENCODER)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", b"\xff\xfe".decode("latin-1")])
+def test_a_damaged_engine_manifest_is_an_error(bundle_copy: Path, identity: EngineIdentityKey, content: str) -> None:
+    path = write_engine(bundle_copy, identity) / ENGINE_MANIFEST
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(BackendError, match=r"engine\.json"):
+        find(bundle_copy)
+
+
+def test_engines_of_another_backend_are_not_looked_at(bundle_copy: Path, identity: EngineIdentityKey) -> None:
+    folder = write_engine(bundle_copy, identity)
+    assert list(read_engines(Bundle.open(bundle_copy), BACKEND)) == [folder]
+    assert not read_engines(Bundle.open(bundle_copy), "tensorrt")
+    assert json.loads((folder / ENGINE_MANIFEST).read_text())["graphs"][IMAGE_ENCODER]["num_layers"] == 700

@@ -1,0 +1,206 @@
+"""Proof on the target: verdicts, their memory, and the choice of the fastest precision."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from t2d_runtime import Segmenter, proof, selftest
+from t2d_runtime.backends.base import EngineIdentity
+from t2d_runtime.backends.known_wrong import reports_on
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
+from t2d_runtime.errors import SelfTestError
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("T2D_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Precisions of the self-tests that were run."""
+    done: list[str] = []
+    real = selftest.run_selftest
+
+    def run(segmenter: Segmenter, **options: Any) -> Any:
+        done.append(segmenter.precision)
+        return real(segmenter, **options)
+
+    monkeypatch.setattr(selftest, "run_selftest", run)
+    return done
+
+
+def open_here(bundle: Path, **options: Any) -> Segmenter:
+    return Segmenter.open(bundle, backend="onnxruntime", **options)
+
+
+def test_an_engine_proves_itself_once(exported_bundle: Path, cache: Path, runs: list[str]) -> None:
+    for _ in range(2):
+        open_here(exported_bundle)
+    assert runs == ["fp32"]
+    open_here(exported_bundle, precision="int8")
+    assert runs == ["fp32", "int8"]
+
+
+@pytest.mark.parametrize("changed", ["version", "device", "driver"])
+def test_another_version_device_or_driver_proves_itself_again(
+    exported_bundle: Path, cache: Path, runs: list[str], monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    open_here(exported_bundle)
+    facts = {"engine": "ONNX Runtime", "version": "1", "device": "a", "driver": "b"} | {changed: "another"}
+    monkeypatch.setattr(OnnxRuntimeBackend, "identity", EngineIdentity(**facts))
+    open_here(exported_bundle)
+    assert runs == ["fp32", "fp32"]
+
+
+def test_a_remembered_verdict_costs_less_than_five_milliseconds(
+    exported_bundle: Path, cache: Path, runs: list[str]
+) -> None:
+    segmenter = open_here(exported_bundle)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        proof.require_proven(segmenter, segmenter._backend)
+        times.append(time.perf_counter() - start)
+    assert runs == ["fp32"]
+    assert min(times) < 5e-3
+
+
+def disturb(monkeypatch: pytest.MonkeyPatch, output: str, share: float) -> None:
+    """Make every engine wrong in one output by a share of its size."""
+    real = OnnxRuntimeEngine.run
+
+    def run(self: OnnxRuntimeEngine, inputs: Any) -> Any:
+        outputs = real(self, inputs)
+        if output in outputs:
+            noise = np.random.default_rng(0).normal(size=outputs[output].shape)
+            outputs[output] = outputs[output] + (share * outputs[output].std() * noise).astype(np.float32)
+        return outputs
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", run)
+
+
+@pytest.mark.parametrize(
+    ("precision", "output", "share"),
+    [
+        ("fp32", "patch_tokens", 1e-3),
+        ("fp32", "text_embeds", 1e-3),
+        ("fp16", "patch_tokens", 0.02),
+        ("int8", "cls_attention", 0.2),
+    ],
+)
+def test_an_engine_that_computes_wrongly_is_refused_and_tried_again(
+    exported_bundle: Path,
+    cache: Path,
+    runs: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    output: str,
+    share: float,
+) -> None:
+    with monkeypatch.context() as patch:
+        disturb(patch, output, share)
+        with pytest.raises(SelfTestError, match=rf"{output}: .*tolerance.*choose another backend or precision"):
+            open_here(exported_bundle, precision=precision)
+    open_here(exported_bundle, precision=precision)
+    assert runs == [precision] * 2
+
+
+def test_values_that_are_not_finite_are_refused(
+    exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disturb(monkeypatch, "patch_tokens", float("nan"))
+    with pytest.raises(SelfTestError, match="patch_tokens: values that are not finite"):
+        open_here(exported_bundle, precision="int8")
+
+
+def test_reports_of_wrong_versions_are_logged_and_named_in_the_refusal(
+    exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    jetpack = EngineIdentity("TensorRT", "10.3.0.30", "Orin, compute capability 8.7", "12060")
+    monkeypatch.setattr(OnnxRuntimeBackend, "identity", jetpack)
+    disturb(monkeypatch, "patch_tokens", 0.5)
+    with caplog.at_level(logging.WARNING), pytest.raises(SelfTestError, match=r"JetPack 6\.2 brings 10\.3"):
+        open_here(exported_bundle)
+    assert "github.com/NVIDIA/TensorRT/issues/4723" in caplog.text
+
+
+def test_reports_name_versions_devices_and_precisions() -> None:
+    def reported(version: str, device: str, precision: str) -> int:
+        return len(reports_on(EngineIdentity("TensorRT", version, device), precision))
+
+    assert reported("10.3.0", "Orin, compute capability 8.7", "fp32") == 1
+    assert reported("10.30.0", "Orin, compute capability 8.7", "fp32") == 0
+    assert reported("10.9.0", "RTX 5090, compute capability 12.0", "fp16") == 1
+    assert reported("10.9.0", "RTX 5090, compute capability 12.0", "fp32") == 0
+
+
+def test_a_damaged_memory_is_made_again(exported_bundle: Path, cache: Path, runs: list[str]) -> None:
+    open_here(exported_bundle)
+    (verdict,) = (cache / "verdicts").iterdir()
+    verdict.write_text('{"engine')
+    open_here(exported_bundle)
+    assert runs == ["fp32", "fp32"]
+
+
+def test_without_a_place_for_the_cache_it_works_and_warns(
+    exported_bundle: Path,
+    tmp_path: Path,
+    runs: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("T2D_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    for _ in range(2):
+        open_here(exported_bundle)
+    assert runs == ["fp32", "fp32"]
+    assert "T2D_CACHE_DIR" in caplog.text
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
+    """Milliseconds that each precision pretends to take."""
+    times = {"fp32": 50.0, "fp16": 40.0, "int8": 20.0}
+    monkeypatch.setattr(proof, "_image_encoder_ms", lambda segmenter: times[segmenter.precision])
+    return times
+
+
+def test_fast_is_the_fastest_that_passes_and_is_measured_once(
+    exported_bundle: Path, cache: Path, runs: list[str], timed: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert open_here(exported_bundle, precision="fast").precision == "int8"
+    assert runs == ["fp32", "fp16", "int8"]
+    timed["int8"] = 99.0
+    assert open_here(exported_bundle, precision="fast").precision == "int8"
+    assert runs == ["fp32", "fp16", "int8"]
+    assert open_here(exported_bundle, precision="fast", num_threads=1).precision == "fp16"
+
+
+def test_fast_leaves_out_what_fails(
+    exported_bundle: Path, cache: Path, timed: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed["int8"] = 99.0
+    disturb(monkeypatch, "patch_tokens", 0.05)
+    assert open_here(exported_bundle, precision="fast").precision == "int8"
+
+
+def test_fast_without_any_precision_that_passes_is_an_error(
+    exported_bundle: Path, cache: Path, timed: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disturb(monkeypatch, "patch_tokens", 0.5)
+    with pytest.raises(SelfTestError, match="no precision passes its self-test here: tried onnxruntime fp32"):
+        open_here(exported_bundle, precision="fast")
+
+
+def test_the_fastest_is_measured_on_an_encoding(exported_bundle: Path, cache: Path) -> None:
+    assert proof._image_encoder_ms(open_here(exported_bundle)) > 0.1
