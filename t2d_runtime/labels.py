@@ -1,4 +1,4 @@
-"""Labels at the image's own size, made tile by tile: N planes of that size never exist.
+"""Labels at the image's own size, made piece by piece: N planes of that size never exist.
 
 From patch scores to the image everything is linear and separable: upsampling in each window, the mean over
 windows, and the last resize. So a tile of the image is one product of row weights, the scores that the tile can
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.upsample import linear_taps
+from t2d_runtime.upsample import Taps, blend, linear_taps
 from t2d_runtime.windows import Window
 
 TILE = 64
@@ -45,7 +45,7 @@ def labels_from_patch_scores(
     rows = _axis_weights(tops, boxes[0].height, h, resized_size[0], size[0])
     columns = _axis_weights(lefts, boxes[0].width, w, resized_size[1], size[1])
     grid = scores.reshape(len(tops), len(lefts), N, h, w).transpose(0, 3, 1, 4, 2)
-    return _label(grid.reshape(len(tops) * h, len(lefts) * w, N), rows, columns, threshold, np.arange(N), N)
+    return _label(grid.reshape(len(tops) * h, len(lefts) * w, N), rows, columns, threshold)
 
 
 def labels_from_planes(
@@ -58,13 +58,30 @@ def labels_from_planes(
 ) -> LabelMap:
     """Label map from stitched planes (n,H',W') of n `classes` (indices, rising) among `num_classes`.
 
-    The planes are resized to `size` as after stitching. Labels as `labels_from_patch_scores`.
+    The planes are resized to `size` as after stitching; at that size already, labels are exactly their arg max.
+    Labels as `labels_from_patch_scores`.
     """
+    first = 0 if threshold is None else 1
+    labels = _empty_labels(size, num_classes + first)
     rows, columns = (
-        _linear_weights(source, target, align_corners=False)
-        for source, target in zip(planes.shape[1:], size, strict=True)
+        linear_taps(source, target, align_corners=False) for source, target in zip(planes.shape[1:], size, strict=True)
     )
-    return _label(np.ascontiguousarray(planes.transpose(1, 2, 0)), rows, columns, threshold, classes, num_classes)
+    for top in range(0, size[0], TILE):
+        band = slice(top, top + TILE)
+        best = np.full(labels[band].shape, -np.inf if threshold is None else threshold, np.float32)
+        for label, plane in zip(classes + first, planes, strict=True):
+            values = plane[band] if planes.shape[1:] == size else _resized_band(plane, rows, columns, band)
+            np.copyto(labels[band], label, where=values > best, casting="unsafe")
+            np.maximum(best, values, out=best)
+    return labels
+
+
+def _resized_band(plane: NDArray[np.float32], rows: Taps, columns: Taps, band: slice) -> NDArray[np.float32]:
+    """Some rows of a resized plane."""
+    lower, upper, weight = rows
+    tall = blend(plane[np.newaxis], (lower[band], upper[band], weight[band]), axis=1)
+    wide: NDArray[np.float32] = blend(tall, columns, axis=2)[0]
+    return wide
 
 
 def possible_winners(scores: NDArray[np.float32], *, threshold: float | None) -> NDArray[np.intp]:
@@ -88,14 +105,11 @@ def _label(
     rows: NDArray[np.float32],
     columns: NDArray[np.float32],
     threshold: float | None,
-    classes: NDArray[np.intp],
-    num_classes: int,
 ) -> LabelMap:
     """Labels (H,W) of rows @ source @ columns.T, for source (a,b,n), rows (H,a) and columns (W,b)."""
     first = 0 if threshold is None else 1
-    size = len(rows), len(columns)
-    labels: LabelMap = np.zeros(size, np.uint8) if num_classes + first <= 256 else np.zeros(size, np.uint16)
-    names = classes + first
+    labels = _empty_labels((len(rows), len(columns)), source.shape[2] + first)
+    names = np.arange(first, source.shape[2] + first)
     for top in range(0, len(rows), TILE):
         row_weights, seen_rows = _seen(rows[top : top + TILE])
         band = source[seen_rows]
@@ -139,6 +153,10 @@ def _resize(block: NDArray[np.float32], rows: NDArray[np.float32], columns: NDAr
     tall = np.matmul(rows, block.reshape(a, b * n)).reshape(len(rows), b, n)
     values: NDArray[np.float32] = np.matmul(columns, tall)
     return values
+
+
+def _empty_labels(size: tuple[int, int], num_labels: int) -> LabelMap:
+    return np.zeros(size, np.uint8) if num_labels <= 256 else np.zeros(size, np.uint16)
 
 
 def _seen(weights: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:

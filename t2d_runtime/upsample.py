@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
+
+Taps: TypeAlias = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
+"""Of each target sample: its lower and its upper neighbour, and the weight of the upper one."""
 
 
 def upsample(planes: NDArray[np.float32], size: tuple[int, int], *, align_corners: bool) -> NDArray[np.float32]:
@@ -19,9 +24,7 @@ def upsample(planes: NDArray[np.float32], size: tuple[int, int], *, align_corner
     return blend(wide, rows, axis=1)
 
 
-def linear_taps(
-    source: int, target: int, *, align_corners: bool
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+def linear_taps(source: int, target: int, *, align_corners: bool) -> Taps:
     """Of each of `target` samples: the lower and upper neighbour among `source`, the upper one's weight."""
     index = np.arange(target, dtype=np.float32)
     if align_corners:
@@ -37,7 +40,7 @@ def linear_taps(
 
 def blend(
     planes: NDArray[np.float32],
-    taps: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]],
+    taps: Taps,
     axis: int,
 ) -> NDArray[np.float32]:
     """Linear interpolation along one axis of (N,h,w)."""

@@ -95,6 +95,24 @@ def test_planes_equal_the_plain_way(case: dict[str, Any]) -> None:
     assert_labels_of(label_map, upsample(planes, case["size"], align_corners=False), threshold)
 
 
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 150), st.integers(1, 150)),
+    st.sampled_from([None, 0.3]),
+    st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None)
+def test_planes_of_the_image_s_size_give_exactly_their_arg_max(
+    shape: tuple[int, int, int], threshold: float | None, seed: int
+) -> None:
+    planes = np.random.default_rng(seed).integers(0, 4, shape).astype(np.float32) / 10  # with many ties
+    label_map = labels_from_planes(
+        planes, shape[1:], threshold=threshold, classes=np.arange(shape[0]), num_classes=shape[0]
+    )
+    if threshold is not None:
+        planes = np.concatenate([np.full((1, *shape[1:]), threshold, np.float32), planes])
+    np.testing.assert_array_equal(label_map, planes.argmax(axis=0))
+
+
 @given(cases(), st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=25)
 def test_classes_left_out_of_refinement_cannot_win(case: dict[str, Any], seed: int) -> None:
