@@ -23,7 +23,7 @@ from t2d_export.reference_masks import (
     STD_SHARE,
     clean,
     cosine_similarity,
-    pamr_affinity,
+    pamr,
     upsample,
     with_background,
 )
@@ -35,22 +35,8 @@ RELEASED_CLASSES = 30
 
 Pamr = Callable[[Tensor, Tensor], Tensor]
 
-
-def plain_pamr(image: Tensor, planes: Tensor) -> Tensor:
-    """PAMR of planes (N,H,W) by an image (3,H,W): the affinity once, then shifted multiply-adds."""
-    affinity = pamr_affinity(image)
-    height, width = planes.shape[-2:]
-    border = max(DILATIONS)
-    offsets = [
-        (down, right) for d in DILATIONS for down in (-d, 0, d) for right in (-d, 0, d) if (down, right) != (0, 0)
-    ]
-    for _ in range(ITERATIONS):
-        padded = functional.pad(planes[None], (border,) * 4, mode="replicate")[0]
-        planes = torch.zeros_like(planes)
-        for weights, (down, right) in zip(affinity, offsets, strict=True):
-            top, left = border + down, border + right
-            planes.addcmul_(weights, padded[:, top : top + height, left : left + width])
-    return planes
+plain_pamr: Pamr = pamr
+"""The reference's own: shifted multiply-adds, the affinity once."""
 
 
 def released_pamr(image: Tensor, planes: Tensor) -> Tensor:

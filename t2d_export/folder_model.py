@@ -8,23 +8,20 @@ projection.safetensors  in the layout of the released Talk2DINO projections
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from t2d_export.backbones import IMAGENET_MEAN, IMAGENET_STD, THRESHOLD, Architecture
 from t2d_export.position import EXACT_SIZE, OFFSET_SCALE
 from t2d_runtime.errors import WeightsError
 from t2d_runtime.manifest import WindowSettings
+from t2d_runtime.strict_json import parse_json
 
 CONFIG = "config.json"
 BACKBONE = "backbone.safetensors"
 TEXT = "text.safetensors"
 PROJECTION = "projection.safetensors"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,43 +109,14 @@ def read_config(folder: Path) -> FolderConfig:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read as JSON ({error})") from error
-    config = _parse(FolderConfig, content, str(path))
+    config = parse_json(FolderConfig, content, str(path), WeightsError)
     if config.architecture != "dinov2":
         raise WeightsError(f"{path}: architecture is {config.architecture!r}, expected 'dinov2'")
     if config.text.activation not in ("quick_gelu", "gelu"):
         raise WeightsError(f"{path}: text.activation is {config.text.activation!r}, expected quick_gelu or gelu")
+    sizes = (config.embed_dim, config.depth, config.num_heads, config.patch_size, config.image_size)
+    if min(*sizes, config.text.width, config.text.layers, config.text.heads) < 1 or config.num_register_tokens < 0:
+        raise WeightsError(f"{path}: widths, depths, heads and sizes must be positive")
     if config.embed_dim % config.num_heads or config.text.width % config.text.heads:
         raise WeightsError(f"{path}: embed_dim and text.width must be multiples of their numbers of heads")
     return config
-
-
-def _parse(kind: type[T], content: object, where: str) -> T:
-    if not isinstance(content, dict):
-        raise WeightsError(f"{where} is {type(content).__name__}, expected an object")
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
-    missing, surplus = sorted(required - content.keys()), sorted(content.keys() - fields.keys())
-    if missing or surplus:
-        raise WeightsError(f"{where}: missing keys {missing}, unknown keys {surplus}")
-    return kind(**{name: _value(str(fields[name].type), value, f"{where}: {name}") for name, value in content.items()})
-
-
-def _value(expected: str, value: Any, where: str) -> Any:
-    """Check one value against its annotation."""
-    if expected == "TextConfig":
-        return _parse(TextConfig, value, where)
-    if expected == "WindowConfig":
-        return _parse(WindowConfig, value, where)
-    if expected == "str" and isinstance(value, str):
-        return value
-    if expected == "int" and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if expected == "float" and _is_number(value):
-        return float(value)
-    if expected.startswith("tuple") and isinstance(value, list) and len(value) == 3 and all(map(_is_number, value)):
-        return tuple(float(number) for number in value)
-    raise WeightsError(f"{where} is {value!r}, expected {expected}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

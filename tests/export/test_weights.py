@@ -405,10 +405,11 @@ def test_weights_given_win_over_the_folders(model_folder: Path) -> None:
     ("change", "message"),
     [
         ({"depth": "two"}, "depth is 'two', expected int"),
+        ({"depth": 0}, "must be positive"),
         ({"colour": 1}, r"unknown keys \['colour'\]"),
         ({"architecture": "swin"}, "architecture is 'swin', expected 'dinov2'"),
         ({"num_heads": 5}, "must be multiples of their numbers of heads"),
-        ({"mean": [0.5]}, r"mean is \[0.5\]"),
+        ({"mean": [0.5]}, "mean has 1 entries, expected 3"),
         ({"windows": {"short_side": 56}}, r"windows: missing keys \['crop_size', 'stride'\]"),
         ({"text": {"width": 8}}, "text: missing keys"),
     ],
