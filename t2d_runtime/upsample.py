@@ -50,5 +50,7 @@ def blend(
     weight = weight.reshape(shape)
     result = np.take(planes, upper, axis=axis)
     result *= weight
-    result += np.take(planes, lower, axis=axis) * (1 - weight)
+    below = np.take(planes, lower, axis=axis)
+    below *= 1 - weight
+    result += below
     return result

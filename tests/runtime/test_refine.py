@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from t2d_runtime import refine_numba, refine_numpy
 from t2d_runtime.manifest import PamrSettings
 from t2d_runtime.preprocess import load_image
-from t2d_runtime.refine import available_cores, fastest_kernels, refine, warm_up
+from t2d_runtime.refine import CLASS_CHUNK, available_cores, fastest_kernels, refine, warm_up
 from t2d_runtime.upsample import upsample
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -133,6 +133,15 @@ def test_colours_hold_the_scores_back(kernels: ModuleType) -> None:
     assert refined[:, :, :20].max() < 1
     assert refined[:, :, 20:].min() > 2
     assert refined[:, :, :20].std() < planes[:, :, :20].std() / 4
+
+
+def test_many_classes_are_refined_in_chunks() -> None:
+    rng = np.random.default_rng(0)
+    image, planes = rng.integers(0, 256, (6, 7, 3), np.uint8), rng.random((CLASS_CHUNK + 3, 6, 7), np.float32)
+    refined = refine(image, planes, PUBLISHED)
+    for plane, own in zip(planes, refined, strict=True):
+        np.testing.assert_array_equal(refine(image, plane[np.newaxis], PUBLISHED)[0], own)
+    assert refine(image, planes[:0], PUBLISHED).shape == (0, 6, 7)
 
 
 @both_kernels
