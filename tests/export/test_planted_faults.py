@@ -22,25 +22,42 @@ from t2d_export.reference import NORM_EPSILON, Reference, load_reference
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
+COFFEE = "vits14_448_coffee"
+
 Patch = pytest.MonkeyPatch
 
 
-def model_of(name: str, folder: Path) -> Reference:
-    golden = read_golden(GOLDEN / f"{name}.npz")
-    files = write_weights(golden, folder)
-    size = (golden.meta["input_size"],) * 2
-    return load_reference(
-        backbone=golden.backbone,
-        backbone_weights=files["backbone_weights"],
-        text_weights=files["text_weights"],
-        projection=files["projection"],
-        input_size=size,
-    )
+Load = Callable[[str], Reference]
 
 
-def first_failure(name: str, folder: Path, *, change: Callable[[Reference], Reference] = lambda r: r) -> str | None:
-    subject = ReferenceSubject(change(model_of(name, folder)))
-    stages = compare(read_golden(GOLDEN / f"{name}.npz"), subject)
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """The reference with a golden file's weights, which are drawn once."""
+    checkpoints: dict[str, dict[str, str]] = {}
+
+    def load_golden(name: str) -> Reference:
+        golden = read_golden(GOLDEN / f"{name}.npz")
+        if name not in checkpoints:
+            checkpoints[name] = write_weights(golden, tmp_path_factory.mktemp(name))
+        files, side = checkpoints[name], golden.meta["input_size"]
+        return load_reference(
+            backbone=golden.backbone,
+            backbone_weights=files["backbone_weights"],
+            text_weights=files["text_weights"],
+            projection=files["projection"],
+            input_size=(side, side),
+        )
+
+    return load_golden
+
+
+@pytest.fixture(scope="module")
+def coffee(load: Load) -> Reference:
+    return load(COFFEE)
+
+
+def first_failure(reference: Reference, name: str) -> str | None:
+    stages = compare(read_golden(GOLDEN / f"{name}.npz"), ReferenceSubject(reference))
     return next((stage.stage for stage in stages if not stage.passed), None)
 
 
@@ -68,71 +85,68 @@ def over_each_class(values: Tensor) -> tuple[Tensor, Tensor]:
     return values.amin(dim=-1, keepdim=True), values.amax(dim=-1, keepdim=True)
 
 
-def test_the_copy_of_the_cleaning_that_is_broken_below_is_right(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_the_copy_of_the_cleaning_that_is_broken_below_is_right(coffee: Reference, monkeypatch: Patch) -> None:
     monkeypatch.setattr(
         reference_masks, "clean_official", clean_with(lambda logits: logits.softmax(dim=-1), over_everything)
     )
-    name = "vits14_448_coffee"
-    subject = ReferenceSubject(model_of(name, tmp_path))
-    stages = {stage.stage: stage for stage in compare(read_golden(GOLDEN / f"{name}.npz"), subject)}
-    assert all(stage.passed for stage in stages.values())
+    assert first_failure(coffee, COFFEE) is None
 
 
-def test_softmax_over_the_wrong_axis_in_cleaning(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_softmax_over_the_wrong_axis_in_cleaning(coffee: Reference, monkeypatch: Patch) -> None:
     wrong = clean_with(lambda logits: logits.softmax(dim=0), over_everything)
     monkeypatch.setattr(reference_masks, "clean_official", wrong)
-    assert first_failure("vits14_448_coffee", tmp_path) == "scores_cleaned"
+    assert first_failure(coffee, COFFEE) == "scores_cleaned"
 
 
-def test_extrema_per_class(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_extrema_per_class(coffee: Reference, monkeypatch: Patch) -> None:
     wrong = clean_with(lambda logits: logits.softmax(dim=-1), over_each_class)
     monkeypatch.setattr(reference_masks, "clean_official", wrong)
-    assert first_failure("vits14_448_coffee", tmp_path) == "scores_cleaned"
+    assert first_failure(coffee, COFFEE) == "scores_cleaned"
 
 
-def test_a_wrong_position_embedding_offset(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_a_wrong_position_embedding_offset(load: Load, monkeypatch: Patch) -> None:
     name = "dinov2_vits14"
     wrong = dataclasses.replace(backbones.ARCHITECTURES[name], positions=EXACT_SIZE)
     monkeypatch.setattr(backbones, "ARCHITECTURES", {**backbones.ARCHITECTURES, name: wrong})
-    assert first_failure("vits14_448_coffee", tmp_path) == "patch_tokens"
+    assert first_failure(load(COFFEE), COFFEE) == "patch_tokens"
 
 
-def test_blue_for_red(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_blue_for_red(coffee: Reference, monkeypatch: Patch) -> None:
     right = subjects.to_pixel_values
     monkeypatch.setattr(subjects, "to_pixel_values", lambda w, *rest: right(np.ascontiguousarray(w[..., ::-1]), *rest))
-    assert first_failure("vits14_448_coffee", tmp_path) == "pixel_values"
+    assert first_failure(coffee, COFFEE) == "pixel_values"
 
 
-def test_align_corners_swapped(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_align_corners_swapped(coffee: Reference, monkeypatch: Patch) -> None:
     right = reference_masks.upsample
 
     def swapped(planes: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
         return right(planes, size, align_corners=not align_corners)
 
     monkeypatch.setattr(reference_masks, "upsample", swapped)
-    assert first_failure("vits14_448_coffee", tmp_path) == "mask_bg0_pamr0"
+    assert first_failure(coffee, COFFEE) == "mask_bg0_pamr0"
 
 
-def test_a_lost_register(tmp_path: Path) -> None:
-    def without_one(reference: Reference) -> Reference:
-        vit = reference.backbone.vit
-        vit.reg_token = torch.nn.Parameter(vit.reg_token[:, :-1], requires_grad=False)
-        vit.num_prefix_tokens = reference.backbone.num_prefix_tokens = reference.backbone.num_prefix_tokens - 1
-        return reference
+def test_a_lost_register(load: Load) -> None:
+    name = "vits14_reg4_518_coffee"
+    reference = load(name)
+    backbone = reference.backbone
+    backbone.vit.reg_token = torch.nn.Parameter(backbone.vit.reg_token[:, :-1], requires_grad=False)
+    backbone.vit.num_prefix_tokens = backbone.num_prefix_tokens = backbone.num_prefix_tokens - 1
+    assert first_failure(reference, name) == "patch_tokens"
 
-    assert first_failure("vits14_reg4_518_coffee", tmp_path, change=without_one) == "patch_tokens"
 
-
-def test_the_biased_standard_deviation_in_pamr(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_the_biased_standard_deviation_in_pamr(coffee: Reference, monkeypatch: Patch) -> None:
     right = Tensor.std
     monkeypatch.setattr(Tensor, "std", lambda self, dim, correction: right(self, dim=dim, correction=0))
-    assert first_failure("vits14_448_coffee", tmp_path) == "mask_bg0_pamr1"
+    assert first_failure(coffee, COFFEE) == "mask_bg0_pamr1"
 
 
-def test_templates_averaged_after_the_projection(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_templates_averaged_after_the_projection(load: Load, monkeypatch: Patch) -> None:
     def averaged_late(self: Reference, input_ids: Tensor) -> Tensor:
         features = self.text_features(input_ids.flatten(0, 1)).reshape(*input_ids.shape[:2], -1)
         return functional.normalize(self.projection.project_text(features).mean(dim=1), dim=-1, eps=NORM_EPSILON)
 
     monkeypatch.setattr(Reference, "text_embeds", averaged_late)
-    assert first_failure("vitb14_reg4_448_astronaut", tmp_path) == "text_embeds"
+    name = "vitb14_reg4_448_astronaut"
+    assert first_failure(load(name), name) == "text_embeds"
