@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[:1] == [name]:
             importlib.import_module(home).add_arguments(command)
     args = parser.parse_args(given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("training").setLevel(logging.INFO)
     module = importlib.import_module(COMMANDS[args.command][0])
     return run_command("training", lambda: int(module.run(args)))
 

@@ -36,7 +36,7 @@ class Measure:
     """How to export a row and what to measure its bundle with.
 
     `command` is split as a shell would and run without one; {bundle} and {json} in it are the bundle and the file
-    that it is to write, of which the numbers under `figures` are kept.
+    that it is to write, as the project's benchmarks do: an object `figures`, of which those named here are kept.
     """
 
     command: str
@@ -126,7 +126,10 @@ def _measured_figures(config: TrainConfig, trained: TrainResult, measure: Measur
     if done.returncode or not report.is_file():
         reason = (done.stderr.strip().splitlines() or [f"it wrote no {report}"])[-1]
         raise DataError(f"--measure failed with exit status {done.returncode}: {reason}")
-    content = json.loads(report.read_text(encoding="utf-8"))
+    try:
+        content = dict(json.loads(report.read_text(encoding="utf-8"))["figures"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"--measure: expected an object with 'figures' in {report}, got {error!r}") from error
     missing = [name for name in measure.figures if not isinstance(content.get(name), int | float)]
     if missing:
         raise DataError(f"--figures: {report} has no numbers {missing}, it has {sorted(content)}")

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from t2d_export.export import ExportSettings
 from t2d_runtime.errors import DataError, OptionError
 from training import ablate as ablate_module
 from training.__main__ import main
 from training.ablate import Measure, ablate
 from training.config import TrainConfig
 from training.tables import TABLES
+
+FOLDER = ExportSettings("folder")
+GOOD = '{{"figures": {{"x": 1}}}}'
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -32,7 +36,7 @@ def test_rows_are_trained_measured_and_saved(small_features, tmp_path, capsys, m
     measure = tmp_path / "measure.py"
     measure.write_text(
         "import json, sys\n"
-        "open(sys.argv[2], 'w').write(json.dumps({'miou': len(sys.argv[1]), 'other': 1, 'name': 'x'}))\n"
+        "open(sys.argv[2], 'w').write(json.dumps({'figures': {'miou': len(sys.argv[1]), 'name': 'x'}}))\n"
     )
     arguments = ["ablate", "--table", "losses", "--features", str(small_features), "--validation", str(small_features)]
     arguments += ["--output", str(tmp_path / "table"), "--epochs", "1", "--batch-size", "32", "--seed", "5"]
@@ -57,10 +61,9 @@ def test_rows_of_averaged_texts_are_exported_so(small_features, tmp_path, monkey
     monkeypatch.setattr(ablate_module, "TABLES", {"one": {"row": {"text_input": "average"}}})
     monkeypatch.setattr(ablate_module, "export_bundle", lambda settings, output, overwrite: asked.append(settings))
     base = TrainConfig(features=small_features, output=tmp_path / "table", epochs=1, batch_size=32)
-    writes = f"{sys.executable} -c \"open('{{json}}', 'w').write('{{{{\\\"x\\\": 1}}}}')\""
-    from t2d_export.export import ExportSettings
-
-    result = ablate("one", base, Measure(writes, ("x",), ExportSettings("folder")))
+    script = tmp_path / "measure.py"
+    script.write_text("import sys\nopen(sys.argv[1], 'w').write(sys.argv[2])\n")
+    result = ablate("one", base, Measure(f"{sys.executable} {script} {{json}} '{GOOD}'", ("x",), FOLDER))
     assert asked[0].average_tokens
     assert result[0].figures["x"] == 1.0
 
@@ -71,15 +74,14 @@ def test_rows_of_averaged_texts_are_exported_so(small_features, tmp_path, monkey
         ("python -c 'import sys; sys.exit(\"no such bundle\")'", "exit status 1: no such bundle"),
         ("python -c pass", "it wrote no"),
         ("/no/such/program {bundle}", "cannot be run"),
+        ('python -c \'import sys; open(sys.argv[1], "w").write("[]")\' {json}', "expected an object with 'figures'"),
     ],
 )
 def test_a_measuring_command_that_fails(small_features, tmp_path, monkeypatch, command, message):
-    from t2d_export.export import ExportSettings
-
     monkeypatch.setattr(ablate_module, "export_bundle", lambda *arguments, **options: None)
     base = TrainConfig(features=small_features, output=tmp_path / "table", epochs=1, batch_size=32)
     with pytest.raises(DataError, match=message):
-        ablate("losses", base, Measure(command, ("x",), ExportSettings("folder")))
+        ablate("losses", base, Measure(command, ("x",), FOLDER))
 
 
 def test_bad_requests(small_features, tmp_path, capsys):
