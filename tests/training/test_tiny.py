@@ -198,6 +198,21 @@ def test_word_loss_wants_each_mentioned_word_and_no_other() -> None:
     assert taken_for[0].argmax(dim=1).tolist() == [0, 0, 1, 1]
 
 
+def test_word_loss_of_a_region_that_is_no_mentioned_word() -> None:
+    """Both words are found, but a third region is taken for a word that nothing mentions."""
+    patches = torch.tensor([[[8.0, 0, 0], [0, 8, 0], [8, 8, 0], [8, 8, 0]]])  # as well as can be: one of the two
+    shares = functional.one_hot(torch.tensor([[0, 1, 2, 2]]), 3).float()
+    regions = 8.0 * torch.eye(3)[None]
+    loss, _ = word_loss(patches, regions, shares, torch.ones(1, 3, dtype=torch.bool), _word_case(True)[4])
+    assert loss > 2
+
+
+def test_word_loss_of_patches_unlike_their_regions() -> None:
+    patches, regions, shares, present, mentioned = _word_case(True)
+    loss, _ = word_loss(patches.flip(1), regions, shares, present, mentioned)
+    assert loss > 5
+
+
 def test_word_loss_of_one_word_everywhere_misses_the_other() -> None:
     patches, regions, shares, present, mentioned = _word_case(True)
     patches[0, :, 0], patches[0, :, 1] = 8.0, 0.0
