@@ -55,7 +55,9 @@ def measure(
     """Segment `count` scenes of series `seed`; `cleaning` is that of the protocol with background."""
     judged = {protocol: IntersectionOverUnion() for protocol in ("present", "background", "vocabulary")}
     everything = segmenter.encode_classes(CONCEPTS)
-    for index, scene in enumerate(tqdm(draw_scenes(count, seed, progress=False), total=count, unit="scene")):
+    for index, scene in enumerate(
+        tqdm(draw_scenes(count, seed, progress=False), total=count, unit="scene", disable=None)
+    ):
         encoding = segmenter.encode_image(scene.image)
         present = segmenter.encode_classes(scene.concepts)
         result = segmenter.segment(encoding, present, refine=refine)

@@ -217,7 +217,7 @@ def pretrain(
     optimizer = _optimizer(model, settings)
     batches = Batches(data, config, settings, seed)
     seen = torch.zeros(model.text.transformer.vocab_size, dtype=torch.bool)
-    bar = tqdm(range(settings.steps), desc="pre-training", unit="step", mininterval=1.0)
+    bar = tqdm(range(settings.steps), desc="pre-training", unit="step", mininterval=1.0, disable=None)
     with ThreadPoolExecutor(WORKERS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for step in bar:
             for group in optimizer.param_groups:

@@ -37,7 +37,9 @@ def validate(reference: Reference, count: int, series: int) -> Validation:
     embeds = dict(zip(CONCEPTS, _class_embeddings(reference), strict=True))
     present = IntersectionOverUnion()
     by_threshold = {threshold: IntersectionOverUnion() for threshold in THRESHOLDS}
-    for index, scene in enumerate(tqdm(draw_scenes(count, series, progress=False), total=count, desc="validation")):
+    for index, scene in enumerate(
+        tqdm(draw_scenes(count, series, progress=False), total=count, desc="validation", unit="scene", disable=None)
+    ):
         labels, _ = _best(reference, scene, scene.concepts, embeds, background=False)
         present.add(labels, scene.labels)
         named = named_half(scene, series, index)
