@@ -24,13 +24,14 @@ def label_map_of(
     pamr: PamrSettings,
     *,
     keep_scores: bool,
+    num_threads: int | None = None,
 ) -> tuple[LabelMap, NDArray[np.float32] | None]:
     """Labels (H,W) and, where kept, scores (N,H,W) of an encoded image for text embeddings (N,D).
 
     Unless scores are kept, N planes of the image's size never exist, and classes that can win nowhere are not refined.
     """
     if keep_scores:
-        scores = image_scores(encoding, text_embeds, settings, pamr)
+        scores = image_scores(encoding, text_embeds, settings, pamr, num_threads=num_threads)
         return labels_of(scores, settings), scores
     threshold = settings.threshold if settings.background else None
     patch_scores = window_scores(encoding, text_embeds, settings)
@@ -38,7 +39,7 @@ def label_map_of(
     if not settings.refine:
         return labels_from_patch_scores(patch_scores, encoding.windows, resized_size, size, threshold=threshold), None
     winners = possible_winners(patch_scores, threshold=threshold)
-    planes = _window_planes(encoding, patch_scores[:, winners], settings, pamr)
+    planes = _window_planes(encoding, patch_scores[:, winners], settings, pamr, num_threads)
     stitched = stitch(planes, encoding.windows, resized_size)
     labels = labels_from_planes(stitched, size, threshold=threshold, classes=winners, num_classes=len(text_embeds))
     return labels, None
@@ -70,10 +71,12 @@ def image_scores(
     text_embeds: NDArray[np.float32],
     settings: SegmentationSettings,
     pamr: PamrSettings,
+    *,
+    num_threads: int | None = None,
 ) -> NDArray[np.float32]:
     """Scores (N,H,W) of the whole image: windows summed, divided by their count, resized to the image's size."""
     size, resized_size = _size(encoding.image), _size(encoding.resized)
-    planes = _window_planes(encoding, window_scores(encoding, text_embeds, settings), settings, pamr)
+    planes = _window_planes(encoding, window_scores(encoding, text_embeds, settings), settings, pamr, num_threads)
     stitched = stitch(planes, encoding.windows, resized_size)
     return stitched if size == resized_size else upsample(stitched, size, align_corners=False)
 
@@ -83,12 +86,13 @@ def _window_planes(
     patch_scores: NDArray[np.float32],
     settings: SegmentationSettings,
     pamr: PamrSettings,
+    num_threads: int | None,
 ) -> Iterator[NDArray[np.float32]]:
     """Each window's scores (N,h,w) at its own size, refined where the settings say so."""
     crops = cut_windows(encoding.resized, encoding.windows)
     for crop, scores in zip(crops, patch_scores, strict=True):
         planes = upsample(scores, _size(crop), align_corners=True)
-        yield refine(crop, planes, pamr) if settings.refine else planes
+        yield refine(crop, planes, pamr, num_threads=num_threads) if settings.refine else planes
 
 
 def _size(image: NDArray[np.uint8]) -> tuple[int, int]:

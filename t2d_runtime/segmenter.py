@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from t2d_runtime.backends.base import Backend, Engine
 from t2d_runtime.backends.registry import open_backend, open_candidates
 from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
-from t2d_runtime.errors import OptionError, VocabularyError
+from t2d_runtime.errors import BackendError, OptionError, VocabularyError
 from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.parity import PRECISIONS
 from t2d_runtime.postprocess import label_map_of
 from t2d_runtime.preprocess import load_image, resize, to_pixel_values
 from t2d_runtime.proof import fastest_precision, require_proven
+from t2d_runtime.refine import warm_up
 from t2d_runtime.segmentation import (
     BACKGROUND,
     Cleaning,
@@ -172,7 +173,14 @@ class Segmenter:
         """Outputs of the image encoder for windows (W,h,w,3) uint8 RGB, by name."""
         model = self.manifest.model
         values = to_pixel_values(crops, model.input_size, self.manifest.preprocessing)
-        return self._image_encoder.run({"pixel_values": values})
+        outputs = self._image_encoder.run({"pixel_values": values})
+        for name, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise BackendError(
+                    f"{self.engine_description} in {self.precision}: {name} holds values that are not finite; "
+                    "see 't2d selftest', or choose another backend or precision"
+                )
+        return outputs
 
     def segment(
         self,
@@ -194,6 +202,9 @@ class Segmenter:
         `refine`: PAMR. `window` is the encoding's own where an ImageEncoding is given. None takes the manifest's.
         Raises OptionError, VocabularyError (embeddings of another bundle), and as `encode_image`.
         """
+        if refine and not isinstance(image, ImageEncoding):
+            # Compiled code is read from its cache while the image is encoded.
+            threading.Thread(target=warm_up, daemon=True).start()
         encoding = image if isinstance(image, ImageEncoding) else self.encode_image(image, window)
         settings = SegmentationSettings(
             background=background,
@@ -207,7 +218,12 @@ class Segmenter:
         )
         self._check_classes(classes)
         labels, scores = label_map_of(
-            encoding, classes.vectors, settings, self.manifest.defaults.pamr, keep_scores=keep_scores
+            encoding,
+            classes.vectors,
+            settings,
+            self.manifest.defaults.pamr,
+            keep_scores=keep_scores,
+            num_threads=self._num_threads,
         )
         names = (BACKGROUND, *classes.names) if background else classes.names
         return Segmentation(encoding.image, labels, names, scores, settings)

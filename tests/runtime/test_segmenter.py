@@ -16,6 +16,7 @@ from skimage import data
 
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.errors import (
+    BackendError,
     BackendUnavailableError,
     ClassNamesError,
     ImageError,
@@ -243,6 +244,21 @@ def test_an_unknown_backend_is_an_error_that_lists_what_there_is(exported_bundle
         Segmenter.open(exported_bundle, backend="onnxruntime-cuda")
     with pytest.raises(OptionError, match="num_threads is 0"):
         Segmenter.open(exported_bundle, num_threads=0)
+
+
+def test_values_that_are_not_finite_are_never_labelled(
+    segmenter: Segmenter, photograph: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = segmenter._image_encoder.run
+
+    def broken(inputs: Any) -> dict[str, NDArray[Any]]:
+        outputs = right(inputs)
+        outputs["patch_tokens"][0, 3, 5] = np.nan
+        return outputs
+
+    monkeypatch.setattr(segmenter._image_encoder, "run", broken)
+    with pytest.raises(BackendError, match="patch_tokens holds values that are not finite"):
+        segmenter.encode_image(photograph)
 
 
 def test_several_threads_get_what_one_gets(
