@@ -1,0 +1,129 @@
+"""OpenVINO as a backend: the precision always said, bf16 as a hint, compiled models cached."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+from numpy.typing import NDArray
+
+from t2d_runtime import Segmenter
+from t2d_runtime.backends.openvino import OpenVinoBackend, OpenVinoEngine
+from t2d_runtime.bundle import IMAGE_ENCODER, Bundle
+from t2d_runtime.errors import BackendError
+
+HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "bf16"}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("T2D_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU with bfloat16 units, as far as the backend is concerned. Left alone, OpenVINO computes float32 models in
+    bfloat16 on such a CPU."""
+    monkeypatch.setattr(OpenVinoBackend, "refusal", lambda self, precision: None)
+
+
+def load(bundle: Path, precision: str) -> OpenVinoEngine:
+    return OpenVinoBackend().load(Bundle.open(bundle), IMAGE_ENCODER, precision=precision, num_threads=1)
+
+
+def tokens(engine: OpenVinoEngine, bundle: Path) -> NDArray[np.float32]:
+    size = Bundle.open(bundle).manifest.model.input_size
+    values = np.random.default_rng(0).normal(size=(1, 3, *size)).astype(np.float32)
+    result: NDArray[np.float32] = engine.run({"pixel_values": values})["patch_tokens"]
+    return result
+
+
+@pytest.mark.parametrize("precision", HINTS)
+def test_the_compiled_model_has_the_precision_that_was_asked_for(
+    exported_bundle: Path, cache: Path, with_bf16: None, precision: str
+) -> None:
+    compiled = load(exported_bundle, precision).compiled
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == HINTS[precision]
+    assert compiled.get_property("PERFORMANCE_HINT") == "LATENCY"
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_int8_on_a_cpu_without_bfloat16_units_leaves_the_rest_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino.Core, "get_property", lambda self, *names: ["FP32", "INT8"])
+    assert OpenVinoBackend().hint("int8") == "f32"
+
+
+def test_without_bfloat16_units_bf16_is_an_error_that_lists_what_runs(
+    exported_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino.Core, "get_property", lambda self, *names: ["FP32", "INT8"])
+    with pytest.raises(BackendError, match=r"has no bfloat16 units; this backend runs .* in fp32, fp16, int8$"):
+        load(exported_bundle, "bf16")
+
+
+def test_a_compiled_model_comes_from_the_cache_the_second_time(exported_bundle: Path, cache: Path) -> None:
+    engines = [load(exported_bundle, "fp32") for _ in range(2)]
+    assert [engine.compiled.get_property("LOADED_FROM_CACHE") for engine in engines] == [False, True]
+    np.testing.assert_array_equal(*(tokens(engine, exported_bundle) for engine in engines))
+
+
+def test_another_bundle_at_the_same_path_is_compiled_anew(exported_bundle: Path, tmp_path: Path, cache: Path) -> None:
+    bundle = Path(shutil.copytree(exported_bundle, tmp_path / "bundle"))
+    load(bundle, "fp32")
+    before = (bundle / IMAGE_ENCODER).stat()
+    shutil.copy(Bundle.open(exported_bundle).graph(IMAGE_ENCODER, "fp16"), bundle / IMAGE_ENCODER)
+    rewrite_record(bundle)
+    assert not load(bundle, "fp32").compiled.get_property("LOADED_FROM_CACHE")
+    assert (bundle / IMAGE_ENCODER).stat().st_size != before.st_size
+
+
+def rewrite_record(bundle: Path) -> None:
+    from dataclasses import replace
+
+    from t2d_export.bundle_writer import write_manifest
+    from t2d_runtime.bundle import record_of
+    from t2d_runtime.manifest import Manifest
+
+    manifest = Manifest.from_json((bundle / "manifest.json").read_text())
+    files = {**manifest.files, IMAGE_ENCODER: record_of(bundle / IMAGE_ENCODER)}
+    write_manifest(bundle, replace(manifest, files=files))
+
+
+@pytest.mark.parametrize("harm", ["emptied", "truncated", "overwritten"])
+def test_a_damaged_cache_is_compiled_anew(exported_bundle: Path, cache: Path, harm: str) -> None:
+    expected = tokens(load(exported_bundle, "fp32"), exported_bundle)
+    (blob,) = cache.rglob("*.blob")
+    content = blob.read_bytes()
+    noise = np.random.default_rng(0).bytes(len(content) // 4)
+    blob.write_bytes({"emptied": b"", "truncated": content[: len(content) // 2], "overwritten": noise}[harm])
+    engine = load(exported_bundle, "fp32")
+    assert not engine.compiled.get_property("LOADED_FROM_CACHE")
+    np.testing.assert_array_equal(tokens(engine, exported_bundle), expected)
+
+
+def test_every_precision_opens_and_proves_itself(exported_bundle: Path, cache: Path) -> None:
+    bundle = Bundle.open(exported_bundle)
+    for precision in OpenVinoBackend().precisions(bundle):
+        segmenter = Segmenter.open(exported_bundle, backend="openvino", precision=precision)
+        assert segmenter.precision == precision
+    assert len(list((cache / "verdicts").iterdir())) >= 3
+
+
+def test_auto_takes_openvino_and_says_so(exported_bundle: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert Segmenter.open(exported_bundle).backend_name == "openvino"
+    assert "backend auto: openvino" in caplog.text
+
+
+def test_a_graph_that_cannot_be_compiled_is_a_backend_error(exported_bundle: Path, tmp_path: Path, cache: Path) -> None:
+    bundle = Path(shutil.copytree(exported_bundle, tmp_path / "bundle"))
+    (bundle / IMAGE_ENCODER).write_bytes(b"no graph")
+    rewrite_record(bundle)
+    with pytest.raises(BackendError, match="OpenVINO cannot compile"):
+        load(bundle, "fp32")

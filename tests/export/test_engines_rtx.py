@@ -1,0 +1,114 @@
+"""TensorRT for RTX, ahead of time without a GPU: every precision of both encoders, for two compute capabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from t2d_export.cli import main
+from t2d_export.to_engine import Target, build_engine
+from t2d_runtime.backends import tensorrt
+from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.backends.tensorrt import Cuda
+from t2d_runtime.backends.tensorrt_module import load_tensorrt
+from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from t2d_runtime.engines import find_engine, read_engine, read_engines
+from t2d_runtime.errors import BackendUnavailableError, BundleError, ExportError, OptionError
+from t2d_runtime.parity import PRECISIONS
+
+CAPABILITIES = ("8.6", "8.9")
+KNOWN_WARNINGS = {IMAGE_ENCODER: set(), TEXT_ENCODER: {"Make sure input input_ids has Int64 binding."}}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_of_both_encoders_parses_and_builds(bundle_copy: Path, precision: str) -> None:
+    for capability in CAPABILITIES:
+        folder = build_engine(bundle_copy, Target("tensorrt-rtx", capability), precision)
+        found, manifest = find_engine(
+            Bundle.open(bundle_copy),
+            backend="tensorrt-rtx",
+            version=load_tensorrt("tensorrt-rtx").__version__,
+            target=capability,
+            precision=precision,
+        )
+        assert found == folder
+        for graph, built in manifest.graphs.items():
+            assert built.num_layers > 100
+            assert {warning.split(": ", 1)[-1] for warning in built.warnings} == KNOWN_WARNINGS[graph]
+            assert len(read_engine(folder, manifest, graph)) > 100_000
+    assert len(read_engines(Bundle.open(bundle_copy), "tensorrt-rtx")) == len(CAPABILITIES)
+    assert not list((bundle_copy / "engines").glob(".building-*"))
+
+
+def test_the_command_prints_layers_sizes_and_warnings(bundle_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["engine", str(bundle_copy), "--backend", "tensorrt-rtx", "--compute-capability"]
+    assert main([*command, "12.0"]) == 0
+    printed = capsys.readouterr().out
+    assert "fp32 for 12.0, version" in printed
+    assert "layers" in printed
+    assert "Int64 binding" in printed
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "error", "message"),
+    [
+        (Target("tensorrt-rtx"), "fp32", OptionError, "give one, such as --compute-capability 8.6"),
+        (Target("tensorrt-rtx", "9.0"), "fp32", OptionError, "'9.0' is not among those offered: .*8.6, 8.9"),
+        (Target("openvino"), "fp32", OptionError, "expected tensorrt or tensorrt-rtx"),
+        (Target("tensorrt-rtx", "8.6"), "fp8", BundleError, "in precision 'fp8'"),
+    ],
+)
+def test_what_cannot_be_built_is_an_error_and_leaves_nothing(
+    bundle_copy: Path, target: Target, precision: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        build_engine(bundle_copy, target, precision)
+    assert not list((bundle_copy / "engines").glob("*"))
+
+
+def test_a_graph_that_tensorrt_cannot_read_is_an_error(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = bundle_copy / "damaged.onnx"
+    damaged.write_bytes(b"no graph")
+    monkeypatch.setattr(Bundle, "graph", lambda self, name, precision: damaged)
+    with pytest.raises(ExportError, match=r"tensorrt-rtx cannot read damaged\.onnx"):
+        build_engine(bundle_copy, Target("tensorrt-rtx", "8.6"), "fp32")
+    assert not list((bundle_copy / "engines").glob("*"))
+
+
+def test_without_a_gpu_the_backend_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_device(self: Cuda, function: str, *arguments: object) -> None:
+        raise tensorrt.BackendError(f"CUDA's {function} failed: cudaErrorInsufficientDriver")
+
+    monkeypatch.setattr(Cuda, "call", no_device)
+    with pytest.raises(BackendUnavailableError, match=r"no NVIDIA GPU answers: .*cudaErrorInsufficientDriver"):
+        open_backend("tensorrt-rtx")
+
+
+def test_what_the_runtime_calls_is_in_the_bindings() -> None:
+    """What cannot run without a GPU is at least there under its name; TensorRT's own bindings have the same names."""
+    trt = load_tensorrt("tensorrt-rtx")
+    names = {
+        trt: (
+            "Builder",
+            "Logger",
+            "MemoryPoolType",
+            "NetworkDefinitionCreationFlag",
+            "OnnxParser",
+            "Runtime",
+            "nptype",
+        ),
+        trt.Runtime: ("deserialize_cuda_engine",),
+        trt.ICudaEngine: (
+            "create_execution_context",
+            "get_tensor_dtype",
+            "get_tensor_mode",
+            "get_tensor_name",
+            "num_io_tensors",
+        ),
+        trt.IExecutionContext: ("execute_async_v3", "get_tensor_shape", "set_input_shape", "set_tensor_address"),
+        trt.IBuilderConfig: ("create_timing_cache", "get_timing_cache", "set_memory_pool_limit", "set_timing_cache"),
+        trt.TensorIOMode: ("OUTPUT",),
+    }
+    missing = {owner: [name for name in wanted if not hasattr(owner, name)] for owner, wanted in names.items()}
+    assert not any(missing.values()), missing

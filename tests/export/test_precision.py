@@ -1,0 +1,154 @@
+"""The graphs of fp16, bf16 and int8: what is in which type, and the gates that decide whether they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+from PIL import Image
+
+from t2d_export import export
+from t2d_export.calibration import calibration_images, calibration_windows
+from t2d_export.cli import main
+from t2d_export.precision import linear_layers
+from t2d_runtime import selftest
+from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from t2d_runtime.errors import OptionError
+from t2d_runtime.parity import GATES, PRECISIONS, PrecisionGates
+
+GRAPHS = (IMAGE_ENCODER, TEXT_ENCODER)
+HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+
+
+def graph(bundle: Path, name: str, precision: str) -> onnx.ModelProto:
+    """A graph with the types of its values."""
+    return onnx.shape_inference.infer_shapes(onnx.load(Bundle.open(bundle).graph(name, precision)))
+
+
+def value_types(model: onnx.ModelProto) -> dict[str, int]:
+    values = [*model.graph.value_info, *model.graph.input, *model.graph.output]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    return types | {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_keeps_the_boundary_and_the_opset(exported_bundle: Path, name: str, precision: str) -> None:
+    model, full = graph(exported_bundle, name, precision), graph(exported_bundle, name, "fp32")
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+    assert model.graph.input == full.graph.input
+    for got, expected in zip(model.graph.output, full.graph.output, strict=True):
+        assert (got.name, got.type) == (expected.name, expected.type)
+        assert got.type.tensor_type.elem_type == TensorProto.FLOAT
+    norms = [sum(node.op_type == "LayerNormalization" for node in m.graph.node) for m in (model, full)]
+    assert norms[0] == norms[1] > 2
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_output_holds_tokens_by_tokens(exported_bundle: Path, precision: str) -> None:
+    model = graph(exported_bundle, IMAGE_ENCODER, precision)
+    rows, columns = Bundle.open(exported_bundle).manifest.model.grid_size
+    for output in model.graph.output:
+        sides = [dim.dim_value for dim in output.type.tensor_type.shape.dim]
+        assert sum(side >= rows * columns for side in sides) <= 1, f"{output.name}: {sides}"
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("precision", HALF)
+def test_linear_layers_are_half_and_the_rest_is_float32(exported_bundle: Path, name: str, precision: str) -> None:
+    model = graph(exported_bundle, name, precision)
+    types = value_types(model)
+    linear = [node for node in model.graph.node if node.name in linear_layers(model)]
+    full = graph(exported_bundle, name, "fp32")
+    assert len(linear) == len(linear_layers(full)) > 4
+    for node in linear:
+        assert {types[value] for value in (*node.input, *node.output)} == {HALF[precision]}
+    for node in model.graph.node:
+        if node.op_type in ("LayerNormalization", "Softmax", "Conv", "ReduceL2", "Tanh"):
+            assert {types[value] for value in (node.input[0], *node.output)} == {TensorProto.FLOAT}, node.name
+    producers = {value: node for node in model.graph.node for value in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Softmax":  # attention logits: a float32 product, with a mask added in the text encoder
+            logits = producers[node.input[0]]
+            product = logits if logits.op_type == "MatMul" else producers[logits.input[0]]
+            assert product.op_type == "MatMul"
+            assert {types[value] for value in product.input} == {TensorProto.FLOAT}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_int8_is_symmetric_per_channel_and_of_the_linear_layers_alone(exported_bundle: Path, name: str) -> None:
+    model, full = graph(exported_bundle, name, "int8"), graph(exported_bundle, name, "fp32")
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    quantisers = [n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    for node in quantisers:
+        zero_point = stored[node.input[2]]
+        assert zero_point.dtype == np.int8
+        assert not zero_point.any()
+    dequantised = {n.output[0]: n for n in quantisers if n.op_type == "DequantizeLinear"}
+    products = [n for n in model.graph.node if n.op_type == "MatMul" and n.input[1] in dequantised]
+    assert sorted(n.name for n in products) == sorted(linear_layers(full))
+    for node in products:
+        weight = dequantised[node.input[1]]
+        assert stored[weight.input[0]].dtype == np.int8
+        assert stored[weight.input[1]].shape == (stored[weight.input[0]].shape[1],)
+        assert node.input[0] in dequantised
+    quantised = {n.input[0] for n in quantisers if n.op_type == "QuantizeLinear"}
+    assert quantised.isdisjoint(n.output[0] for n in products)
+
+
+def test_lower_precisions_are_smaller(exported_bundle: Path) -> None:
+    files = Bundle.open(exported_bundle).manifest.files
+    full = files[IMAGE_ENCODER].size_bytes
+    assert files[f"precisions/fp16/{IMAGE_ENCODER}"].size_bytes < 0.6 * full
+    assert files[f"precisions/int8/{IMAGE_ENCODER}"].size_bytes < 0.4 * full
+
+
+def test_the_matrix_says_what_runs_where_and_why_not(exported_bundle: Path) -> None:
+    matrix = Bundle.open(exported_bundle).manifest.precisions
+    assert list(matrix) == list(PRECISIONS)
+    assert all(matrix[precision]["onnxruntime"].status == "passed" for precision in ("fp32", "fp16", "int8"))
+    assert matrix["bf16"]["onnxruntime"].status == "unsupported"
+    assert "no bfloat16 kernels" in matrix["bf16"]["onnxruntime"].reason
+    assert "of the labels agree" in matrix["int8"]["onnxruntime"].reason
+    assert "t2d-export engine" in matrix["fp16"]["tensorrt-rtx"].reason
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_a_precision_that_misses_its_gates_is_removed_and_the_report_says_by_how_much(
+    bundle_copy: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    gates = PrecisionGates(relative_frobenius=1e-7, label_agreement=1.0)
+    monkeypatch.setattr(selftest, "GATES", {**GATES, precision: gates})
+    row = export._judged(bundle_copy, Bundle.open(bundle_copy).manifest, precision)
+    assert not (bundle_copy / "precisions" / precision).exists()
+    assert row["all"].status == "failed"
+    assert "not written: " in row["all"].reason
+    assert "text_embeds: relative norm of the difference" in row["all"].reason
+    assert row["all"].reason.endswith("tolerance 1e-07")
+
+
+def test_calibration_takes_every_window_of_every_image(exported_bundle: Path, tmp_path: Path) -> None:
+    manifest = Bundle.open(exported_bundle).manifest
+    side = manifest.windows.short_side
+    for number, width in enumerate((side, 2 * side)):
+        Image.new("RGB", (width, side)).save(tmp_path / f"{number}.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    windows = list(calibration_windows(calibration_images(tmp_path), manifest))
+    across = 1 + -(-side // manifest.windows.stride[1])
+    assert len(windows) == 1 + across
+    assert {window.shape for window in windows} == {(1, 3, *manifest.model.input_size)}
+
+
+def test_a_calibration_folder_without_images_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="holds no image; expected a folder with some tens of photographs"):
+        calibration_images(tmp_path)
+
+
+def test_unknown_precisions_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bundle", "--backbone", "dinov2_vits14", "--output", str(tmp_path / "b"), "--precision"]
+    for precisions in ("fp32,fp8", "fp16"):
+        assert main([*command, precisions]) == 2
+        assert "expected fp32 and others of ['fp32', 'fp16', 'bf16', 'int8']" in capsys.readouterr().err
