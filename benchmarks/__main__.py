@@ -13,6 +13,7 @@ from t2d_runtime.cli import run_command
 COMMANDS = {
     "latency": "milliseconds of a bundle against PyTorch, stage by stage, in one run",
     "parity": "every stage of reference and bundle against golden files of the authors' code",
+    "engines": "precision x backend on this machine: size, load time, latency, parity, labels; TensorRT builds",
     "scenes": "mIoU of a bundle on held-out drawn scenes",
     "extraction_speed": "images a second of feature extraction against the bare encoder",
     "training_speed": "an epoch of training against a DataLoader over samples in a list, as released",
