@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from t2d_runtime.outputs import whole_file
+from t2d_runtime.whole_file import whole_file
 
 PACKAGES = ("t2d-runtime", "numpy", "pillow", "onnxruntime", "openvino", "torch", "timm", "open_clip_torch", "onnx")
 

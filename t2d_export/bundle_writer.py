@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from t2d_runtime.bundle import MANIFEST, record_of
-from t2d_runtime.errors import OutputError
+from t2d_runtime.errors import OutputError, T2DError
 from t2d_runtime.manifest import FileRecord, Manifest
+from t2d_runtime.whole_file import whole_file
 
 
 @contextmanager
@@ -34,6 +35,8 @@ def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
         if output.exists():
             shutil.rmtree(output)
         staging.rename(output)
+    except T2DError:
+        raise
     except OSError as error:
         raise OutputError(f"cannot write {output}: {error}; free some space or choose another --output") from error
     finally:
@@ -58,4 +61,5 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json."""
-    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    with whole_file(folder / MANIFEST) as file:
+        file.write(manifest.to_json().encode())

@@ -20,6 +20,7 @@ from t2d_export.selftest_vectors import selftest_vectors
 from t2d_export.to_onnx import OPSET, export_image_encoder, export_text_encoder
 from t2d_export.tokenizer import write_tokenizer
 from t2d_export.verify import judge_stored, matrix_row, require_verified, verify_bundle
+from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle import IMAGE_ENCODER, PRECISIONS_FOLDER, SELFTEST, TEXT_ENCODER, TOKENIZER
 from t2d_runtime.errors import OptionError
 from t2d_runtime.manifest import (
@@ -119,6 +120,8 @@ def _other_precisions(asked: tuple[str, ...]) -> tuple[str, ...]:
     unknown = [name for name in asked if name not in PRECISIONS]
     if unknown or "fp32" not in asked:
         raise OptionError(f"precisions are {list(asked)}, expected fp32 and others of {list(PRECISIONS)}")
+    if "bf16" in asked:
+        open_backend("openvino")  # judges it: for the error where it is missing, before any work
     return tuple(name for name in PRECISIONS[1:] if name in asked)
 
 

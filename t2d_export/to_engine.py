@@ -6,6 +6,8 @@ where there is no GPU.
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,12 +28,15 @@ from t2d_runtime.engines import (
     EngineManifest,
     Profile,
 )
-from t2d_runtime.errors import ExportError, OptionError, OutputError
+from t2d_runtime.errors import ExportError, OptionError, OutputError, T2DError
 from t2d_runtime.manifest import ModelFacts
 from t2d_runtime.segmenter import WINDOW_BATCH
+from t2d_runtime.whole_file import whole_file
 
 if TYPE_CHECKING:
     import tensorrt  # type: ignore[import-not-found, unused-ignore]
+
+log = logging.getLogger(__name__)
 
 TEXT_BATCH = 16
 """Classes encoded at once; the runtime cuts longer lists into parts. Bounds the memory that a context reserves."""
@@ -63,11 +68,10 @@ def build_engine(folder: Path, target: Target, precision: str) -> Path:
             f"backend {target.backend!r} has no engines to build, expected tensorrt or tensorrt-rtx: OpenVINO and "
             "ONNX Runtime read the bundle's graphs, and OpenVINO caches what it compiles"
         )
+    _check_capability(target)
     bundle = Bundle.open(folder)
     trt = load_tensorrt(target.backend)
-    name = target.compute_capability if target.backend == "tensorrt-rtx" else _this_gpu()
-    if name is None:
-        raise OptionError("tensorrt-rtx builds for a compute capability; give one, such as --compute-capability 8.6")
+    name = target.compute_capability or _this_gpu()
     profiles = _profiles(bundle.manifest.model)
     identity = EngineIdentityKey(
         backend=target.backend,
@@ -88,6 +92,14 @@ def build_engine(folder: Path, target: Target, precision: str) -> Path:
     return output
 
 
+def _check_capability(target: Target) -> None:
+    given = target.compute_capability
+    if target.backend == "tensorrt" and given is not None:
+        raise OptionError("tensorrt builds for this machine's GPU; --compute-capability is for tensorrt-rtx")
+    if target.backend == "tensorrt-rtx" and not re.fullmatch(r"\d+\.\d+", given or ""):
+        raise OptionError(f"tensorrt-rtx builds for a compute capability such as 8.6, got {given!r}")
+
+
 @contextmanager
 def _staged(output: Path) -> Iterator[Path]:
     """A folder that takes the place of `output` when the block ends without an error; otherwise nothing is left."""
@@ -101,6 +113,8 @@ def _staged(output: Path) -> Iterator[Path]:
         staging.chmod(0o755)  # mkdtemp's folders are closed to others
         shutil.rmtree(output, ignore_errors=True)
         staging.rename(output)
+    except T2DError:
+        raise
     except OSError as error:
         raise OutputError(f"cannot write {output}: {error}; free some space") from error
     finally:
@@ -183,9 +197,11 @@ def _build_with_timing_cache(trt: Any, builder: Any, network: Any, config: Any) 
     config.set_timing_cache(cache, False)
     serialized = builder.build_serialized_network(network, config)
     if path:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(config.get_timing_cache().serialize())
-        temporary.replace(path)
+        try:
+            with whole_file(path) as file:
+                file.write(config.get_timing_cache().serialize())
+        except OutputError as error:
+            log.warning("the next build will take as long: %s", error)
     return serialized
 
 

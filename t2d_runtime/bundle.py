@@ -46,8 +46,8 @@ class Bundle:
             )
         try:
             text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise BundleError(f"{path} is not UTF-8 text; export the bundle again") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path} cannot be read as text ({error}); export the bundle again") from error
         bundle = cls(folder, Manifest.from_json(text))
         for name, record in bundle.manifest.files.items():
             bundle._check_size(name, record)
@@ -121,9 +121,12 @@ class Bundle:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hexadecimal sha256 of a file. Raises BundleError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def record_of(path: Path) -> FileRecord:

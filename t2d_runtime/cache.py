@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from t2d_runtime.errors import OutputError
+from t2d_runtime.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +42,13 @@ def subfolder(*names: str) -> Path | None:
     folder = cache_folder().joinpath(*names)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+        reason = "no permission to write"
     except OSError as error:
-        logger.warning("nothing is cached: %s (%s); set %s to a folder that can be written", folder, error, VARIABLE)
-        return None
-    return folder
+        reason = str(error)
+    logger.warning("nothing is cached: %s (%s); set %s to a folder that can be written", folder, reason, VARIABLE)
+    return None
 
 
 def recall(kind: str, key: str) -> dict[str, Any] | None:
@@ -60,7 +65,8 @@ def remember(kind: str, key: str, content: dict[str, Any]) -> None:
     folder = subfolder(kind)
     if folder is None:
         return
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-    Path(temporary).replace(folder / f"{key}.json")
+    try:
+        with whole_file(folder / f"{key}.json") as file:
+            file.write(json.dumps(content, indent=1).encode())
+    except OutputError as error:
+        logger.warning("not remembered: %s", error)

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +93,6 @@ def _add_words(group: argparse._MutuallyExclusiveGroup) -> None:
 def _add_prompts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts",
-        default="subset",
         metavar="SET|FILE",
         help="a prompt set of the bundle, or a file of templates with {}, one a line; default: subset",
     )
@@ -105,8 +105,12 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _segment(args: argparse.Namespace) -> int:
+    from PIL import Image
+
     from t2d_runtime.outputs import check_distinct, check_formats, write_segmentation
 
+    # Raised, it becomes the one line that names the image.
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
     formats = check_formats(args.format.split(","))
     check_distinct(args.images)
     segmenter = _open(args)
@@ -173,14 +177,11 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _selftest(args: argparse.Namespace) -> int:
-    from t2d_runtime.backends.registry import open_backend
-    from t2d_runtime.bundle import Bundle
     from t2d_runtime.segmenter import Segmenter
     from t2d_runtime.selftest import run_selftest
 
-    # Not Segmenter.open, which refuses what fails: here the table is wanted.
-    segmenter = Segmenter(
-        Bundle.open(args.bundle), open_backend(args.backend), precision=args.precision, num_threads=args.threads
+    segmenter = Segmenter.open_unproven(
+        args.bundle, backend=args.backend, precision=args.precision, num_threads=args.threads
     )
     stages = run_selftest(segmenter)
     print(f"{args.bundle} in {segmenter.precision} on {segmenter.engine_description}")
@@ -240,15 +241,18 @@ def _open(args: argparse.Namespace) -> Segmenter:
 def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddings:
     from tqdm import tqdm
 
+    from t2d_runtime.manifest import DEFAULT_PROMPTS
     from t2d_runtime.text import ClassEmbeddings
 
     if getattr(args, "vocabulary", None) is not None:
+        if args.prompts is not None:
+            raise OptionError("--prompts has no effect on the encoded words of a --vocabulary; give one of the two")
         return ClassEmbeddings.load(args.vocabulary)
     if args.classes is not None:
         names = [name.strip() for name in args.classes.split(",")]
     else:
         names = [line.strip() for line in _read_lines(args.classes_file, ClassNamesError)]
-    prompts = args.prompts
+    prompts = args.prompts or DEFAULT_PROMPTS
     if prompts not in segmenter.manifest.prompt_sets and Path(prompts).is_file():
         prompts = _read_lines(Path(prompts), OptionError)
     with tqdm(total=len(names), unit="class", desc="encoding words", disable=None, leave=False) as bar:

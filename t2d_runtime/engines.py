@@ -6,12 +6,13 @@ Beside engine.json such a folder holds the plain files of the engine, fit for tr
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from t2d_runtime.bundle import Bundle, sha256_of
+from t2d_runtime.bundle import Bundle
 from t2d_runtime.cache import digest_of
 from t2d_runtime.errors import BackendError
 from t2d_runtime.manifest import FileRecord
@@ -88,9 +89,15 @@ def read_engines(bundle: Bundle, backend: str) -> dict[Path, EngineManifest]:
             raise BackendError(
                 f"{path} is damaged ({error}); remove {path.parent} and build the engine again"
             ) from error
+        if not isinstance(content, dict) or content.get("identity", {}).get("backend") != backend:
+            continue
         manifest = parse_json(EngineManifest, content, str(path), BackendError)
-        if manifest.identity.backend == backend:
-            found[path.parent] = manifest
+        if manifest.schema_version != SCHEMA_VERSION:
+            raise BackendError(
+                f"{path} has schema version {manifest.schema_version}, expected {SCHEMA_VERSION}; remove {path.parent} "
+                "and build the engine again"
+            )
+        found[path.parent] = manifest
     return found
 
 
@@ -125,14 +132,17 @@ def build_command(bundle: Bundle, backend: str, target: str, precision: str) -> 
 
 def read_engine(folder: Path, manifest: EngineManifest, graph: str) -> bytes:
     """The bytes of a built encoder. Raises BackendError where they are not those that were built."""
-    built = manifest.graphs[graph]
-    path = folder / built.file
     rebuild = f"remove {folder} and build the engine again with 't2d-export engine'"
+    built = manifest.graphs.get(graph)
+    if built is None or PurePath(built.file).name != built.file:
+        raise BackendError(f"{folder / ENGINE_MANIFEST} names no file of its folder for {graph}; {rebuild}")
+    path = folder / built.file
     if not path.is_file():
         raise BackendError(f"{path} is missing; {rebuild}")
     size = path.stat().st_size
     if size != built.record.size_bytes:
         raise BackendError(f"{path} has {size} bytes, {built.record.size_bytes} were built: cut short; {rebuild}")
-    if sha256_of(path) != built.record.sha256:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != built.record.sha256:
         raise BackendError(f"{path} does not have the sha256 it was built with: damaged; {rebuild}")
-    return path.read_bytes()
+    return content

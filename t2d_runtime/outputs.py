@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from t2d_runtime.errors import OptionError, OutputError
+from t2d_runtime.errors import OptionError
 from t2d_runtime.segmentation import Segmentation
+from t2d_runtime.whole_file import whole_file
 
 SUFFIXES = {"overlay": ".overlay.png", "png": ".labels.png", "npz": ".npz", "json": ".json"}
 """Output format -> what is appended to the image's name."""
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under `path` only when the block ends without an error. Raises OutputError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose another --output") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; free some space") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
@@ -82,9 +60,3 @@ def _save_npz(file: BinaryIO, result: Segmentation) -> None:
     if result.scores is not None:
         arrays["scores"] = result.scores
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

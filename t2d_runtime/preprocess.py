@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,9 +66,13 @@ def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[n
     if not isinstance(image, str | Path):
         raise ImageError(f"expected an image path, a PIL image or an (H,W,3) uint8 array, got {type(image).__name__}")
     path = Path(image)
-    if not path.exists():
-        raise ImageNotFoundError(f"{path}: no such image file")
-    if not path.is_file():
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise ImageNotFoundError(f"{path}: no such image file") from error
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(kind):
         raise ImageError(f"{path} is not a file; expected an image file")
     with _decoding(str(path)), Image.open(path) as opened:
         return _to_rgb(opened, str(path))

@@ -18,7 +18,7 @@ from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.bundle import SELFTEST, Bundle
 from t2d_runtime.cache import digest_of, recall, remember
-from t2d_runtime.errors import SelfTestError
+from t2d_runtime.errors import BackendError, SelfTestError
 
 if TYPE_CHECKING:
     from t2d_runtime.segmenter import Segmenter
@@ -72,16 +72,16 @@ def fastest_precision(bundle: Bundle, backends: Sequence[Backend], num_threads: 
 
 
 def _passing_ms(bundle: Bundle, backend: Backend, precision: str, num_threads: int | None) -> float | None:
-    """Time in ms to encode one window; None where the self-test fails."""
+    """Time in ms to encode one window; None where the engine fails or does not pass its self-test."""
     from t2d_runtime.segmenter import Segmenter
 
-    segmenter = Segmenter(bundle, backend, precision=precision, num_threads=num_threads)
     try:
+        segmenter = Segmenter(bundle, backend, precision=precision, num_threads=num_threads)
         require_proven(segmenter, backend)
-    except SelfTestError as error:
+        return _image_encoder_ms(segmenter)
+    except (SelfTestError, BackendError) as error:
         logger.warning("left out: %s", error)
         return None
-    return _image_encoder_ms(segmenter)
 
 
 def _image_encoder_ms(segmenter: Segmenter) -> float:

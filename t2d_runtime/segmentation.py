@@ -13,6 +13,9 @@ from t2d_runtime.windows import Window
 if TYPE_CHECKING:
     from PIL import Image
 
+MAX_LABELS = 2**16
+"""Labels that a label map can hold, background included."""
+
 BACKGROUND = "background"
 """Name of label 0 where background is on."""
 
@@ -35,6 +38,10 @@ class ImageEncoding:
     cls_attention: NDArray[np.float32]
     """(W,M,h,w) logits before softmax."""
     window_mode: WindowMode
+    model_digest: str
+    """Identity of the image encoder, in whatever precision it ran."""
+    backend: str
+    precision: str
 
     def __post_init__(self) -> None:
         for array in (self.image, self.resized, self.patch_tokens, self.cls_attention):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Backend, Engine
 from t2d_runtime.backends.registry import open_backend, open_candidates
-from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
-from t2d_runtime.errors import BackendError, OptionError, VocabularyError
+from t2d_runtime.bundle import EXTERNAL_DATA_SUFFIX, IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.errors import BackendError, ClassNamesError, OptionError, VocabularyError
 from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.parity import PRECISIONS
 from t2d_runtime.postprocess import label_map_of
@@ -24,6 +24,7 @@ from t2d_runtime.proof import fastest_precision, require_proven
 from t2d_runtime.refine import warm_up
 from t2d_runtime.segmentation import (
     BACKGROUND,
+    MAX_LABELS,
     Cleaning,
     ImageEncoding,
     Segmentation,
@@ -83,6 +84,15 @@ class Segmenter:
         the bundle's self-test; the verdict is remembered.
         Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, SelfTestError, OptionError.
         """
+        segmenter = cls.open_unproven(bundle, backend=backend, precision=precision, num_threads=num_threads)
+        require_proven(segmenter, segmenter._backend)
+        return segmenter
+
+    @classmethod
+    def open_unproven(
+        cls, bundle: str | Path, *, backend: str, precision: str, num_threads: int | None = None
+    ) -> Segmenter:
+        """As `open`, but an engine is not refused for its self-test: for showing what fails."""
         if num_threads is not None and num_threads < 1:
             raise OptionError(f"num_threads is {num_threads}, expected at least 1, or None for the engine's choice")
         if precision not in (*PRECISIONS, FAST):
@@ -92,9 +102,7 @@ class Segmenter:
             chosen, precision = fastest_precision(opened, open_candidates(backend), num_threads)
         else:
             chosen = open_backend(backend)
-        segmenter = cls(opened, chosen, precision=precision, num_threads=num_threads)
-        require_proven(segmenter, chosen)
-        return segmenter
+        return cls(opened, chosen, precision=precision, num_threads=num_threads)
 
     @property
     def engine_description(self) -> str:
@@ -139,6 +147,13 @@ class Segmenter:
         parts = [files[TEXT_ENCODER].sha256, files[TOKENIZER].sha256]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
+    @property
+    def model_digest(self) -> str:
+        """Identity of the image encoder: an encoding of one bundle is segmented with another of the same digest."""
+        files = self.manifest.files
+        names = (IMAGE_ENCODER, IMAGE_ENCODER + EXTERNAL_DATA_SUFFIX)
+        return hashlib.sha256("".join(files[name].sha256 for name in names if name in files).encode()).hexdigest()
+
     def encode_image(self, image: ImageLike, window: WindowMode = "slide") -> ImageEncoding:
         """Encode an image: a path, a PIL image, or an (H,W,3) uint8 RGB array.
 
@@ -167,6 +182,9 @@ class Segmenter:
             patch_tokens=tokens.reshape(len(boxes), h, w, -1),
             cls_attention=attention.reshape(len(boxes), -1, h, w),
             window_mode=window,
+            model_digest=self.model_digest,
+            backend=self.backend_name,
+            precision=self.precision,
         )
 
     def run_image_encoder(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -200,7 +218,8 @@ class Segmenter:
         `background`: label 0 where no class exceeds `threshold` (0 to 1). `cleaning`: None follows `background`,
         False is off, True or "official" as released, "paper" as in Eq. 8-10. `cleaning_weight`: lambda, from 0.
         `refine`: PAMR. `window` is the encoding's own where an ImageEncoding is given. None takes the manifest's.
-        Raises OptionError, VocabularyError (embeddings of another bundle), and as `encode_image`.
+        Raises OptionError (also for an encoding of another bundle), VocabularyError (embeddings of another bundle),
+        ClassNamesError (more than 65,536 labels), and as `encode_image`.
         """
         if refine and not isinstance(image, ImageEncoding):
             # Compiled code is read from its cache while the image is encoded.
@@ -213,10 +232,11 @@ class Segmenter:
             cleaning_weight=self._cleaning_weight(cleaning_weight),
             refine=refine,
             window=encoding.window_mode,
-            backend=self.backend_name,
-            precision=self.precision,
+            backend=encoding.backend,
+            precision=encoding.precision,
         )
-        self._check_classes(classes)
+        self._check_encoding(encoding)
+        self._check_classes(classes, background=background)
         labels, scores = label_map_of(
             encoding,
             classes.vectors,
@@ -269,7 +289,16 @@ class Segmenter:
             raise OptionError(f"cleaning_weight is {weight}, expected 0 or more")
         return weight
 
-    def _check_classes(self, classes: ClassEmbeddings) -> None:
+    def _check_encoding(self, encoding: ImageEncoding) -> None:
+        if encoding.model_digest != self.model_digest:
+            raise OptionError(
+                f"the image was encoded with another bundle (digest {encoding.model_digest[:12]}…, this bundle's is "
+                f"{self.model_digest[:12]}…); encode it again with this one"
+            )
+
+    def _check_classes(self, classes: ClassEmbeddings, *, background: bool) -> None:
+        if len(classes.names) + background > MAX_LABELS:
+            raise ClassNamesError(f"{len(classes.names)} class names, expected at most {MAX_LABELS - background}")
         width = self.manifest.model.embed_dim
         if classes.vectors.shape[1] != width:
             raise VocabularyError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.errors import BundleError, ClassNamesError, OptionError, OutputError, VocabularyError
+from t2d_runtime.errors import BundleError, ClassNamesError, OptionError, VocabularyError
+from t2d_runtime.whole_file import whole_file
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as BytePairEncoder
@@ -169,15 +169,8 @@ class ClassEmbeddings:
 
     def save(self, path: str | Path) -> None:
         """Write a vocabulary file (.npz), whole or not at all. Raises OutputError."""
-        path = Path(path)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("xb") as file:
-                np.savez(file, names=json.dumps(self.names), vectors=self.vectors, digest=self.digest)
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OutputError(f"{path} cannot be written: {error}") from error
+        with whole_file(Path(path)) as file:
+            np.savez(file, names=json.dumps(self.names), vectors=self.vectors, digest=self.digest)
 
     @classmethod
     def load(cls, path: str | Path) -> ClassEmbeddings:

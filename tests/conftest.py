@@ -13,8 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+# The same examples in every run: a failure is a change of the code, and can be repeated.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
 MODEL = ROOT / "models" / "tiny"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 EXPORT_CODE = ("t2d_export/*.py", "t2d_runtime/manifest.py", "t2d_runtime/selftest.py", "models/tiny/*")

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from t2d_export.projection import Projection, state_dict_in_authors_layout
-from t2d_runtime.outputs import whole_file
+from t2d_runtime.whole_file import whole_file
 from training.checkpoint import EpochRecord
 from training.config import TrainConfig
 from training.feature_set import FeatureSet, IndexArray

@@ -53,7 +53,7 @@ def test_the_command_prints_layers_sizes_and_warnings(bundle_copy: Path, capsys:
 @pytest.mark.parametrize(
     ("target", "precision", "error", "message"),
     [
-        (Target("tensorrt-rtx"), "fp32", OptionError, "give one, such as --compute-capability 8.6"),
+        (Target("tensorrt-rtx"), "fp32", OptionError, "builds for a compute capability such as 8.6, got None"),
         (Target("tensorrt-rtx", "9.0"), "fp32", OptionError, "'9.0' is not among those offered: .*8.6, 8.9"),
         (Target("openvino"), "fp32", OptionError, "expected tensorrt or tensorrt-rtx"),
         (Target("tensorrt-rtx", "8.6"), "fp8", BundleError, "in precision 'fp8'"),

@@ -207,12 +207,13 @@ def test_embeddings_are_read_only_and_their_own(vocabulary: ClassEmbeddings) -> 
 
 
 def test_a_failed_save_leaves_nothing(vocabulary: ClassEmbeddings, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"words\.npz cannot be written"):
-        vocabulary.save(tmp_path / "missing" / "words.npz")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot write .*words\.npz"):
+        vocabulary.save(tmp_path / "file" / "words.npz")
     (tmp_path / "words.npz").mkdir()
-    with pytest.raises(OutputError, match=r"words\.npz cannot be written"):
+    with pytest.raises(OutputError, match=r"cannot write .*words\.npz"):
         vocabulary.save(tmp_path / "words.npz")
-    assert [path.name for path in tmp_path.iterdir()] == ["words.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "words.npz"]
 
 
 def stored(**changes: Any) -> dict[str, Any]:
