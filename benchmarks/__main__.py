@@ -16,6 +16,7 @@ COMMANDS = {
     "engines": "precision x backend on this machine: size, load time, latency, parity, labels; TensorRT builds",
     "scenes": "mIoU of a bundle on held-out drawn scenes",
     "extraction_speed": "images a second of feature extraction against the bare encoder",
+    "report": "the README's table, from the committed result files",
     "training_speed": "an epoch of training against a DataLoader over samples in a list, as released",
 }
 """Command, which is also its module's name -> one line of help."""

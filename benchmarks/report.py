@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from t2d_runtime.errors import DataError
+from t2d_runtime.whole_file import whole_file
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -29,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         print("README.md is up to date" if updated == text else "README.md is stale: python -m benchmarks report")
         return int(updated != text)
-    README.write_text(updated, encoding="utf-8")
+    with whole_file(README) as file:
+        file.write(updated.encode())
     return 0
 
 
