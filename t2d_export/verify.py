@@ -10,7 +10,7 @@ from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.openvino import OpenVinoBackend
 from t2d_runtime.backends.registry import installed_module, open_backend
 from t2d_runtime.bundle import Bundle
-from t2d_runtime.errors import VerificationError
+from t2d_runtime.errors import BackendError, VerificationError
 from t2d_runtime.manifest import StageParity, Verdict
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.selftest import run_selftest
@@ -75,7 +75,11 @@ def matrix_row(folder: Path, precision: str, stored: Verdict) -> dict[str, Verdi
 
 
 def _verdict(folder: Path, backend: Backend, precision: str) -> Verdict:
-    stages = {s.stage: s for s in run_selftest(Segmenter(Bundle.open(folder), backend, precision=precision))}
+    try:
+        run = run_selftest(Segmenter(Bundle.open(folder), backend, precision=precision))
+    except BackendError as error:  # it refuses the graph, or float16 overflows
+        return Verdict("failed", str(error))
+    stages = {stage.stage: stage for stage in run}
     failed = next((stage for stage in stages.values() if not stage.passed), None)
     if failed is not None:
         return Verdict("failed", f"{backend.identity}: {failed.verdict}")

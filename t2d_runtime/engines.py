@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -82,15 +83,16 @@ class EngineManifest:
 def read_engines(bundle: Bundle, backend: str) -> dict[Path, EngineManifest]:
     """Folder -> manifest of every engine of a backend in a bundle. Raises BackendError for a damaged manifest."""
     found = {}
+    named = re.compile(rf"{re.escape(backend)}-[0-9a-f]+")  # tensorrt-rtx-... is none of tensorrt's
     for path in sorted((bundle.folder / ENGINES_FOLDER).glob(f"{backend}-*/{ENGINE_MANIFEST}")):
+        if named.fullmatch(path.parent.name) is None:
+            continue
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise BackendError(
                 f"{path} is damaged ({error}); remove {path.parent} and build the engine again"
             ) from error
-        if not isinstance(content, dict) or content.get("identity", {}).get("backend") != backend:
-            continue
         manifest = parse_json(EngineManifest, content, str(path), BackendError)
         if manifest.schema_version != SCHEMA_VERSION:
             raise BackendError(

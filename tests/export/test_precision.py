@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from PIL import Image
 
@@ -15,6 +17,8 @@ from t2d_export.calibration import calibration_images, calibration_windows
 from t2d_export.cli import main
 from t2d_export.precision import linear_layers
 from t2d_runtime import selftest
+from t2d_runtime.backends.base import Arrays
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeEngine
 from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from t2d_runtime.errors import OptionError
 from t2d_runtime.parity import GATES, PRECISIONS, PrecisionGates
@@ -128,6 +132,19 @@ def test_a_precision_that_misses_its_gates_is_removed_and_the_report_says_by_how
     assert "not written: " in row["all"].reason
     assert "text_embeds: relative norm of the difference" in row["all"].reason
     assert row["all"].reason.endswith("tolerance 1e-07")
+
+
+def test_a_precision_that_overflows_is_removed_too(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = OnnxRuntimeEngine.run
+
+    def overflow(self: OnnxRuntimeEngine, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        return {name: values * np.float32(np.inf) for name, values in real(self, inputs).items()}
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", overflow)
+    row = export._judged(bundle_copy, Bundle.open(bundle_copy).manifest, "fp16")
+    assert not (bundle_copy / "precisions" / "fp16").exists()
+    assert row["all"].status == "failed"
+    assert "not finite" in row["all"].reason
 
 
 def test_calibration_takes_every_window_of_every_image(exported_bundle: Path, tmp_path: Path) -> None:

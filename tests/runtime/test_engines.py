@@ -124,5 +124,7 @@ def test_a_damaged_engine_manifest_is_an_error(bundle_copy: Path, identity: Engi
 def test_engines_of_another_backend_are_not_looked_at(bundle_copy: Path, identity: EngineIdentityKey) -> None:
     folder = write_engine(bundle_copy, identity)
     assert list(read_engines(Bundle.open(bundle_copy), BACKEND)) == [folder]
+    (folder.with_name("tensorrt-rtx-0") / "").mkdir()
+    (folder.with_name("tensorrt-rtx-0") / ENGINE_MANIFEST).write_text("{")
     assert not read_engines(Bundle.open(bundle_copy), "tensorrt")
     assert json.loads((folder / ENGINE_MANIFEST).read_text())["graphs"][IMAGE_ENCODER]["num_layers"] == 700

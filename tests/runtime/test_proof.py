@@ -15,7 +15,7 @@ from t2d_runtime import Segmenter, proof, selftest
 from t2d_runtime.backends.base import EngineIdentity
 from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
-from t2d_runtime.errors import SelfTestError
+from t2d_runtime.errors import BackendError, SelfTestError
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_values_that_are_not_finite_are_refused(
     exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disturb(monkeypatch, "patch_tokens", float("nan"))
-    with pytest.raises(SelfTestError, match="patch_tokens: values that are not finite"):
+    with pytest.raises(BackendError, match="patch_tokens holds values that are not finite"):
         open_here(exported_bundle, precision="int8")
 
 
