@@ -77,7 +77,7 @@ def _choose_heads(selection: Selection, text: Tensor, visual: Tensor, generator:
     are most of what a step reads.
     """
     lengths = torch.linalg.vector_norm(visual, dim=-1).clamp_min(NORM_EPSILON)
-    cosines: Tensor = (visual @ text.unsqueeze(-1)).squeeze(-1) / lengths
+    cosines = torch.einsum("bd,bmd->bm", text, visual) / lengths
     if selection == "sampled":
         return torch.multinomial(cosines.softmax(dim=1), 1, generator=generator).squeeze(1)
     return torch.argmax(cosines, dim=1)
