@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.synthetic_features import write_synthetic_features
-from t2d_runtime import outputs
+from t2d_runtime import whole_file
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "training.npz"
 SEED = 100
@@ -85,8 +85,8 @@ def full_disk(monkeypatch) -> Callable[[str], None]:
             file = os.fdopen(handle, mode)
             return FullDisk(file) if handle in full else file
 
-        monkeypatch.setattr(outputs, "tempfile", SimpleNamespace(mkstemp=mkstemp))
-        monkeypatch.setattr(outputs, "os", SimpleNamespace(**{**vars(os), "fdopen": fdopen}))
+        monkeypatch.setattr(whole_file, "tempfile", SimpleNamespace(mkstemp=mkstemp))
+        monkeypatch.setattr(whole_file, "os", SimpleNamespace(**{**vars(os), "fdopen": fdopen}))
 
     return fill
 

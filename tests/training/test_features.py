@@ -216,9 +216,9 @@ def test_a_killed_extraction_goes_on(config, tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(
         "import pathlib, time\n"
-        "from t2d_runtime import outputs\n"
+        "from t2d_runtime import whole_file\n"
         "from training import features\n"
-        "make = outputs.tempfile.mkstemp\n"
+        "make = whole_file.tempfile.mkstemp\n"
         "def slow(prefix, dir):\n"
         "    handle, name = make(prefix=prefix, dir=dir)\n"
         "    if 'shard-00001' in prefix:\n"
@@ -226,7 +226,7 @@ def test_a_killed_extraction_goes_on(config, tmp_path):
         "        print('now', flush=True)\n"
         "        time.sleep(60)\n"
         "    return handle, name\n"
-        "outputs.tempfile.mkstemp = slow\n"
+        "whole_file.tempfile.mkstemp = slow\n"
         f"features.extract(features.{config!r})\n".replace("PosixPath", "pathlib.Path")
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
