@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from t2d_export.export import ExportSettings, export_bundle
@@ -56,13 +57,18 @@ class RowResult:
 def ablate(table: str, base: TrainConfig, measure: Measure | None = None) -> list[RowResult]:
     """Train and measure every row of a table; `base.output` gets a folder for each, results.json and table.md.
 
-    Rows that were trained already are not trained again.
+    Rows that are in results.json, and those that were trained but not yet measured, are not trained again.
     Raises OptionError for an unknown table, DataError where a measuring command fails, and as `train`.
     """
     if table not in TABLES:
         raise OptionError(f"expected a table of {', '.join(TABLES)}, got {table!r}")
-    results = []
+    description = _description(table, base, measure)
+    done = _results_in(base.output / RESULTS, description)
+    results: list[RowResult] = []
     for row, changes in TABLES[table].items():
+        if row in done:
+            results.append(done[row])
+            continue
         logger.info("%s: %s", table, row)
         output = base.output / re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
         config = dataclasses.replace(base, **changes, output=output)
@@ -71,7 +77,7 @@ def ablate(table: str, base: TrainConfig, measure: Measure | None = None) -> lis
         if measure is not None:
             figures |= _measured_figures(config, trained, measure)
         results.append(RowResult(row, changes, figures))
-        _save(table, base, results)
+        _save(base.output, description, results)
     return results
 
 
@@ -85,15 +91,26 @@ def markdown_table(results: Sequence[RowResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _save(table: str, base: TrainConfig, results: Sequence[RowResult]) -> None:
-    content = {
-        "table": table,
-        "settings": base.settings(),
-        "features": str(base.features.name),
-        "rows": [dataclasses.asdict(result) for result in results],
-    }
-    write_text(base.output / RESULTS, json.dumps(content, indent=1) + "\n")
-    write_text(base.output / TABLE, markdown_table(results))
+def _description(table: str, base: TrainConfig, measure: Measure | None) -> dict[str, Any]:
+    """What the rows have in common; of another description no row is taken over."""
+    command = None if measure is None else {"command": measure.command, "model": measure.model.backbone}
+    places = {"features": str(base.features), "validation": str(base.validation) if base.validation else None}
+    return {"table": table, "settings": base.settings(), **places, "measure": command}
+
+
+def _results_in(path: Path, description: Mapping[str, Any]) -> dict[str, RowResult]:
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if {key: content.get(key) for key in description} != description:
+        return {}
+    return {row["row"]: RowResult(**row) for row in content["rows"]}
+
+
+def _save(output: Path, description: Mapping[str, Any], results: Sequence[RowResult]) -> None:
+    content = {**description, "rows": [dataclasses.asdict(result) for result in results]}
+    write_text(output / RESULTS, json.dumps(content, indent=1) + "\n")
+    write_text(output / TABLE, markdown_table(results))
 
 
 def _trained_figures(trained: TrainResult) -> dict[str, float]:

@@ -55,6 +55,10 @@ def test_rows_are_trained_measured_and_saved(small_features, tmp_path, capsys, m
     assert printed == (tmp_path / "table" / "table.md").read_text()
     assert printed.count("\n") == 2 + len(TABLES["losses"])
 
+    monkeypatch.setattr(ablate_module, "train", lambda config: pytest.fail("a finished row was trained again"))
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == printed
+
 
 def test_rows_of_averaged_texts_are_exported_so(small_features, tmp_path, monkeypatch):
     asked = []
