@@ -67,7 +67,8 @@ def table() -> list[str]:
         f"{latency['backbone']} at {latency['input_size'][0]}, one window, {latency['classes']} words, "
         f"{latency['backend']}, {latency['precision']}, {latency['threads']} threads of {provenance['cpu']}, "
         f"against PyTorch {provenance['versions']['torch']} float32 eager, medians of {latency['rounds']} rounds "
-        "in turn. Latency needs no meaningful weights: the ViT-B's are random.",
+        f"in turn, load average {provenance['load_average']}: of a busy machine only the ratios say something. "
+        "Latency needs no meaningful weights: the ViT-B's are random.",
     ]
     return lines
 

@@ -27,13 +27,14 @@ def write_results(path: Path, command: str, figures: dict[str, Any]) -> None:
 
 
 def provenance() -> dict[str, Any]:
-    """Machine, versions, commit and date."""
+    """Machine, how busy it was (runnable tasks over the last 5 minutes), versions, commit and date."""
     model, flags = _cpu()
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
         "cpu": model,
         "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[1], 1) if hasattr(os, "getloadavg") else None,
         "cpu_features": [name for name in CPU_FEATURES if name in flags],
         "python": platform.python_version(),
         "platform": platform.system() + " " + platform.machine(),
