@@ -371,7 +371,9 @@ def test_models_without_a_pinned_file_say_so() -> None:
         load_projection("hub", backbone, None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("file", {*published.BACKBONES.values(), *published.PROJECTIONS.values()}, ids=str)
+@pytest.mark.parametrize(
+    "file", sorted({*published.BACKBONES.values(), *published.PROJECTIONS.values()}, key=str), ids=str
+)
 def test_hub_files_are_pinned_to_commits(file: published.HubFile) -> None:
     assert len(file.revision) == 40
     assert set(file.revision) <= set("0123456789abcdef")
