@@ -46,30 +46,24 @@ def with_table(text: str, lines: list[str]) -> str:
 
 def table() -> list[str]:
     """Lines of Markdown."""
-    latency, scenes, parity = (_figures(name) for name in ("latency_vitb14", "scenes", "parity"))
-    provenance = _read("latency_vitb14")["provenance"]
-    lines = ["| | PyTorch | t2d-runtime | |", "|---|---:|---:|---:|"]
-    for stage, row in latency["stages"].items():
-        lines.append(f"| {stage} | {row['torch_ms']:.0f} ms | {row['runtime_ms']:.0f} ms | {row['faster']:.1f}x |")
-    worst = max(
-        stage["max_abs_diff"] / stage["tolerance"]
-        for column in parity.values()
-        for stage in column
-        if stage["tolerance"] > 0
-    )
-    labels = min(stage["label_agreement"] for column in parity.values() for stage in column if stage["label_agreement"])
-    lines += [
-        f"| golden stages of the authors' code within tolerance | | {_passed(parity)} | "
-        f"at most {worst:.0%} of it used, labels {labels:.3%} equal |",
-        f"| small model, mIoU on {scenes['count']} held-out scenes | | {scenes['present']:.2f} | "
-        f"{scenes['background']:.2f} with background |",
-        "",
-        f"{latency['backbone']} at {latency['input_size'][0]}, one window, {latency['classes']} words, "
-        f"{latency['backend']}, {latency['precision']}, {latency['threads']} threads of {provenance['cpu']}, "
-        f"against PyTorch {provenance['versions']['torch']} float32 eager, medians of {latency['rounds']} rounds "
-        f"in turn, load average {provenance['load_average']}: of a busy machine only the ratios say something. "
-        "Latency needs no meaningful weights: the ViT-B's are random.",
+    parity, scenes, engines = (_figures(name) for name in ("parity", "scenes", "engines"))
+    limited = [stage for column in parity.values() for stage in column if stage["tolerance"] > 0]
+    labels = [stage["label_agreement"] for column in parity.values() for stage in column if stage["label_agreement"]]
+    worst = max(stage["max_abs_diff"] / stage["tolerance"] for stage in limited)
+    lines = [
+        "| | |",
+        "|---|---|",
+        f"| golden stages of the authors' code, reference and bundle | {_passed(parity)} within tolerance; "
+        f"at most {worst:.0%} of it used; {min(labels):.3%} of the labels equal or more |",
+        f"| small model, {scenes['count']} held-out drawn scenes | mIoU {scenes['present']:.2f} with the words of what "
+        f"is there, {scenes['background']:.2f} with half of them and background, {scenes['vocabulary']:.2f} with all "
+        "words |",
     ]
+    for row in engines["combinations"]:
+        lines.append(
+            f"| small model in {row['precision']} on {row['backend']} | {row['size_bytes'] / 2**20:.0f} MiB, "
+            f"{row['label_agreement']:.2%} of the labels equal to float32's on {engines['scenes']} scenes |"
+        )
     return lines
 
 
