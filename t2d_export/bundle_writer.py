@@ -16,12 +16,18 @@ from t2d_runtime.whole_file import whole_file
 
 @contextmanager
 def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """`whole_folder` for a bundle: refuses what `check_output` refuses, before any work."""
+    check_output(output, overwrite=overwrite)
+    with whole_folder(output) as folder:
+        yield folder
+
+
+@contextmanager
+def whole_folder(output: Path) -> Iterator[Path]:
     """A temporary folder beside `output` that takes its place when the block ends without an error.
 
-    An interrupted or failed export leaves nothing. Raises OutputError where `output` exists and is not a bundle,
-    or is one and `overwrite` is off.
+    An interrupted or failed block leaves nothing. Raises OutputError where the folder cannot be written.
     """
-    check_output(output, overwrite=overwrite)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t2d_export.bundle_writer import whole_folder
 from t2d_runtime.backends.tensorrt_module import load_tensorrt
 from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle, record_of
 from t2d_runtime.cache import digest_of, subfolder
@@ -28,7 +25,7 @@ from t2d_runtime.engines import (
     EngineManifest,
     Profile,
 )
-from t2d_runtime.errors import ExportError, OptionError, OutputError, T2DError
+from t2d_runtime.errors import ExportError, OptionError, OutputError
 from t2d_runtime.manifest import ModelFacts
 from t2d_runtime.segmenter import WINDOW_BATCH
 from t2d_runtime.whole_file import whole_file
@@ -82,7 +79,7 @@ def build_engine(folder: Path, target: Target, precision: str) -> Path:
         options={"profiles": digest_of(profiles)},
     )
     output = folder / ENGINES_FOLDER / identity.folder_name
-    with _staged(output) as staging:
+    with whole_folder(output) as staging:
         graphs = {
             graph: _build(trt, target, bundle.graph(graph, precision), input_name, profile, staging)
             for graph, (input_name, profile) in profiles.items()
@@ -98,27 +95,6 @@ def _check_capability(target: Target) -> None:
         raise OptionError("tensorrt builds for this machine's GPU; --compute-capability is for tensorrt-rtx")
     if target.backend == "tensorrt-rtx" and not re.fullmatch(r"\d+\.\d+", given or ""):
         raise OptionError(f"tensorrt-rtx builds for a compute capability such as 8.6, got {given!r}")
-
-
-@contextmanager
-def _staged(output: Path) -> Iterator[Path]:
-    """A folder that takes the place of `output` when the block ends without an error; otherwise nothing is left."""
-    try:
-        output.parent.mkdir(exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".building-", dir=output.parent))
-    except OSError as error:
-        raise OutputError(f"cannot write to {output.parent}: {error.strerror}") from error
-    try:
-        yield staging
-        staging.chmod(0o755)  # mkdtemp's folders are closed to others
-        shutil.rmtree(output, ignore_errors=True)
-        staging.rename(output)
-    except T2DError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error}; free some space") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _profiles(model: ModelFacts) -> dict[str, tuple[str, Profile]]:

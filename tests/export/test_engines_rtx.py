@@ -38,7 +38,7 @@ def test_every_precision_of_both_encoders_parses_and_builds(bundle_copy: Path, p
             assert {warning.split(": ", 1)[-1] for warning in built.warnings} == KNOWN_WARNINGS[graph]
             assert len(read_engine(folder, manifest, graph)) > 100_000
     assert len(read_engines(Bundle.open(bundle_copy), "tensorrt-rtx")) == len(CAPABILITIES)
-    assert not list((bundle_copy / "engines").glob(".building-*"))
+    assert not list((bundle_copy / "engines").glob(".*"))
 
 
 def test_the_command_prints_layers_sizes_and_warnings(bundle_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
