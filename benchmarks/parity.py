@@ -1,11 +1,14 @@
-"""Every stage of the reference and of an exported bundle against golden files of the authors' released code."""
+"""Every stage of the reference and of an exported bundle against golden files of the authors' released code.
+
+Float32 is held to the tolerances of every stage; a precision below it to its gates.
+"""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +18,16 @@ from numpy.typing import NDArray
 from t2d_runtime.cli import FAILED_CHECK
 from t2d_runtime.errors import DataError, WeightsNotFoundError
 from t2d_runtime.manifest import StageParity
-from t2d_runtime.parity import LABEL_MARGIN, SCORE_TOLERANCE, TOKEN_TOLERANCE, compare_labels, compare_values
+from t2d_runtime.parity import (
+    LABEL_MARGIN,
+    SCORE_TOLERANCE,
+    TOKEN_TOLERANCE,
+    PrecisionGates,
+    compare_labels,
+    compare_values,
+    gate_labels,
+    gate_values,
+)
 
 if TYPE_CHECKING:
     from benchmarks.golden import Golden
@@ -35,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of published projections; default: DIR/../weights"
     )
-    parser.add_argument("--backend", default="onnxruntime", help="of the bundle; default: onnxruntime")
+    parser.add_argument("--backend", default="onnxruntime", metavar="LIST", help="of the bundle; default: onnxruntime")
+    parser.add_argument("--precision", default="fp32", metavar="LIST", help="of fp32,fp16,bf16,int8; default: fp32")
     parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
 
 
@@ -49,10 +62,12 @@ def run(args: argparse.Namespace) -> int:
     paths = [path for path in sorted(args.golden.glob("*.npz")) if path.stem != "training"]
     if not paths:
         raise DataError(f"{args.golden} holds no golden .npz files")
+    weights = args.weights or args.golden.parent / "weights"
+    backends, precisions = args.backend.split(","), args.precision.split(",")
     table: dict[str, dict[str, StageParity]] = {}
     for path in tqdm(paths, desc="golden files", unit="file", disable=None, leave=False):
         golden = read_golden(path)
-        for subject in subjects_of(golden, args.weights or args.golden.parent / "weights", args.backend):
+        for subject in subjects_of(golden, weights, backends, precisions):
             table[f"{subject.name}, {golden.name}"] = {stage.stage: stage for stage in compare(golden, subject)}
     print_table(table)
     if args.json is not None:
@@ -63,11 +78,18 @@ def run(args: argparse.Namespace) -> int:
     return FAILED_CHECK if failed else 0
 
 
-def subjects_of(golden: Golden, weights: Path, backend: str) -> Iterator[Subject]:
-    """The reference with a golden file's weights, then the bundle exported from them."""
+def subjects_of(
+    golden: Golden, weights: Path, backends: Sequence[str], precisions: Sequence[str] = ("fp32",)
+) -> Iterator[Subject]:
+    """The reference with a golden file's weights, then the bundle exported from them.
+
+    On every backend, in each of the precisions that it runs. A precision that the export left out is not among them.
+    """
     from benchmarks.golden import write_weights
     from benchmarks.subjects import BundleSubject, ReferenceSubject
     from t2d_export.export import ExportSettings, export_bundle
+    from t2d_runtime.backends.registry import open_backend
+    from t2d_runtime.bundle import Bundle
     from t2d_runtime.segmenter import Segmenter
 
     size = golden.meta["input_size"]
@@ -84,67 +106,101 @@ def subjects_of(golden: Golden, weights: Path, backend: str) -> Iterator[Subject
             text_weights=files["text_weights"],
             projection=files["projection"],
             input_size=(size, size),
+            precisions=tuple(dict.fromkeys(("fp32", *precisions))),
         )
         yield ReferenceSubject(settings.load_reference())
         bundle = Path(folder) / "bundle"
         export_bundle(settings, bundle)
-        yield BundleSubject(Segmenter.open(bundle, backend=backend))
+        for name in backends:
+            runs = open_backend(name).precisions(Bundle.open(bundle))
+            for precision in (precision for precision in precisions if precision in runs):
+                yield BundleSubject(Segmenter.open(bundle, backend=name, precision=precision))
 
 
 def compare(golden: Golden, subject: Subject) -> Iterator[StageParity]:
     """All stages of a golden file in order, each computed from the subject's own previous one."""
+    judge = _Judge(golden, subject.gates)
     text_embeds = subject.text_embeds(_cut(golden.arrays["tokens"]))
-    yield from _text_stages(golden, subject, text_embeds)
+    yield from _text_stages(judge, subject, text_embeds)
     window = subject.encode(golden.window[None]).window(0)
-    yield from _encoder_stages(golden, window)
-    yield from _window_stages(golden, subject, window, text_embeds)
-    yield from _slide_stages(golden, subject, text_embeds)
+    yield from _encoder_stages(judge, window)
+    yield from _window_stages(judge, subject, window, text_embeds)
+    yield from _slide_stages(judge, subject, text_embeds)
 
 
-def _text_stages(golden: Golden, subject: Subject, text_embeds: NDArray[Any]) -> Iterator[StageParity]:
-    expected = golden.arrays["clip_text"]
-    shown = golden.arrays["tokens"][:, : expected.shape[1]]
+@dataclass(frozen=True)
+class _Judge:
+    """Compares stages with a golden file: by the tolerances of float32, or by the gates of a lower precision."""
+
+    golden: Golden
+    gates: PrecisionGates | None
+
+    def features(self, stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
+        """What an encoder gives."""
+        compared = compare_values(stage, expected, got, tolerance=TOKEN_TOLERANCE, relative=True)
+        return gate_values(compared, self.gates.relative_frobenius) if self.gates else compared
+
+    def scores(
+        self, stage: str, expected: NDArray[Any], got: NDArray[Any], tolerance: float = SCORE_TOLERANCE
+    ) -> StageParity:
+        """Cosines and scores; `tolerance` is float32's."""
+        limit = self.gates.scores if self.gates else tolerance
+        return compare_values(stage, expected, got, tolerance=limit, relative=False)
+
+    def labels(self, stage: str, ranked: NDArray[np.float32]) -> StageParity:
+        """Arg max of scores with `<stage>_labels`."""
+        certain = self.golden.certain(stage, LABEL_MARGIN).astype(np.float32)
+        expected = self.golden.arrays[f"{stage}_labels"]
+        compared = compare_labels(f"{stage}_labels", expected, ranked.argmax(axis=0), certain)
+        return gate_labels(compared, self.gates.label_agreement) if self.gates else compared
+
+
+def _text_stages(judge: _Judge, subject: Subject, text_embeds: NDArray[Any]) -> Iterator[StageParity]:
+    arrays = judge.golden.arrays
+    expected = arrays["clip_text"]
+    shown = arrays["tokens"][:, : expected.shape[1]]
     features = subject.text_features(_cut(shown).reshape(-1, _cut(shown).shape[-1]))
     if features is not None:
-        yield _tokens("clip_text", expected, features.reshape(expected.shape))
-    yield _tokens("text_embeds", golden.arrays["text_embeds"], text_embeds)
+        yield judge.features("clip_text", expected, features.reshape(expected.shape))
+    yield judge.features("text_embeds", arrays["text_embeds"], text_embeds)
 
 
-def _encoder_stages(golden: Golden, window: Encoded) -> Iterator[StageParity]:
-    arrays, every = golden.arrays, golden.sampling
-    yield _tokens("pixel_values", arrays["pixel_values_sample"], window.pixel_values[:, ::37, ::37])
+def _encoder_stages(judge: _Judge, window: Encoded) -> Iterator[StageParity]:
+    arrays, every = judge.golden.arrays, judge.golden.sampling
+    yield judge.features("pixel_values", arrays["pixel_values_sample"], window.pixel_values[:, ::37, ::37])
     sample = window.patch_tokens[:: every.patches, :: every.channels]
-    yield _tokens("patch_tokens", arrays["patch_tokens_sample"], sample)
-    yield _tokens("cls_attention", arrays["cls_attention_logits"], window.cls_attention)
-    yield _tokens("cls_token", arrays["cls_token"], window.cls_token)
+    yield judge.features("patch_tokens", arrays["patch_tokens_sample"], sample)
+    yield judge.features("cls_attention", arrays["cls_attention_logits"], window.cls_attention)
+    yield judge.features("cls_token", arrays["cls_token"], window.cls_token)
 
 
 def _window_stages(
-    golden: Golden, subject: Subject, window: Encoded, text_embeds: NDArray[np.float32]
+    judge: _Judge, subject: Subject, window: Encoded, text_embeds: NDArray[np.float32]
 ) -> Iterator[StageParity]:
+    golden = judge.golden
     arrays, step = golden.arrays, golden.sampling.window_pixels
     similarity = subject.similarity(window.patch_tokens, text_embeds)
     scores = subject.scores(similarity)
     cleaned = subject.clean(window, similarity, text_embeds, golden.meta["lambda_bg"])
     shape = arrays["similarity"].shape
-    yield _scores("similarity", arrays["similarity"], similarity.reshape(shape))
-    yield _scores("scores", arrays["scores"], scores.reshape(shape))
-    yield _scores("scores_cleaned", arrays["scores_cleaned"], cleaned.reshape(shape))
+    yield judge.scores("similarity", arrays["similarity"], similarity.reshape(shape))
+    yield judge.scores("scores", arrays["scores"], scores.reshape(shape))
+    yield judge.scores("scores_cleaned", arrays["scores_cleaned"], cleaned.reshape(shape))
     for background, patches in ((0, scores), (1, cleaned)):
         size = (golden.window.shape[0], golden.window.shape[1])
         planes = subject.upsample(patches.reshape(shape), size, align_corners=True)
         for pamr in (0, 1):
             stage = f"mask_bg{background}_pamr{pamr}"
             planes = subject.refine(golden.window, planes) if pamr else planes
-            yield _scores(stage, arrays[stage], planes[:, ::step, ::step])
-            ranked = _with_background(planes, golden) if background else planes
-            yield _labels(golden, stage, ranked)
+            yield judge.scores(stage, arrays[stage], planes[:, ::step, ::step])
+            yield judge.labels(stage, _with_background(planes, golden) if background else planes)
 
 
-def _slide_stages(golden: Golden, subject: Subject, text_embeds: NDArray[np.float32]) -> Iterator[StageParity]:
+def _slide_stages(judge: _Judge, subject: Subject, text_embeds: NDArray[np.float32]) -> Iterator[StageParity]:
     """Stitched scores with cleaning, from OpenCV's resized image and from the original one."""
     from t2d_runtime.preprocess import resize
 
+    golden = judge.golden
     resized = resize(golden.image, (golden.resized.shape[0], golden.resized.shape[1]))
     levels = np.abs(resized.astype(np.int16) - golden.resized)
     off = float((levels > 0).mean()) if levels.max() <= 1 else 1.0
@@ -156,10 +212,9 @@ def _slide_stages(golden: Golden, subject: Subject, text_embeds: NDArray[np.floa
             stitched = _with_background(_stitched(golden, subject, text_embeds, pixels, pamr=pamr), golden)
             step = golden.sampling.image_pixels
             expected, got = golden.arrays[f"{stage}_probs_sample"], stitched[:, ::step, ::step]
-            tolerance = FROM_IMAGE_TOLERANCE if source else SCORE_TOLERANCE
-            yield compare_values(stage + source, expected, got, tolerance=tolerance, relative=False)
+            yield judge.scores(stage + source, expected, got, FROM_IMAGE_TOLERANCE if source else SCORE_TOLERANCE)
             if not source:
-                yield _labels(golden, stage, stitched)
+                yield judge.labels(stage, stitched)
 
 
 def _stitched(
@@ -186,19 +241,6 @@ def _stitched(
     return subject.upsample(stitched, (golden.image.shape[0], golden.image.shape[1]), align_corners=False)
 
 
-def _tokens(stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
-    return compare_values(stage, expected, got, tolerance=TOKEN_TOLERANCE, relative=True)
-
-
-def _scores(stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
-    return compare_values(stage, expected, got, tolerance=SCORE_TOLERANCE, relative=False)
-
-
-def _labels(golden: Golden, stage: str, ranked: NDArray[np.float32]) -> StageParity:
-    certain = golden.certain(stage, LABEL_MARGIN).astype(np.float32)
-    return compare_labels(f"{stage}_labels", golden.arrays[f"{stage}_labels"], ranked.argmax(axis=0), certain)
-
-
 def _with_background(planes: NDArray[np.float32], golden: Golden) -> NDArray[np.float32]:
     background = np.full((1, *planes.shape[1:]), golden.meta["background_threshold"], np.float32)
     return np.concatenate([background, planes])
@@ -211,7 +253,8 @@ def _cut(tokens: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def print_table(table: dict[str, dict[str, StageParity]]) -> None:
-    """Stages in rows, files in columns: the largest difference, or the share of equal labels."""
+    """Stages in rows, files in columns: the largest difference (below float32, of features, the relative norm of the
+    difference), or the share of equal labels."""
     columns = list(table)
     for number, column in enumerate(columns, start=1):
         print(f"({number}) {column}")
@@ -225,5 +268,5 @@ def print_table(table: dict[str, dict[str, StageParity]]) -> None:
 def _cell(stage: StageParity | None) -> str:
     if stage is None:
         return "-"
-    figure = f"{stage.max_abs_diff:.1e}" if stage.label_agreement is None else f"{stage.label_agreement:.3%}"
+    figure = f"{getattr(stage, stage.measure):.1e}" if stage.label_agreement is None else f"{stage.label_agreement:.3%}"
     return figure if stage.passed else f"!{figure}"

@@ -13,6 +13,7 @@ from t2d_export import reference_masks
 from t2d_export.reference import Reference
 from t2d_runtime.cleaning import clean_scores
 from t2d_runtime.manifest import Preprocessing
+from t2d_runtime.parity import GATES, PrecisionGates
 from t2d_runtime.preprocess import to_pixel_values
 from t2d_runtime.refine import refine
 from t2d_runtime.segmenter import Segmenter
@@ -45,6 +46,8 @@ class Subject(Protocol):
     """Every stage as a function of arrays: P patches, N classes, T prompts of L tokens, M heads."""
 
     name: str
+    gates: PrecisionGates | None
+    """What it is held to in a precision below float32."""
 
     def text_features(self, input_ids: Ids) -> Floats | None:
         """(n,L) -> raw features (n,512); None where the subject does not show them."""
@@ -75,6 +78,7 @@ class ReferenceSubject:
     """The PyTorch reference."""
 
     name = "reference"
+    gates: PrecisionGates | None = None
 
     def __init__(self, reference: Reference) -> None:
         self.model = reference
@@ -124,6 +128,9 @@ class BundleSubject:
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
         self.name = f"bundle on {segmenter.backend_name}"
+        self.gates = GATES.get(segmenter.precision)
+        if self.gates is not None:
+            self.name += f" in {segmenter.precision}"
 
     def text_features(self, input_ids: Ids) -> Floats | None:
         """The graph holds them inside."""

@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 @pytest.mark.parametrize("name", ["vitb14_reg4_448_astronaut", "vits14_448_coffee", "vits14_reg4_518_coffee"])
 def test_every_stage_of_the_reference_and_of_the_bundle(name: str, tmp_path: Path) -> None:
     golden = read_golden(GOLDEN / f"{name}.npz")
-    for subject in subjects_of(golden, tmp_path, "onnxruntime"):
+    for subject in subjects_of(golden, tmp_path, ["onnxruntime"]):
         stages = list(compare(golden, subject))
         assert len(stages) >= 17
         assert [(subject.name, stage) for stage in stages if not stage.passed] == []
