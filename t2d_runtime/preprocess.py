@@ -61,7 +61,7 @@ def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[n
     from PIL import Image  # imported late: an array does not need it
 
     if isinstance(image, Image.Image):
-        with _decoding("the image"):
+        with decoding("the image"):
             return _to_rgb(image, "the image")
     if not isinstance(image, str | Path):
         raise ImageError(f"expected an image path, a PIL image or an (H,W,3) uint8 array, got {type(image).__name__}")
@@ -74,13 +74,13 @@ def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[n
         raise ImageError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(kind):
         raise ImageError(f"{path} is not a file; expected an image file")
-    with _decoding(str(path)), Image.open(path) as opened:
+    with decoding(str(path)), Image.open(path) as opened:
         return _to_rgb(opened, str(path))
 
 
 @contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    """Turns what Pillow raises into an ImageError that names the image."""
+def decoding(name: str) -> Iterator[None]:
+    """Turns what Pillow raises while it reads a picture into an ImageError that names it."""
     from PIL import Image, UnidentifiedImageError
 
     try:
