@@ -18,7 +18,7 @@ from tqdm import tqdm
 from benchmarks.results_file import write_results
 from t2d_runtime import Segmenter
 from t2d_runtime.errors import OptionError
-from t2d_runtime.text import ClassEmbeddings
+from t2d_runtime.vocabulary import ClassEmbeddings
 from training.drawing.concepts import CONCEPTS, INDEX
 from training.scene_masks import BACKGROUND, IntersectionOverUnion, named_half, with_background
 from training.scenes import Scene, draw_scenes

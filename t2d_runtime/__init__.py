@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from t2d_runtime.errors import T2DError
     from t2d_runtime.segmentation import ImageEncoding, Segmentation
     from t2d_runtime.segmenter import Segmenter
-    from t2d_runtime.text import ClassEmbeddings
+    from t2d_runtime.vocabulary import ClassEmbeddings
 
 __version__ = "0.1.0"
 
 # Imported at first use, so that `import t2d_runtime` costs an application's start nothing.
 _HOMES = {
-    "ClassEmbeddings": "t2d_runtime.text",
+    "ClassEmbeddings": "t2d_runtime.vocabulary",
     "ImageEncoding": "t2d_runtime.segmentation",
     "Segmentation": "t2d_runtime.segmentation",
     "Segmenter": "t2d_runtime.segmenter",

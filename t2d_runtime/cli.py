@@ -17,7 +17,7 @@ from t2d_runtime.errors import ClassNamesError, OptionError, T2DError
 if TYPE_CHECKING:
     from t2d_runtime.manifest import Manifest, StageParity
     from t2d_runtime.segmenter import Segmenter
-    from t2d_runtime.text import ClassEmbeddings
+    from t2d_runtime.vocabulary import ClassEmbeddings
 
 FAILED_CHECK = 1
 BAD_INPUT = 2
@@ -65,7 +65,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     words = parser.add_mutually_exclusive_group(required=True)
     _add_words(words)
-    words.add_argument("--vocabulary", type=Path, metavar="F.npz", help="written by 't2d classes'")
+    words.add_argument("--vocabulary", type=Path, metavar="F", help="written by 't2d classes': .npz or .safetensors")
     _add_prompts(parser)
     parser.add_argument("--background", action="store_true", help="label 0 where no class exceeds the threshold")
     parser.add_argument("--threshold", type=float, help="0 to 1; default: the bundle's")
@@ -81,7 +81,9 @@ def _add_classes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     _add_words(parser.add_mutually_exclusive_group(required=True))
     _add_prompts(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="F.npz")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="F", help="F.npz, or F.safetensors for programs in any language"
+    )
     _add_engine_options(parser)
 
 
@@ -142,6 +144,9 @@ def _segment(args: argparse.Namespace) -> int:
 
 
 def _classes(args: argparse.Namespace) -> int:
+    from t2d_runtime.vocabulary import vocabulary_suffix
+
+    vocabulary_suffix(args.output)
     segmenter = _open(args)
     classes = _vocabulary(args, segmenter)
     classes.save(args.output)
@@ -242,7 +247,7 @@ def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddin
     from tqdm import tqdm
 
     from t2d_runtime.manifest import DEFAULT_PROMPTS
-    from t2d_runtime.text import ClassEmbeddings
+    from t2d_runtime.vocabulary import ClassEmbeddings
 
     if getattr(args, "vocabulary", None) is not None:
         if args.prompts is not None:

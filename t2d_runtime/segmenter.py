@@ -31,7 +31,8 @@ from t2d_runtime.segmentation import (
     SegmentationSettings,
     WindowMode,
 )
-from t2d_runtime.text import ClassEmbeddings, Tokenizer, check_class_names, encode_class_names
+from t2d_runtime.text import Tokenizer, check_class_names, encode_class_names
+from t2d_runtime.vocabulary import ClassEmbeddings
 from t2d_runtime.windows import Window, cut_windows, resized_size, window_boxes
 
 if TYPE_CHECKING:

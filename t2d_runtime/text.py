@@ -1,20 +1,16 @@
-"""Class names x prompts -> token ids -> embeddings, and saved vocabularies of them."""
+"""Class names x prompts -> token ids -> embeddings."""
 
 from __future__ import annotations
 
 import html
-import json
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.errors import BundleError, ClassNamesError, OptionError, VocabularyError
-from t2d_runtime.whole_file import whole_file
+from t2d_runtime.errors import BundleError, ClassNamesError, OptionError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as BytePairEncoder
@@ -150,45 +146,3 @@ def encode_class_names(
     result = np.empty_like(vectors)
     result[np.concatenate(order)] = vectors
     return result
-
-
-@dataclass(frozen=True, eq=False)
-class ClassEmbeddings:
-    """Named classes and their embeddings."""
-
-    names: tuple[str, ...]
-    vectors: NDArray[np.float32]
-    """(N,D), L2-normalised, read-only."""
-    digest: str
-    """Identity of the text encoder, the projection and the prompts that made them."""
-
-    def __post_init__(self) -> None:
-        vectors = np.array(self.vectors, np.float32)
-        vectors.flags.writeable = False
-        object.__setattr__(self, "vectors", vectors)
-
-    def save(self, path: str | Path) -> None:
-        """Write a vocabulary file (.npz), whole or not at all. Raises OutputError."""
-        with whole_file(Path(path)) as file:
-            np.savez(file, names=json.dumps(self.names), vectors=self.vectors, digest=self.digest)
-
-    @classmethod
-    def load(cls, path: str | Path) -> ClassEmbeddings:
-        """Read a vocabulary file. Raises VocabularyError where it is not one."""
-        try:
-            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                stored: dict[str, Any] = {name: file[name] for name in ("names", "vectors", "digest")}
-            names = check_class_names(json.loads(str(stored["names"])))
-        except FileNotFoundError as error:
-            raise VocabularyError(f"{path}: no such vocabulary file") from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise VocabularyError(f"{path} is not a vocabulary file ({error}); make it again") from error
-        vectors = stored["vectors"]
-        if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(names):
-            raise VocabularyError(
-                f"{path} has {len(names)} names and vectors of shape {vectors.shape} and {vectors.dtype}, "
-                f"expected ({len(names)}, D) and float32; make it again"
-            )
-        if not np.isfinite(vectors).all():
-            raise VocabularyError(f"{path} has vectors that are not finite; make it again")
-        return cls(names, vectors, str(stored["digest"]))

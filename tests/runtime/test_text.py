@@ -1,9 +1,7 @@
-"""Class names, prompts, batches of tokens and saved vocabularies."""
+"""Class names, prompts and batches of tokens."""
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,10 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, models, pre_tokenizers
 from tokenizers import Tokenizer as BytePairEncoder
 
-from t2d_runtime.errors import BundleError, ClassNamesError, OptionError, OutputError, VocabularyError
+from t2d_runtime.errors import BundleError, ClassNamesError, OptionError
 from t2d_runtime.text import (
     END_TOKEN,
     START_TOKEN,
-    ClassEmbeddings,
     Tokenizer,
     build_prompts,
     check_class_names,
@@ -177,78 +174,3 @@ def test_progress_is_told(letters: Tokenizer) -> None:
     assert [total for _, total in seen] == [500] * len(seen)
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert seen[-1] == (500, 500)
-
-
-# Vocabularies
-
-
-@pytest.fixture
-def vocabulary() -> ClassEmbeddings:
-    vectors = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
-    return ClassEmbeddings(("cat", "Straße", "猫 "), vectors, "digest")
-
-
-def test_a_saved_vocabulary_is_the_same(vocabulary: ClassEmbeddings, tmp_path: Path) -> None:
-    vocabulary.save(tmp_path / "words.npz")
-    loaded = ClassEmbeddings.load(tmp_path / "words.npz")
-    assert loaded.names == vocabulary.names
-    assert loaded.digest == vocabulary.digest
-    np.testing.assert_array_equal(loaded.vectors, vocabulary.vectors)
-    assert [path.name for path in tmp_path.iterdir()] == ["words.npz"]
-
-
-def test_embeddings_are_read_only_and_their_own(vocabulary: ClassEmbeddings) -> None:
-    with pytest.raises(ValueError, match="read-only"):
-        vocabulary.vectors[0, 0] = 0
-    vectors = np.ones((1, 2), np.float32)
-    own = ClassEmbeddings(("cat",), vectors, "")
-    vectors[:] = 0
-    assert own.vectors.all()
-
-
-def test_a_failed_save_leaves_nothing(vocabulary: ClassEmbeddings, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"cannot write .*words\.npz"):
-        vocabulary.save(tmp_path / "file" / "words.npz")
-    (tmp_path / "words.npz").mkdir()
-    with pytest.raises(OutputError, match=r"cannot write .*words\.npz"):
-        vocabulary.save(tmp_path / "words.npz")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "words.npz"]
-
-
-def stored(**changes: Any) -> dict[str, Any]:
-    content = {"names": json.dumps(["cat", "dog"]), "vectors": np.ones((2, 4), np.float32), "digest": "d"}
-    return content | changes
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (stored(vectors=np.ones((3, 4), np.float32)), "has 2 names and vectors of shape (3, 4) and float32"),
-        (stored(vectors=np.ones((2, 4))), "(2, 4) and float64, expected (2, D) and float32"),
-        (stored(vectors=np.full((2, 4), np.nan, np.float32)), "has vectors that are not finite"),
-        (stored(vectors=np.array([{}, {}])), "is not a vocabulary file"),
-        (stored(names="no json"), "is not a vocabulary file"),
-        (stored(names=json.dumps(["cat", "cat"])), "is not a vocabulary file"),
-        (stored(names=json.dumps(3)), "is not a vocabulary file"),
-        ({"vectors": np.ones((2, 4), np.float32)}, "is not a vocabulary file"),
-    ],
-)
-def test_another_npz_is_refused(tmp_path: Path, content: dict[str, Any], message: str) -> None:
-    np.savez(tmp_path / "words.npz", **content)
-    with pytest.raises(VocabularyError, match=re.escape(message)):
-        ClassEmbeddings.load(tmp_path / "words.npz")
-
-
-def test_a_missing_or_damaged_vocabulary_is_refused(vocabulary: ClassEmbeddings, tmp_path: Path) -> None:
-    path = tmp_path / "words.npz"
-    with pytest.raises(VocabularyError, match="no such vocabulary file"):
-        ClassEmbeddings.load(path)
-    vocabulary.save(path)
-    content = path.read_bytes()
-    for damaged in (b"", b"text", content[: len(content) // 2], content[:-60] + bytes(60)):
-        path.write_bytes(damaged)
-        with pytest.raises(VocabularyError, match=r"words\.npz is not a vocabulary file"):
-            ClassEmbeddings.load(path)
-    with pytest.raises(VocabularyError, match="is not a vocabulary file"):
-        ClassEmbeddings.load(tmp_path)

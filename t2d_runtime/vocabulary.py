@@ -1,0 +1,131 @@
+"""Named classes and their embeddings, and the files that keep them: .npz, and .safetensors for every language."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.errors import OptionError, VocabularyError
+from t2d_runtime.text import check_class_names
+from t2d_runtime.whole_file import whole_file
+
+NPZ, SAFETENSORS = ".npz", ".safetensors"
+FORMAT = "t2d-vocabulary"
+"""Of a .safetensors vocabulary; docs/segmenter-graph.md describes it for other languages."""
+
+VERSION = 1
+TENSOR = "text_embeds"
+"""Name of the embeddings in a .safetensors file: that of the graph's input which takes them."""
+
+_KEYS = ("format", "version", "names", "digest", "sha256")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassEmbeddings:
+    """Named classes and their embeddings."""
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    """(N,D), L2-normalised, read-only."""
+    digest: str
+    """Identity of the text encoder and the tokenizer that made them."""
+
+    def __post_init__(self) -> None:
+        vectors = np.array(self.vectors, np.float32)
+        vectors.flags.writeable = False
+        object.__setattr__(self, "vectors", vectors)
+
+    def save(self, path: str | Path) -> None:
+        """Write a vocabulary file, whole or not at all; the suffix, .npz or .safetensors, says which kind.
+
+        Raises OptionError for another suffix, and OutputError.
+        """
+        suffix = vocabulary_suffix(path)
+        with whole_file(Path(path)) as file:
+            if suffix == NPZ:
+                np.savez(file, names=json.dumps(self.names), vectors=self.vectors, digest=self.digest)
+            else:
+                file.write(self._safetensors())
+
+    @classmethod
+    def load(cls, path: str | Path) -> ClassEmbeddings:
+        """Read a vocabulary file; the suffix, .npz or .safetensors, says which kind.
+
+        Raises VocabularyError where it is not one, and OptionError for another suffix.
+        """
+        suffix = vocabulary_suffix(path)
+        try:
+            return (_load_npz if suffix == NPZ else _load_safetensors)(Path(path))
+        except FileNotFoundError as error:
+            raise VocabularyError(f"{path}: no such vocabulary file") from error
+        except VocabularyError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise VocabularyError(f"{path} is not a vocabulary file ({error}); make it again") from error
+
+    def _safetensors(self) -> bytes:
+        from safetensors.numpy import save
+
+        names = json.dumps(self.names)
+        values = (FORMAT, str(VERSION), names, self.digest, _checksum(names, self.vectors))
+        content: bytes = save({TENSOR: self.vectors}, dict(zip(_KEYS, values, strict=True)))
+        return content
+
+
+def vocabulary_suffix(path: str | Path) -> str:
+    """ ".npz" or ".safetensors", the kind of a vocabulary file. Raises OptionError for anything else."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (NPZ, SAFETENSORS):
+        raise OptionError(f"{path} has the suffix {suffix!r}; a vocabulary file is {NPZ} or {SAFETENSORS}")
+    return suffix
+
+
+def _load_npz(path: Path) -> ClassEmbeddings:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        names, vectors, digest = (file[name] for name in ("names", "vectors", "digest"))
+    return _checked(path, str(names), vectors, str(digest))
+
+
+def _load_safetensors(path: Path) -> ClassEmbeddings:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {metadata.get('format')!r}, expected {FORMAT!r}")
+            if metadata.get("version") != str(VERSION):
+                raise VocabularyError(
+                    f"{path} has version {metadata.get('version')!r} of its format, this t2d-runtime reads {VERSION}; "
+                    "update t2d-runtime, or make the file again"
+                )
+            names, digest, checksum = (metadata[key] for key in _KEYS[2:])
+            vectors = np.array(file.get_tensor(TENSOR))
+    except SafetensorError as error:
+        raise ValueError(error) from error
+    if _checksum(names, vectors) != checksum:
+        raise VocabularyError(f"{path} is damaged: its content does not have its checksum; copy or make it again")
+    return _checked(path, names, vectors, digest)
+
+
+def _checksum(names: str, vectors: NDArray[np.float32]) -> str:
+    """sha256 of the names' JSON, in UTF-8, followed by the vectors, little-endian: the tensor as the file holds it."""
+    return hashlib.sha256(names.encode() + vectors.astype("<f4", copy=False).tobytes()).hexdigest()
+
+
+def _checked(path: Path, names_json: str, vectors: NDArray[np.float32], digest: str) -> ClassEmbeddings:
+    names = check_class_names(json.loads(names_json))
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(names):
+        raise VocabularyError(
+            f"{path} has {len(names)} names and vectors of shape {vectors.shape} and {vectors.dtype}, "
+            f"expected ({len(names)}, D) and float32; make it again"
+        )
+    if not np.isfinite(vectors).all():
+        raise VocabularyError(f"{path} has vectors that are not finite; make it again")
+    return ClassEmbeddings(names, vectors, digest)
