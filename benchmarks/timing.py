@@ -1,37 +1,63 @@
-"""Timing that holds on a noisy machine: contenders in turn, medians, ratios round by round."""
+"""Ratios of timings with their confidence, and times of a GPU."""
 
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from t2d_runtime.timing import Timing, in_turn
+
+__all__ = ["Ratio", "Timing", "compare", "cuda_in_turn", "in_turn", "ratio"]
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+SEED = 0
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds of one contender over the rounds."""
+class Ratio(NamedTuple):
+    """How many times faster, and the interval in which that lies with 95% confidence."""
 
-    rounds_ms: tuple[float, ...]
+    median: float
+    low: float
+    high: float
 
-    @property
-    def median_ms(self) -> float:
-        """The figure to quote."""
-        return statistics.median(self.rounds_ms)
-
-
-def in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, Timing]:
-    """Time callables A B A B ..., so that a change of the machine's speed meets all of them alike."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(warm_up + rounds):
-        for name, call in contenders.items():
-            start = time.perf_counter()
-            call()
-            if number >= warm_up:
-                times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: Timing(tuple(values)) for name, values in times.items()}
+    def __str__(self) -> str:
+        return f"{self.median:.2f}x ({self.low:.2f} to {self.high:.2f})"
 
 
 def ratio(slow: Timing, fast: Timing) -> float:
     """Median over rounds of slow / fast: how many times faster."""
     return statistics.median(a / b for a, b in zip(slow.rounds_ms, fast.rounds_ms, strict=True))
+
+
+def compare(slow: Timing, fast: Timing) -> Ratio:
+    """`ratio` with a bootstrap interval: rounds drawn with replacement, the same ones in every run (Efron, 1979).
+
+    A round is drawn whole: both contenders met the machine as it was then.
+    """
+    rounds = np.divide(slow.rounds_ms, fast.rounds_ms)
+    drawn = np.random.default_rng(SEED).integers(len(rounds), size=(RESAMPLES, len(rounds)))
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(np.median(rounds[drawn], axis=1), (tail, 100 - tail))
+    return Ratio(ratio(slow, fast), float(low), float(high))
+
+
+def cuda_in_turn(contenders: dict[str, Callable[[], object]], rounds: int, warm_up: int = 3) -> dict[str, Timing]:
+    """As `in_turn` for PyTorch on a GPU: times of the device between two CUDA events, each call waited for."""
+    import torch
+
+    event: Any = torch.cuda.Event  # without annotations
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(warm_up + rounds):
+        for name, call in contenders.items():
+            start, end = (event(enable_timing=True) for _ in range(2))
+            start.record()
+            call()
+            end.record()
+            end.synchronize()
+            if number >= warm_up:
+                times[name].append(start.elapsed_time(end))
+    return {name: Timing(tuple(values)) for name, values in times.items()}

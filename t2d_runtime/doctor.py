@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.registry import MODULES, installed_module, open_backend
 from t2d_runtime.cache import VARIABLE, cache_folder, subfolder
 from t2d_runtime.errors import T2DError
+from t2d_runtime.machine import installed_version
 from t2d_runtime.parity import PRECISIONS
 
 RUNTIME_PACKAGES = ("numpy", "pillow", "tokenizers", "regex", "ftfy", "numba")
@@ -32,7 +32,7 @@ def examine() -> Iterator[str]:
     """Lines of the report: versions, the machine, then a verdict a backend."""
     yield f"t2d-runtime {__version__}, Python {platform.python_version()}, {platform.platform()}"
     for package in (*RUNTIME_PACKAGES, *ENGINE_PACKAGES):
-        yield f"  {package:<36} {_version(package) or 'not installed'}"
+        yield f"  {package:<36} {installed_version(package) or 'not installed'}"
     yield f"processor: {cpu_name()}"
     yield f"cache: {cache_folder()}" + ("" if subfolder() else f", which cannot be written; set {VARIABLE}")
     yield from _onnxruntime_conflict()
@@ -62,7 +62,7 @@ def _onnxruntime_conflict() -> Iterator[str]:
 
     Removing one of them afterwards removes files that the other needs.
     """
-    present = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    present = [name for name in ("onnxruntime", "onnxruntime-gpu") if installed_version(name)]
     pip = f"{sys.executable} -m pip"
     if len(present) == 2:
         yield "onnxruntime and onnxruntime-gpu are both installed and overwrite each other. To repair:"
@@ -70,11 +70,4 @@ def _onnxruntime_conflict() -> Iterator[str]:
         yield "  (or 't2d-runtime[cpu]' on a machine without an NVIDIA GPU)"
     elif present and installed_module("onnxruntime") is None:
         yield f"{present[0]} is installed, but its files are gone, as after removing its twin. To repair:"
-        yield f"  {pip} install --force-reinstall --no-deps {present[0]}=={_version(present[0])}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+        yield f"  {pip} install --force-reinstall --no-deps {present[0]}=={installed_version(present[0])}"

@@ -5,20 +5,33 @@ from __future__ import annotations
 import functools
 import platform
 from pathlib import Path
+from typing import NamedTuple
 
 UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 """Flags of /proc/cpuinfo, of x86 and of ARM."""
 
 
+class Cpu(NamedTuple):
+    """A processor; without units where the system does not tell them."""
+
+    model: str
+    units: tuple[str, ...]
+
+
 @functools.cache
-def cpu_name() -> str:
-    """Model and vector units, such as "AMD EPYC (avx2 avx512f avx512_vnni)"."""
+def cpu() -> Cpu:
+    """The first processor of this machine."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             pairs = (line.split(":", 1) for line in iter(file.readline, "\n") if ":" in line)
             first = {key.strip(): value.strip() for key, value in pairs}
     except OSError:  # not Linux
-        return platform.processor() or platform.machine()
+        return Cpu(platform.processor() or platform.machine(), ())
     flags = (first.get("flags") or first.get("Features", "")).split()
-    units = " ".join(unit for unit in UNITS if unit in flags)
-    return f"{first.get('model name', platform.machine())} ({units})"
+    return Cpu(first.get("model name", platform.machine()), tuple(unit for unit in UNITS if unit in flags))
+
+
+def cpu_name() -> str:
+    """Model and vector units, such as "AMD EPYC (avx2 avx512f avx512_vnni)"."""
+    model, units = cpu()
+    return f"{model} ({' '.join(units)})"
