@@ -75,3 +75,7 @@ class CheckpointError(T2DError, ValueError):
 
 class OutputError(T2DError, OSError):
     """A result that could not be written: a full disk, a missing permission, an existing folder."""
+
+
+class BenchmarkError(T2DError, RuntimeError):
+    """A measurement that could not be taken."""
