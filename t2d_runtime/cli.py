@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     selftest = commands.add_parser("selftest", help="compare a bundle's stages on this machine with the reference")
     selftest.add_argument("bundle", type=Path, metavar="BUNDLE")
     _add_engine_options(selftest)
+    _add_bench(commands.add_parser("bench", help="how fast a bundle is on this machine, or two machines compared"))
     commands.add_parser("doctor", help="what is installed, what runs here, and how to repair what does not")
     return parser
 
@@ -84,6 +85,17 @@ def _add_classes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="F", help="F.npz, or F.safetensors for programs in any language"
     )
+    _add_engine_options(parser)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE")
+    parser.add_argument("--image", type=Path, metavar="F", help="default: the picture of the bundle's self-test")
+    parser.add_argument("--classes", metavar="WORDS", help="separated by commas; default: those of the self-test")
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="of every stage, in turn; default: 20")
+    parser.add_argument("--starts", type=int, default=3, metavar="N", help="processes, to their first mask; default: 3")
+    parser.add_argument("--json", type=Path, metavar="F", help="save the figures with the machine's facts")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="measure nothing")
     _add_engine_options(parser)
 
 
@@ -207,11 +219,40 @@ def _doctor(args: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(args: argparse.Namespace) -> int:
+    from t2d_runtime.bench import BenchSettings, measure
+    from t2d_runtime.bench_table import comparison, lines_of
+
+    if (args.bundle is None) == (args.compare is None):
+        raise OptionError("expected a BUNDLE to measure, or --compare with two files that 't2d bench --json' wrote")
+    if args.compare is not None:
+        lines = comparison(*args.compare)
+    else:
+        settings = BenchSettings(
+            bundle=args.bundle,
+            image=args.image,
+            class_names=None if args.classes is None else _split(args.classes),
+            backend=args.backend,
+            precision=args.precision,
+            num_threads=args.threads,
+            rounds=args.rounds,
+            starts=args.starts,
+        )
+        result = measure(settings)
+        if args.json is not None:
+            result.save(args.json)
+        lines = lines_of(result)
+    for line in lines:
+        print(line)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "segment": _segment,
     "classes": _classes,
     "info": _info,
     "selftest": _selftest,
+    "bench": _bench,
     "doctor": _doctor,
 }
 
@@ -254,7 +295,7 @@ def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddin
             raise OptionError("--prompts has no effect on the encoded words of a --vocabulary; give one of the two")
         return ClassEmbeddings.load(args.vocabulary)
     if args.classes is not None:
-        names = [name.strip() for name in args.classes.split(",")]
+        names = list(_split(args.classes))
     else:
         names = [line.strip() for line in _read_lines(args.classes_file, ClassNamesError)]
     prompts = args.prompts or DEFAULT_PROMPTS
@@ -266,6 +307,11 @@ def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddin
             bar.update(done - bar.n)
 
         return segmenter.encode_classes(names, prompts, progress=advance)
+
+
+def _split(words: str) -> tuple[str, ...]:
+    """Words separated by commas."""
+    return tuple(word.strip() for word in words.split(","))
 
 
 def _read_lines(path: Path, error: type[T2DError]) -> list[str]:
