@@ -6,6 +6,7 @@ A bundle needs no network and no file outside its folder.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from t2d_runtime.errors import BundleError, BundleNotFoundError
@@ -14,10 +15,14 @@ from t2d_runtime.manifest import FileRecord, Manifest
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
+SEGMENTER = "segmenter.onnx"
+"""The fused graph, where the bundle has one; it shares the image encoder's external weights."""
 TOKENIZER = "tokenizer.json"
 SELFTEST = "selftest.npz"
 PRECISIONS_FOLDER = "precisions"
-"""Holds a folder of both encoders for every precision besides fp32."""
+"""Holds a folder of the graphs for every precision besides fp32."""
+
+ENCODERS = (IMAGE_ENCODER, TEXT_ENCODER)
 
 EXTERNAL_DATA_SUFFIX = ".data"
 """ONNX keeps large weights in a file of this suffix beside the graph."""
@@ -53,22 +58,29 @@ class Bundle:
             bundle._check_size(name, record)
         return bundle
 
+    @property
+    def vocabulary_digest(self) -> str:
+        """Identity of the text encoder: vocabularies of one bundle serve another with the same digest."""
+        files = self.manifest.files
+        parts = [files[TEXT_ENCODER].sha256, files[TOKENIZER].sha256]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
     def graph(self, name: str, precision: str = "fp32") -> Path:
-        """Path of a verified ONNX graph (IMAGE_ENCODER or TEXT_ENCODER) in a precision.
+        """Path of a verified ONNX graph (one of ENCODERS, or SEGMENTER) in a precision.
 
         Its external weights, where it has some, are verified too.
         Raises BundleError where the bundle has no such precision, and as `file`.
         """
-        key = self._graph_key(name, precision)
-        if key + EXTERNAL_DATA_SUFFIX in self.manifest.files:
-            self.file(key + EXTERNAL_DATA_SUFFIX)
+        *weights, key = self._graph_files(name, precision)
+        for file in weights:
+            self.file(file)
         return self.file(key)
 
-    def graph_digests(self, precision: str) -> tuple[str, ...]:
-        """sha256 of everything that makes up both encoders in a precision, as the manifest says."""
-        keys = [self._graph_key(name, precision) for name in (IMAGE_ENCODER, TEXT_ENCODER)]
-        data = [key + EXTERNAL_DATA_SUFFIX for key in keys if key + EXTERNAL_DATA_SUFFIX in self.manifest.files]
-        return tuple(self.manifest.files[key].sha256 for key in (*keys, *data))
+    def graph_digests(self, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
+        """sha256 of everything that makes up some graphs in a precision, as the manifest says."""
+        found = [self._graph_files(name, precision) for name in graphs]
+        names = [files[-1] for files in found] + [name for files in found for name in files[:-1]]
+        return tuple(self.manifest.files[name].sha256 for name in names)
 
     def graph_precisions(self, name: str) -> list[str]:
         """Precisions in which the bundle holds a graph file."""
@@ -76,14 +88,18 @@ class Bundle:
         paths = (PurePosixPath(key) for key in self.manifest.files)
         return found + sorted(p.parts[1] for p in paths if p.parts[0] == PRECISIONS_FOLDER and p.name == name)
 
-    def _graph_key(self, name: str, precision: str) -> str:
-        key = name if precision == "fp32" else f"{PRECISIONS_FOLDER}/{precision}/{name}"
+    def _graph_files(self, name: str, precision: str) -> list[str]:
+        """The files that make up a graph: its external weights, where it has some, and the graph last."""
+        folder = "" if precision == "fp32" else f"{PRECISIONS_FOLDER}/{precision}/"
+        key = folder + name
         if key not in self.manifest.files:
+            fused = " --fused" if name == SEGMENTER else ""
             raise BundleError(
                 f"{self.folder} has no {name} in precision {precision!r}, only in "
-                f"{self.graph_precisions(name)}; export it with --precision fp32,{precision}"
+                f"{self.graph_precisions(name)}; export it with --precision fp32,{precision}{fused}"
             )
-        return key
+        weights = folder + (IMAGE_ENCODER if name == SEGMENTER else name) + EXTERNAL_DATA_SUFFIX
+        return [weights, key] if weights in self.manifest.files else [key]
 
     def file(self, name: str) -> Path:
         """Path of a file of the bundle, its sha256 checked at the first call.

@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 from t2d_runtime.backends.base import Backend, Engine
 from t2d_runtime.backends.registry import open_backend, open_candidates
 from t2d_runtime.bundle import EXTERNAL_DATA_SUFFIX, IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
-from t2d_runtime.errors import BackendError, ClassNamesError, OptionError, VocabularyError
+from t2d_runtime.errors import BackendError, OptionError
 from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest
+from t2d_runtime.options import (
+    check_classes,
+    check_num_threads,
+    checked_cleaning,
+    checked_cleaning_weight,
+    checked_threshold,
+)
 from t2d_runtime.parity import PRECISIONS
 from t2d_runtime.postprocess import label_map_of
 from t2d_runtime.preprocess import load_image, resize, to_pixel_values
@@ -24,7 +31,6 @@ from t2d_runtime.proof import fastest_precision, require_proven
 from t2d_runtime.refine import warm_up
 from t2d_runtime.segmentation import (
     BACKGROUND,
-    MAX_LABELS,
     Cleaning,
     ImageEncoding,
     Segmentation,
@@ -94,8 +100,7 @@ class Segmenter:
         cls, bundle: str | Path, *, backend: str, precision: str, num_threads: int | None = None
     ) -> Segmenter:
         """As `open`, but an engine is not refused for its self-test: for showing what fails."""
-        if num_threads is not None and num_threads < 1:
-            raise OptionError(f"num_threads is {num_threads}, expected at least 1, or None for the engine's choice")
+        check_num_threads(num_threads)
         if precision not in (*PRECISIONS, FAST):
             raise OptionError(f"precision is {precision!r}, expected one of {[*PRECISIONS, FAST]}")
         opened = Bundle.open(bundle)
@@ -144,9 +149,7 @@ class Segmenter:
     @property
     def vocabulary_digest(self) -> str:
         """Identity of the text encoder: vocabularies of one bundle serve another with the same digest."""
-        files = self.manifest.files
-        parts = [files[TEXT_ENCODER].sha256, files[TOKENIZER].sha256]
-        return hashlib.sha256("".join(parts).encode()).hexdigest()
+        return self.bundle.vocabulary_digest
 
     @property
     def model_digest(self) -> str:
@@ -228,16 +231,16 @@ class Segmenter:
         encoding = image if isinstance(image, ImageEncoding) else self.encode_image(image, window)
         settings = SegmentationSettings(
             background=background,
-            cleaning=_cleaning(cleaning, background),
-            threshold=self._threshold(threshold),
-            cleaning_weight=self._cleaning_weight(cleaning_weight),
+            cleaning=checked_cleaning(cleaning, background=background),
+            threshold=checked_threshold(threshold, self.manifest.defaults),
+            cleaning_weight=checked_cleaning_weight(cleaning_weight, self.manifest.defaults),
             refine=refine,
             window=encoding.window_mode,
             backend=encoding.backend,
             precision=encoding.precision,
         )
         self._check_encoding(encoding)
-        self._check_classes(classes, background=background)
+        check_classes(classes, self.bundle, background=background)
         labels, scores = label_map_of(
             encoding,
             classes.vectors,
@@ -276,48 +279,9 @@ class Segmenter:
             )
         return self.manifest.prompt_sets[prompts]
 
-    def _threshold(self, threshold: float | None) -> float:
-        if threshold is None:
-            return self.manifest.defaults.threshold
-        if not 0.0 <= threshold <= 1.0:
-            raise OptionError(f"threshold is {threshold}, expected 0 to 1")
-        return threshold
-
-    def _cleaning_weight(self, weight: float | None) -> float:
-        if weight is None:
-            return self.manifest.defaults.cleaning_weight
-        if not 0.0 <= weight < float("inf"):
-            raise OptionError(f"cleaning_weight is {weight}, expected 0 or more")
-        return weight
-
     def _check_encoding(self, encoding: ImageEncoding) -> None:
         if encoding.model_digest != self.model_digest:
             raise OptionError(
                 f"the image was encoded with another bundle (digest {encoding.model_digest[:12]}…, this bundle's is "
                 f"{self.model_digest[:12]}…); encode it again with this one"
             )
-
-    def _check_classes(self, classes: ClassEmbeddings, *, background: bool) -> None:
-        if len(classes.names) + background > MAX_LABELS:
-            raise ClassNamesError(f"{len(classes.names)} class names, expected at most {MAX_LABELS - background}")
-        width = self.manifest.model.embed_dim
-        if classes.vectors.shape[1] != width:
-            raise VocabularyError(
-                f"the vocabulary's embeddings have width {classes.vectors.shape[1]}, this bundle's have {width}; "
-                "make it again with 't2d classes' and this bundle"
-            )
-        if classes.digest != self.vocabulary_digest:
-            raise VocabularyError(
-                f"the vocabulary was made with another text encoder (digest {classes.digest[:12]}…, this bundle's "
-                f"is {self.vocabulary_digest[:12]}…); make it again with 't2d classes' and this bundle"
-            )
-
-
-def _cleaning(cleaning: bool | Cleaning | None, background: bool) -> Cleaning | None:
-    if cleaning is None:
-        cleaning = background
-    if isinstance(cleaning, bool):
-        return "official" if cleaning else None
-    if cleaning not in get_args(Cleaning):
-        raise OptionError(f"cleaning is {cleaning!r}, expected None, False or one of {list(get_args(Cleaning))}")
-    return cleaning
