@@ -39,18 +39,18 @@ plain_pamr: Pamr = pamr
 """The reference's own: shifted multiply-adds, the affinity once."""
 
 
-def released_pamr(image: Tensor, planes: Tensor) -> Tensor:
+def released_pamr(image: Tensor, planes: Tensor, iterations: int = ITERATIONS) -> Tensor:
     """PAMR with tensors (1,n,48,H,W), 30 classes at a time."""
-    return torch.cat([_released_chunk(image, chunk) for chunk in torch.split(planes, RELEASED_CLASSES)])
+    return torch.cat([_released_chunk(image, chunk, iterations) for chunk in torch.split(planes, RELEASED_CLASSES)])
 
 
-def _released_chunk(image: Tensor, planes: Tensor) -> Tensor:
+def _released_chunk(image: Tensor, planes: Tensor, iterations: int) -> Tensor:
     neighbours, centre = _unfolded(image.float()), image.float()[None, :, None]
     samples = torch.cat([neighbours, centre.expand(-1, -1, len(DILATIONS), -1, -1)], dim=2)
     std = samples.std(dim=2, keepdim=True)
     distance = -(neighbours - centre).abs() / (STD_EPSILON + STD_SHARE * std)
     affinity = distance.mean(dim=1, keepdim=True).softmax(dim=2)
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         planes = (_unfolded(planes) * affinity).sum(dim=2)[0]
     return planes
 
@@ -82,7 +82,6 @@ class TorchPipeline:
         features = self.reference.image_features(torch.from_numpy(pixels))
         return features.patch_tokens[0], features.cls_attention[0]
 
-    @torch.inference_mode()
     def labels(
         self,
         window: NDArray[np.uint8],
@@ -93,6 +92,21 @@ class TorchPipeline:
         refine: bool,
     ) -> NDArray[np.int64]:
         """Labels (H,W) of an encoded window; background comes with official cleaning."""
+        planes = self.planes(window, encoded, text_embeds, background=background, refine=refine)
+        labels: NDArray[np.int64] = planes.argmax(dim=0).numpy()
+        return labels
+
+    @torch.inference_mode()
+    def planes(
+        self,
+        window: NDArray[np.uint8],
+        encoded: tuple[Tensor, Tensor],
+        text_embeds: Tensor,
+        *,
+        background: bool,
+        refine: bool,
+    ) -> Tensor:
+        """Scores (N,H,W) of an encoded window; with background, (N+1,H,W) and its plane first."""
         tokens, attention = encoded
         similarity = cosine_similarity(tokens, text_embeds)
         scores = clean(similarity, tokens, attention, text_embeds, cleaning="official" if background else None)
@@ -100,7 +114,4 @@ class TorchPipeline:
         planes = upsample(scores.reshape(-1, h, w), (window.shape[0], window.shape[1]), align_corners=True)
         if refine:
             planes = self.pamr(torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1))), planes)
-        if background:
-            planes = with_background(planes, self.reference.threshold)
-        labels: NDArray[np.int64] = planes.argmax(dim=0).numpy()
-        return labels
+        return with_background(planes, self.reference.threshold) if background else planes
