@@ -1,0 +1,73 @@
+"""How an image gets its labels: recipes, which are sent to every process and opened there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime import ClassEmbeddings, Segmenter
+
+Pixels = NDArray[np.uint8]
+"""(H,W,3) RGB."""
+
+LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceLabels:
+    """What the PyTorch reference makes of an image."""
+
+    labels: LabelMap
+    margin: NDArray[np.float32]
+    """(H,W): difference of the two best scores, the background's plane among them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Labels (H,W) of an image, those of the reference beside them where it is compared with."""
+
+    labels: LabelMap
+    reference: ReferenceLabels | None = None
+
+
+Labeller = Callable[[Pixels], Labelled]
+
+
+class Recipe(Protocol):
+    """Everything needed to label images; small, so that it can be sent to a process."""
+
+    def open(self) -> Labeller:
+        """Load what labels images, once a process."""
+
+
+@dataclass(frozen=True, eq=False)
+class BundleRecipe:
+    """A bundle with its engine, words and settings."""
+
+    bundle: Path
+    backend: str
+    precision: str
+    num_threads: int | None
+    classes: ClassEmbeddings
+    background: bool
+    cleaning: bool
+    refine: bool
+
+    def open(self) -> Labeller:
+        """Raises as `Segmenter.open`."""
+        segmenter = Segmenter.open(
+            self.bundle, backend=self.backend, precision=self.precision, num_threads=self.num_threads
+        )
+
+        def label(image: Pixels) -> Labelled:
+            result = segmenter.segment(
+                image, self.classes, background=self.background, cleaning=self.cleaning, refine=self.refine
+            )
+            return Labelled(result.label_map)
+
+        return label

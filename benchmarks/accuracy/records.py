@@ -1,0 +1,134 @@
+"""What is known of every image that was evaluated, and the file that keeps it: an interrupted run goes on from there.
+
+One line an image, appended as it is done. All figures follow from the lines, as sums of integers, so that they are the
+same after any interruption and with any number of processes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+from benchmarks.accuracy.metric import Cells
+from t2d_runtime.errors import CheckpointError, OutputError
+from t2d_runtime.strict_json import parse_json
+from t2d_runtime.whole_file import whole_file
+
+RECORDS: Final = "images.jsonl"
+SCHEMA_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Against:
+    """One image segmented by the PyTorch reference as well."""
+
+    cells: Cells
+    """The reference's confusion with the truth."""
+    pixels: int
+    differing: int
+    """Pixels of the whole image, ignored ones too, to which bundle and reference give another label."""
+    below_margin: int
+    """Of these, where the reference's two best scores differ by less than float32 decides."""
+    largest_margin: float
+    """Greatest difference of the reference's two best scores among the differing pixels; 0 where none differs."""
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image that was evaluated."""
+
+    name: str
+    cells: Cells
+    """The bundle's confusion with the truth."""
+    against: Against | None = None
+
+
+class RecordFile:
+    """The records of a run, on disk. A context manager: the file is open inside."""
+
+    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+        self.path = path
+        self._run = json.loads(json.dumps(run))
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = self.path.open("ab")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    @classmethod
+    def open(cls, path: Path, run: Mapping[str, Any], *, resume: bool) -> tuple[RecordFile, list[ImageRecord]]:
+        """The file of a run and the records it holds already.
+
+        `run` is everything that decides the figures. Raises CheckpointError where the file exists and `resume` is not
+        set, where it is of another run or damaged, OutputError where it cannot be written.
+        """
+        records = cls(path, run)
+        if not path.exists():
+            with whole_file(path) as file:
+                file.write(_line({"schema_version": SCHEMA_VERSION, "run": records._run}))
+            return records, []
+        if not resume:
+            raise CheckpointError(f"{path} holds an earlier run; go on with --resume, or give another --output")
+        return records, records._read()
+
+    def append(self, record: ImageRecord) -> None:
+        """Add one image. Raises OutputError."""
+        if self._file is None:
+            raise ValueError("append is called inside the file's context")
+        try:
+            self._file.write(_line(asdict(record)))
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _read(self) -> list[ImageRecord]:
+        """The whole lines; what follows the last of them, from a write that was interrupted, is cut off."""
+        try:
+            content = self.path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            if len(whole) < len(content):
+                with self.path.open("r+b") as file:
+                    file.truncate(len(whole))
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            first, *lines = (json.loads(line) for line in whole.splitlines())
+        except ValueError as error:
+            raise CheckpointError(f"{self.path} is damaged ({error}); delete it to start anew") from error
+        self._check_same_run(first)
+        return [
+            parse_json(ImageRecord, line, f"{self.path}, line {number}", CheckpointError)
+            for number, line in enumerate(lines, start=2)
+        ]
+
+    def _check_same_run(self, header: Any) -> None:
+        if not isinstance(header, dict) or header.get("schema_version") != SCHEMA_VERSION:
+            raise CheckpointError(
+                f"{self.path} is no file of this version, schema {SCHEMA_VERSION}; delete it, or give another --output"
+            )
+        found = header.get("run")
+        if found != self._run:
+            found = found if isinstance(found, dict) else {}
+            keys = [key for key in self._run if found.get(key) != self._run[key]]
+            changes = ", ".join(f"{key} was {found.get(key)!r:.60}, now {self._run[key]!r:.60}" for key in keys)
+            raise CheckpointError(f"{self.path} is of another run ({changes}); give its settings, or another --output")
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write {self.path}: {error.strerror}; choose another --output")
+
+
+def _line(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, separators=(",", ":")) + "\n").encode()
