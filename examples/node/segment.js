@@ -1,0 +1,134 @@
+// Segment a picture with the words of a vocabulary file: one graph, no Python.
+//
+//     node segment.js BUNDLE VOCABULARY.safetensors PICTURE LABELS.png [--classes "sky,sea"] [--background] [--refine]
+
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { parseArgs } from "node:util";
+import * as ort from "onnxruntime-node";
+
+import { InputError } from "../web/t2d/errors.js";
+import { checkVocabulary, readManifest } from "../web/t2d/manifest.js";
+import { Segmenter, sessionOptions } from "../web/t2d/segmenter.js";
+import { chooseWords, readVocabulary } from "../web/t2d/vocabulary.js";
+import { readBytes, readPicture, writeLabels } from "./picture.js";
+
+const USAGE = `usage: node segment.js BUNDLE VOCABULARY PICTURE LABELS.png [options]
+
+BUNDLE       folder written by 't2d-export bundle --fused'
+VOCABULARY   written by 't2d classes BUNDLE --classes ... --output F.safetensors'
+PICTURE      JPEG, PNG, WebP
+LABELS.png   the label of every pixel as a palette index
+
+--classes WORDS   words of the vocabulary, separated by commas; default: all
+--background      label 0 where no word exceeds the threshold
+--threshold X     0 to 1; default: the bundle's
+--refine          refine edges with PAMR
+--precision P     of the graph: fp32 (default), or another that the bundle has
+--threads N       default: the engine's choice`;
+
+const BAD_INPUT = 2;
+
+async function main() {
+  const { paths, values } = parseCommand();
+  const [bundle, vocabularyPath, picturePath, output] = paths;
+  const manifestPath = join(bundle, "manifest.json");
+  const manifestText = (await readBytes(manifestPath, "bundle")).toString();
+  const manifest = await readManifest(manifestText, manifestPath, values.precision);
+  const vocabulary = await readVocabulary(await readBytes(vocabularyPath, "vocabulary"), vocabularyPath);
+  checkVocabulary(manifest, vocabulary);
+  const words = values.classes === undefined ? vocabulary : chooseWords(vocabulary, values.classes.split(","));
+  const picture = await readPicture(picturePath);
+
+  const opening = performance.now();
+  const segmenter = await open(bundle, manifest, values.threads);
+  const start = performance.now();
+  const segmentation = await segmenter.segment(picture, words, values);
+  const end = performance.now();
+  await writeLabels(output, segmentation, picture, values.background);
+  console.log(`${picturePath}: ${picture.width} x ${picture.height} pixels, graph opened in ${ms(start - opening)}, segmented in ${ms(end - start)}`);
+  console.log(`    ${shares(segmentation)}`);
+  console.log(`    ${output}`);
+}
+
+/** @param {string} bundle @param {import("../web/t2d/manifest.js").Manifest} manifest @param {number} threads */
+async function open(bundle, manifest, threads) {
+  for (const { path, sha256 } of manifest.files) {
+    const hash = createHash("sha256");
+    try {
+      await pipeline(createReadStream(join(bundle, path)), hash);
+    } catch (error) {
+      throw new InputError(`${join(bundle, path)} cannot be read: ${error.code}; copy or export the bundle again`);
+    }
+    if (hash.digest("hex") !== sha256) {
+      throw new InputError(`${join(bundle, path)} is not the exported file; copy or export the bundle again`);
+    }
+  }
+  const options = { ...sessionOptions(manifest.precision), intraOpNumThreads: threads };
+  return new Segmenter(ort, await ort.InferenceSession.create(join(bundle, manifest.files[0].path), options), manifest);
+}
+
+function parseCommand() {
+  let parsed;
+  try {
+    parsed = parseArgs({
+      allowPositionals: true,
+      options: {
+        help: { type: "boolean", short: "h" },
+        classes: { type: "string" },
+        background: { type: "boolean", default: false },
+        threshold: { type: "string" },
+        refine: { type: "boolean", default: false },
+        precision: { type: "string", default: "fp32" },
+        threads: { type: "string" },
+      },
+    });
+  } catch (error) {
+    throw new InputError(error.message);
+  }
+  const { positionals: paths, values } = parsed;
+  if (values.help) {
+    console.log(USAGE);
+    process.exit();
+  }
+  if (paths.length !== 4) throw new InputError(`expected BUNDLE VOCABULARY PICTURE LABELS.png, got ${paths.length} of these; see --help`);
+  const threshold = number("threshold", values.threshold);
+  const threads = number("threads", values.threads) ?? 0; // 0: the engine's choice
+  if (!Number.isInteger(threads) || threads < 0) throw new InputError(`--threads is ${threads}, expected 1 or more`);
+  return { paths, values: { ...values, threshold, threads } };
+}
+
+/** @param {string} name @param {string | undefined} text */
+function number(name, text) {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (text.trim() === "" || Number.isNaN(value)) throw new InputError(`--${name} is ${text}, expected a number`);
+  return value;
+}
+
+/** @param {import("../web/t2d/segmenter.js").Segmentation} segmentation */
+function shares({ labels, names }) {
+  const counts = new Float64Array(names.length);
+  for (const label of labels) counts[label] += 1;
+  return names
+    .map((name, label) => ({ name, share: counts[label] / labels.length }))
+    .filter(({ share }) => share > 0)
+    .sort((one, other) => other.share - one.share)
+    .map(({ name, share }) => `${name} ${(100 * share).toFixed(1)}%`)
+    .join(", ");
+}
+
+/** @param {number} milliseconds */
+function ms(milliseconds) {
+  return `${milliseconds.toFixed(0)} ms`;
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof InputError)) throw error;
+  console.error(`segment.js: error: ${error.message}`);
+  process.exitCode = BAD_INPUT;
+}

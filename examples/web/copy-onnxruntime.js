@@ -1,0 +1,14 @@
+// Copies the two files of onnxruntime-web that the page loads beside it: pages cannot import from node_modules.
+
+import { copyFileSync, mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const page = dirname(fileURLToPath(import.meta.url));
+const source = join(page, "node_modules", "onnxruntime-web", "dist");
+const target = join(page, "onnxruntime");
+
+mkdirSync(target, { recursive: true });
+for (const file of ["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"]) {
+  copyFileSync(join(source, file), join(target, file));
+}

@@ -1,0 +1,35 @@
+// The page's side of worker.js: each call is a promise.
+
+import { InputError } from "./t2d/errors.js";
+
+export class Engine {
+  #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  #waiting = new Map();
+  #calls = 0;
+
+  /** @param {(progress: {loaded: number, total: number}) => void} onProgress bytes of the graph */
+  constructor(onProgress) {
+    this.#worker.onmessage = ({ data: { id, value, error, progress } }) => {
+      if (progress) return onProgress(progress);
+      const { resolve, reject } = this.#waiting.get(id);
+      this.#waiting.delete(id);
+      if (error) reject(new InputError(error));
+      else resolve(value);
+    };
+    this.#worker.onerror = (event) => {
+      const reason = event.message ?? "is the folder onnxruntime beside the page? 'npm ci' makes it";
+      for (const { reject } of this.#waiting.values()) reject(new InputError(`the worker did not start: ${reason}`));
+      this.#waiting.clear();
+    };
+  }
+
+  /**
+   * @param {"open" | "setPicture" | "segment"} call
+   * @param {object} argument
+   */
+  call(call, argument) {
+    const id = (this.#calls += 1);
+    this.#worker.postMessage({ id, call, argument });
+    return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+  }
+}

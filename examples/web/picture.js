@@ -1,0 +1,78 @@
+// Pictures from files, and masks over them.
+
+import { InputError } from "./t2d/errors.js";
+import { labelColours } from "./t2d/palette.js";
+
+/** Pixels of a picture that is shown and segmented: the model sees fewer, and memory in a page is scarce. */
+const MAX_PIXELS = 4_000_000;
+
+/**
+ * Draw a picture file on a canvas: upright, transparency on white, shrunk where it has too many pixels.
+ * @param {HTMLCanvasElement} canvas takes the picture's size
+ * @param {File} file
+ * @returns {Promise<{image: ImageData, original: {width: number, height: number}}>}
+ */
+export async function drawPicture(canvas, file) {
+  if (file.size === 0) throw new InputError(`${file.name} is empty; expected a picture`);
+  let bitmap;
+  try {
+    // Colours as they are stored, without a profile: so does the Python runtime.
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
+  } catch {
+    throw new InputError(`${file.name} cannot be decoded; expected a picture that this browser reads, such as JPEG or PNG`);
+  }
+  const original = { width: bitmap.width, height: bitmap.height };
+  const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (bitmap.width * bitmap.height)));
+  canvas.width = Math.max(1, Math.floor(bitmap.width * scale));
+  canvas.height = Math.max(1, Math.floor(bitmap.height * scale));
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  return { image: context.getImageData(0, 0, canvas.width, canvas.height), original };
+}
+
+/**
+ * Draw labels in their colours, with white contours; the background is transparent.
+ * @param {HTMLCanvasElement} canvas takes the labels' size
+ * @param {import("./t2d/segmenter.js").Segmentation & {width: number, height: number}} segmentation
+ * @param {boolean} background
+ */
+export function drawMasks(canvas, { labels, names, width, height }, background) {
+  canvas.width = width;
+  canvas.height = height;
+  const image = new ImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const colours = labelColours(names.length, background).map(rgba);
+  if (background) colours[0] = 0;
+  const contour = rgba([255, 255, 255]);
+  for (let place = 0; place < labels.length; place++) {
+    const label = labels[place];
+    const edge = (place % width > 0 && labels[place - 1] !== label) || (place >= width && labels[place - width] !== label);
+    pixels[place] = edge ? contour : colours[label];
+  }
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/**
+ * Labels that are present, the largest first, with their share of the pixels.
+ * @param {import("./t2d/segmenter.js").Segmentation} segmentation
+ * @param {boolean} background
+ * @returns {{name: string, share: number, colour: number[]}[]}
+ */
+export function shares({ labels, names }, background) {
+  const counts = new Float64Array(names.length);
+  for (const label of labels) counts[label] += 1;
+  const colours = labelColours(names.length, background);
+  return names
+    .map((name, label) => ({ name, share: counts[label] / labels.length, colour: colours[label] }))
+    .filter(({ share }) => share > 0)
+    .sort((one, other) => other.share - one.share);
+}
+
+/** An opaque pixel as ImageData holds it on little-endian machines. @param {number[]} colour */
+function rgba([red, green, blue]) {
+  return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+}

@@ -1,0 +1,240 @@
+"""examples/node: the same labels as Python, and one clear line for bad input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from t2d_runtime import ClassEmbeddings, Segmenter
+from tests.examples.conftest import ALL_OPTIONS, NODE_EXAMPLE, Options, check_labels
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(node: str, fused_bundle: Path, vocabulary: Path, picture: Path, tmp_path: Path) -> Run:
+    """Run the example: what is not given is right."""
+
+    def run_example(*options: str, **paths: Path) -> subprocess.CompletedProcess[str]:
+        right = {"bundle": fused_bundle, "vocabulary": vocabulary, "picture": picture, "output": tmp_path / "out.png"}
+        command = [node, str(NODE_EXAMPLE / "segment.js"), *map(str, (right | paths).values()), *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run_example
+
+
+@pytest.mark.parametrize("options", ALL_OPTIONS, ids=str)
+def test_labels_are_those_of_python(
+    run: Run, options: Options, segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmbeddings, tmp_path: Path
+) -> None:
+    switches = [f"--{name}" for name in ("background", "refine") if getattr(options, name)]
+    done = run(*switches, "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    assert "scene.png: 224 x 224 pixels" in done.stdout
+    picture = Image.open(tmp_path / "out.png")
+    check_labels(np.asarray(picture), segmenter, scene, words, options)
+    expected = segmenter.segment(scene, words, background=options.background).label_image()
+    assert picture.mode == expected.mode == "P"
+    assert picture.getpalette() == expected.getpalette()
+
+
+def test_chosen_words_and_a_threshold(
+    run: Run, segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmbeddings, tmp_path: Path
+) -> None:
+    assert run("--classes", "Tree, sky", "--background", "--threshold", "0.6").returncode == 0
+    chosen = ClassEmbeddings(("tree", "sky"), words.vectors[[6, 0]], words.digest)
+    expected = segmenter.segment(scene, chosen, background=True, threshold=0.6, window="whole").label_map
+    assert len(np.unique(expected)) == 3
+    assert (np.asarray(Image.open(tmp_path / "out.png")) == expected).mean() > 0.999
+
+
+def test_more_than_256_labels_are_16_bit_grey(
+    run: Run, words: ClassEmbeddings, segmenter: Segmenter, tmp_path: Path
+) -> None:
+    names = tuple(f"word {index}" for index in range(300))
+    random = np.random.default_rng(0).normal(size=(300, words.vectors.shape[1])).astype(np.float32)
+    many = ClassEmbeddings(names, random / np.linalg.norm(random, axis=1, keepdims=True), words.digest)
+    many.save(tmp_path / "many.safetensors")
+    done = run(vocabulary=tmp_path / "many.safetensors")
+    assert done.returncode == 0, done.stderr
+    labels = np.asarray(Image.open(tmp_path / "out.png"))
+    assert labels.dtype == np.uint16
+    assert labels.max() > 255
+
+
+def grey(scene: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(scene).convert("L")
+
+
+def transparent(scene: NDArray[np.uint8]) -> Image.Image:
+    opacity = np.where(np.indices(scene.shape[:2]).sum(axis=0) % 448 < 224, 255, 0).astype(np.uint8)
+    return Image.fromarray(np.dstack([scene, opacity]))
+
+
+def portrait(scene: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(scene).resize((300, 410))
+
+
+def one_pixel(scene: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(scene[:1, :1])
+
+
+def sliver(scene: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(scene[:1])
+
+
+@pytest.mark.parametrize("kind", [grey, transparent, portrait, one_pixel, sliver])
+def test_pictures_of_every_kind(
+    run: Run,
+    kind: Callable[[NDArray[np.uint8]], Image.Image],
+    segmenter: Segmenter,
+    scene: NDArray[np.uint8],
+    words: ClassEmbeddings,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "picture.png"
+    kind(scene).save(path)
+    done = run("--background", picture=path)
+    assert done.returncode == 0, done.stderr
+    expected = segmenter.segment(path, words, background=True, window="whole").label_map
+    labels = np.asarray(Image.open(tmp_path / "out.png"))
+    assert labels.shape == expected.shape
+    assert (labels == expected).mean() > 0.999
+
+
+def test_a_photograph_is_turned_upright(
+    run: Run, segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmbeddings, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turned by a quarter
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(scene[:150]).save(path, exif=exif, quality=95)
+    assert run(picture=path).returncode == 0
+    labels = np.asarray(Image.open(tmp_path / "out.png"))
+    assert labels.shape == (224, 150)
+    expected = segmenter.segment(path, words, window="whole").label_map
+    assert (labels == expected).mean() > 0.99, "JPEG decoders differ by a level"
+
+
+def test_48_megapixels(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("RGB", (8000, 6000), "skyblue").save(path)
+    done = run("--classes", "sky,sea", picture=path)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out.png") as labels:
+        assert labels.size == (8000, 6000)
+
+
+def refused(done: subprocess.CompletedProcess[str], message: str, output: Path) -> None:
+    """One line that says this, exit status 2, and no output."""
+    assert done.returncode == 2, done
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("segment.js: error: ")
+    assert message in lines[0]
+    assert not output.exists()
+    assert not list(output.parent.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--threshold", "7", "--background"], "the threshold is 7, expected 0 to 1"),
+        (["--threshold", "high"], "--threshold is high, expected a number"),
+        (["--threads", "-1"], "--threads"),
+        (["--classes", "sky,zebra"], "“zebra”: not among the 8 words of this vocabulary"),
+        (["--classes", ""], "“”: not among the 8 words"),
+        (["--precision", "fp8"], "names no precisions/fp8/segmenter.onnx"),
+        (["--colour"], "Unknown option '--colour'"),
+        (["surplus"], "expected BUNDLE VOCABULARY PICTURE LABELS.png, got 5 of these"),
+    ],
+)
+def test_bad_options_are_refused(run: Run, options: list[str], message: str, tmp_path: Path) -> None:
+    refused(run(*options), message, tmp_path / "out.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such picture"),
+        (b"", "is empty; expected a JPEG, PNG or WebP picture"),
+        (b"no picture", "cannot be decoded, expected a JPEG, PNG or WebP picture"),
+    ],
+)
+def test_another_picture_is_refused(run: Run, content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    if content is not None:
+        path.write_bytes(content)
+    refused(run(picture=path), message, tmp_path / "out.png")
+
+
+def test_a_truncated_and_an_enormous_picture_are_refused(run: Run, picture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(picture.read_bytes()[:5000])
+    refused(run(picture=path), "cannot be decoded", tmp_path / "out.png")
+    Image.new("1", (20000, 20000)).save(path)
+    refused(run(picture=path), "has more than 89478485 pixels, the limit", tmp_path / "out.png")
+
+
+def test_the_vocabulary_of_another_bundle_is_refused(run: Run, words: ClassEmbeddings, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    replace(words, digest="0" * 64).save(path)
+    refused(run(vocabulary=path), "made with another text encoder (digest 000000000000…", tmp_path / "out.png")
+    replace(words, vectors=words.vectors[:, :100]).save(path)
+    refused(run(vocabulary=path), "vectors have width 100, this bundle's have 192", tmp_path / "out.png")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: b"", "is not a vocabulary file (0 bytes)"),
+        (lambda content: b"some text that is no vocabulary", "no safetensors header"),
+        (lambda content: content[:-1], "it is cut short or damaged"),
+        (lambda content: content[:100], "no safetensors header, or it is cut short"),
+        (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "does not have its checksum"),
+        (lambda content: content.replace(b"t2d-vocabulary", b"t2d-vocabulare"), "its format is t2d-vocabulare"),
+        (lambda content: content.replace(b'"version":"1"', b'"version":"2"'), "version 2 of the format, expected 1"),
+        (lambda content: content.replace(b'"F32"', b'"F16"'), "text_embeds is F16 [8,192], expected F32 [N,D]"),
+        (lambda content: content.replace(b"text_embeds", b"image_embed"), "is not a vocabulary file"),
+    ],
+)
+def test_a_damaged_vocabulary_is_refused(
+    run: Run, vocabulary: Path, damage: Callable[[bytes], bytes], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "words.safetensors"
+    path.write_bytes(damage(vocabulary.read_bytes()))
+    refused(run(vocabulary=path), message, tmp_path / "out.png")
+
+
+def test_another_bundle_is_refused(run: Run, fused_bundle: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.png"
+    refused(run(bundle=tmp_path / "nowhere"), "manifest.json: no such bundle", output)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    manifest = json.loads((fused_bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    refused(run(bundle=bundle), "segmenter.onnx cannot be read: ENOENT", output)
+    shutil.copyfile(fused_bundle / "segmenter.onnx", bundle / "segmenter.onnx")
+    with (bundle / "segmenter.onnx").open("r+b") as file:
+        file.seek(1000)
+        file.write(hashlib.sha256(b"damage").digest())
+    refused(run(bundle=bundle), "segmenter.onnx is not the exported file", output)
+    del manifest["files"]["segmenter.onnx"]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    refused(run(bundle=bundle), "names no segmenter.onnx; export it with 't2d-export bundle --fused'", output)
+    (bundle / "manifest.json").write_text("{")
+    refused(run(bundle=bundle), "manifest.json is not JSON", output)
+
+
+def test_an_output_that_cannot_be_written_is_refused(run: Run, tmp_path: Path) -> None:
+    refused(run(output=tmp_path / "nowhere" / "out.png"), "cannot write", tmp_path / "out.png")
