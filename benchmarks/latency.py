@@ -1,21 +1,24 @@
-"""Milliseconds of a bundle against PyTorch, stage by stage, in one run on the same image and words."""
+"""Milliseconds of a bundle against PyTorch, in one run, on one image and words: stages, encoders, starts, sweeps."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from functools import partial
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from t2d_runtime.errors import OptionError
 
 if TYPE_CHECKING:
+    from benchmarks.contenders import Contender
+    from benchmarks.roofline import Roofline
+    from benchmarks.sweeps import Setup, Sweep
     from benchmarks.timing import Timing
-    from t2d_export.reference import Reference
     from t2d_runtime.segmenter import Segmenter
+
+SWEEPS = ("batch", "threads", "classes", "windows")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,114 +34,225 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--starts", type=int, default=1, help="new processes, to their first mask; default: 1")
+    parser.add_argument(
+        "--baselines",
+        default="eager",
+        metavar="LIST",
+        help="of the image encoder: eager,bf16,compile,compile-bf16,cuda; default: eager",
+    )
+    parser.add_argument(
+        "--engines", metavar="LIST", help="more of the bundle's: openvino:bf16,onnxruntime:int8, or all; default: none"
+    )
+    parser.add_argument("--sweep", metavar="LIST", help=f"of {','.join(SWEEPS)}; default: none")
     parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table of stages."""
-    import os
-
+    """Print the tables, and save the figures."""
     import torch
 
+    from benchmarks.contenders import open_active
     from benchmarks.results_file import write_results
-    from benchmarks.timing import in_turn
+    from benchmarks.sweeps import Setup
     from t2d_export.export import ExportSettings
-    from t2d_runtime.segmenter import Segmenter
+    from t2d_runtime.preprocess import load_image
 
-    if args.rounds < 1:
-        raise OptionError(f"--rounds is {args.rounds}, expected at least 1")
+    sweeps = _checked(args)
     threads = args.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
-    segmenter = Segmenter.open(args.bundle, backend=args.backend, precision=args.precision, num_threads=threads)
+    segmenter = open_active(args.bundle, args.backend, args.precision, threads)
     size = segmenter.manifest.model.input_size
     settings = ExportSettings(args.backbone, args.backbone_weights, args.text_weights, args.projection, size)
-    stages = stages_of(segmenter, settings.load_reference(), args.image, args.classes.split(","))
-    print(
-        f"{segmenter.engine_description} in {segmenter.precision}, PyTorch {torch.__version__} float32 eager, ", end=""
-    )
-    print(f"{threads} threads, median of {args.rounds} rounds in turn, {len(args.classes.split(','))} classes")
-    print(f"{'stage':<34} {'PyTorch ms':>10} {'runtime ms':>10} {'faster':>7}")
-    timings = {}
-    for stage, contenders in stages.items():
-        timings[stage] = in_turn(contenders, args.rounds)
-        print_stage(stage, timings[stage])
+    words = args.classes.split(",")
+    setup = Setup(args.bundle, segmenter, settings.load_reference(), load_image(args.image), words, threads)
+    figures = _facts(setup, args)
+    print(", ".join(f"{name} {value}" for name, value in figures.items()))
+    figures["stages"] = measure_stages(setup, args.image, args.rounds)
+    print_stages(figures["stages"])
+    figures |= measure_encoders(setup, args)
+    print_encoders(figures["encoders"], figures["roofline"])
+    if args.starts:
+        figures["starts"] = measure_starts(segmenter, args)
+        print_starts(figures["starts"])
+    figures["sweeps"] = {name: measure_sweep(name, setup) for name in sweeps}
     if args.json is not None:
-        write_results(args.json, "latency", _figures(segmenter, args, threads, timings))
+        write_results(args.json, "latency", figures)
     return 0
 
 
-def _figures(
-    segmenter: Segmenter, args: argparse.Namespace, threads: int, timings: dict[str, dict[str, Timing]]
-) -> dict[str, Any]:
-    from benchmarks.timing import ratio
-
-    return {
-        "backbone": segmenter.manifest.model.backbone,
-        "input_size": segmenter.manifest.model.input_size,
-        "backend": segmenter.engine_description,
-        "precision": segmenter.precision,
-        "threads": threads,
-        "classes": len(args.classes.split(",")),
-        "rounds": args.rounds,
-        "stages": {
-            stage: {
-                "torch_ms": timing["torch"].median_ms,
-                "runtime_ms": timing["runtime"].median_ms,
-                "faster": ratio(timing["torch"], timing["runtime"]),
-            }
-            for stage, timing in timings.items()
-        },
-    }
+def _checked(args: argparse.Namespace) -> list[str]:
+    """The sweeps that were asked for. Raises OptionError."""
+    if args.rounds < 1 or args.starts < 0:
+        raise OptionError(f"--rounds is {args.rounds} and --starts {args.starts}, expected at least 1 and 0")
+    sweeps = args.sweep.split(",") if args.sweep else []
+    unknown = [name for name in sweeps if name not in SWEEPS]
+    if unknown:
+        raise OptionError(f"unknown sweeps {unknown}, expected some of {','.join(SWEEPS)}")
+    return sweeps
 
 
-def stages_of(
-    segmenter: Segmenter, reference: Reference, image: Path, words: list[str]
-) -> dict[str, dict[str, Callable[[], object]]]:
-    """Stage -> the two contenders; each works on what the stage before gave."""
+def _facts(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from benchmarks.baselines import TorchPipeline, plain_pamr
-    from t2d_runtime.manifest import DEFAULT_PROMPTS
-    from t2d_runtime.preprocess import load_image, resize
-    from t2d_runtime.text import build_prompts
-
-    torch_pipeline = TorchPipeline(reference, plain_pamr)
-    window = resize(load_image(image), segmenter.manifest.windows.crop_size)
-    prompts = build_prompts(words, segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
-    ids = segmenter.tokenize([prompt for group in prompts for prompt in group])
-    padded = np.zeros((len(ids), segmenter.manifest.model.context_length), np.int64)
-    padded[:, : ids.shape[1]] = ids
-    input_ids = torch.from_numpy(padded).reshape(len(words), -1, padded.shape[1])
-
-    def torch_text() -> torch.Tensor:
-        with torch.inference_mode():
-            return reference.text_embeds(input_ids)
-
-    classes, text_embeds = segmenter.encode_classes(words), torch_text()
-    encoding, torch_encoding = segmenter.encode_image(window), torch_pipeline.encode(window)
-    stages: dict[str, dict[str, Callable[[], object]]] = {
-        "text encoder": {
-            "torch": torch_text,
-            "runtime": lambda: segmenter.run_text_encoder(ids.reshape(len(words), -1, ids.shape[1])),
-        },
-        "image encoder": {
-            "torch": lambda: torch_pipeline.encode(window),
-            "runtime": lambda: segmenter.encode_image(window),
-        },
+    return {
+        "backbone": setup.segmenter.manifest.model.backbone,
+        "weights": setup.reference.sources["backbone"].name,
+        "input_size": setup.segmenter.manifest.model.input_size,
+        "backend": setup.segmenter.engine_description,
+        "precision": setup.segmenter.precision,
+        "torch": torch.__version__,
+        "threads": setup.threads,
+        "classes": len(setup.words),
+        "rounds": args.rounds,
     }
-    for name, refine in (("background, cleaning", False), ("background, cleaning, PAMR", True)):
-        stages[name] = {
-            "torch": partial(
-                torch_pipeline.labels, window, torch_encoding, text_embeds, background=True, refine=refine
-            ),
-            "runtime": partial(segmenter.segment, encoding, classes, background=True, refine=refine),
-        }
-    return stages
 
 
-def print_stage(stage: str, timings: dict[str, Timing]) -> None:
-    """One line of the table."""
-    from benchmarks.timing import ratio
+def measure_stages(setup: Setup, image: Path, rounds: int) -> dict[str, dict[str, float | None]]:
+    """Stage -> times of PyTorch, where it has the stage, and of the runtime in one window, with background.
 
-    slow, fast = timings["torch"], timings["runtime"]
-    print(f"{stage:<34} {slow.median_ms:>10.1f} {fast.median_ms:>10.1f} {ratio(slow, fast):>6.1f}x")
+    Reading the image and resizing it to the window are the runtime's alone.
+    """
+    from functools import partial
+
+    from benchmarks.timing import in_turn
+    from benchmarks.torch_stages import padded_prompts, torch_stages
+    from t2d_runtime.preprocess import load_image, resize
+    from t2d_runtime.stages import stages_of
+
+    segmenter = setup.segmenter
+    runtime = stages_of(segmenter, setup.window, setup.words, num_threads=setup.threads)
+    runtime["decode"] = partial(load_image, image)
+    runtime["resize"] = partial(resize, setup.pixels, segmenter.manifest.windows.crop_size)
+    ids = padded_prompts(segmenter, setup.words)
+    torch = torch_stages(setup.reference, setup.window, ids, segmenter.manifest.defaults.cleaning_weight)
+    found = {}
+    for name, call in runtime.items():
+        contenders = {"torch": torch[name], "runtime": call} if name in torch else {"runtime": call}
+        found[name] = _stage_figures(in_turn(contenders, rounds))
+    return found
+
+
+def _stage_figures(timings: Mapping[str, Timing]) -> dict[str, float | None]:
+    from benchmarks.timing import compare
+
+    ours, theirs = timings["runtime"], timings.get("torch")
+    ratio = compare(theirs, ours) if theirs else None
+    return {
+        "torch_ms": theirs.median_ms if theirs else None,
+        "runtime_ms": ours.median_ms,
+        "runtime_p95_ms": ours.percentile_ms(95),
+        "runtime_p99_ms": ours.percentile_ms(99),
+        "runtime_per_second": ours.per_second,
+        "faster": ratio.median if ratio else None,
+        "faster_low": ratio.low if ratio else None,
+        "faster_high": ratio.high if ratio else None,
+    }
+
+
+def print_stages(stages: Mapping[str, Mapping[str, Any]]) -> None:
+    """A line a stage."""
+    print(f"\n{'one window':<24}{'PyTorch ms':>11}{'runtime ms':>11}{'p95':>9}{'faster':>9}  95% interval")
+    for name, row in stages.items():
+        theirs = "" if row["torch_ms"] is None else f"{row['torch_ms']:.2f}"
+        faster = interval = ""
+        if row["faster"] is not None:
+            faster, interval = f"{row['faster']:.2f}x", f"{row['faster_low']:.2f} to {row['faster_high']:.2f}"
+        print(f"{name:<24}{theirs:>11}{row['runtime_ms']:>11.2f}{row['runtime_p95_ms']:>9.2f}{faster:>9}  {interval}")
+
+
+def measure_encoders(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
+    """The image encoder in every contender, in turn; ratios over the first; and what the machine could do."""
+    from functools import partial
+
+    import numpy as np
+
+    from benchmarks.contenders import engine_contender, engine_pairs, open_active, torch_contenders
+    from benchmarks.roofline import measure_roofline
+    from benchmarks.timing import cuda_in_turn, in_turn
+
+    own = setup.segmenter.backend_name, setup.segmenter.precision
+    pairs = engine_pairs(args.bundle, args.engines) if args.engines else ()
+    others = [open_active(args.bundle, *pair, setup.threads) for pair in pairs if pair != own]
+    contenders = torch_contenders(setup.reference, args.baselines.split(","))
+    contenders += [engine_contender(segmenter) for segmenter in (setup.segmenter, *others)]
+    window = setup.window[np.newaxis]
+    calls = {one.name: partial(one.encode, window) for one in contenders}
+    on_gpu = {one.name for one in contenders if one.on_gpu}
+    timings = in_turn({name: call for name, call in calls.items() if name not in on_gpu}, args.rounds)
+    timings |= cuda_in_turn({name: call for name, call in calls.items() if name in on_gpu}, args.rounds)
+    roofline = measure_roofline(setup.reference)
+    rows = encoder_rows(contenders, timings, roofline)
+    return {"encoders": rows, "roofline": roofline._asdict()}
+
+
+def encoder_rows(
+    contenders: Sequence[Contender], timings: Mapping[str, Timing], roofline: Roofline
+) -> list[dict[str, Any]]:
+    """Times, ratios over the first contender, and the share of the machine's matrix rate that is reached."""
+    from benchmarks.timing import compare
+
+    first, rows = timings[contenders[0].name], []
+    for one in contenders:
+        timing = timings[one.name]
+        floor_ms = roofline.floor_ms(one.computes_in) if one.computes_in else None
+        rows.append(
+            {
+                "name": one.name,
+                "p50_ms": timing.median_ms,
+                "p95_ms": timing.percentile_ms(95),
+                "p99_ms": timing.percentile_ms(99),
+                "per_second": timing.per_second,
+                "faster": compare(first, timing)._asdict(),
+                "floor_ms": floor_ms,
+                "share_of_rate": floor_ms / timing.median_ms if floor_ms else None,
+            }
+        )
+    return rows
+
+
+def print_encoders(rows: Sequence[Mapping[str, Any]], roofline: Mapping[str, Any]) -> None:
+    """A line a contender, and the machine's rates."""
+    print(f"\n{'image encoder':<30}{'p50 ms':>9}{'p95':>9}{'faster':>9}  95% interval {'floor ms':>9}{'reached':>9}")
+    for row in rows:
+        ratio = row["faster"]
+        faster = f"{ratio['median']:>8.2f}x  {ratio['low']:>5.2f} to {ratio['high']:<5.2f}"
+        floor = "" if row["floor_ms"] is None else f"{row['floor_ms']:>9.1f}{row['share_of_rate']:>9.0%}"
+        print(f"{row['name']:<30}{row['p50_ms']:>9.1f}{row['p95_ms']:>9.1f}{faster}{floor}")
+    rates = ", ".join(f"{value / 1e12:.2f} TFLOP/s in {name}" for name, value in roofline["flop_per_second"].items())
+    print(f"floor: {roofline['encoder_flop'] / 1e9:.1f} GFLOP a window at the rate of matrix products here, {rates}")
+
+
+def measure_starts(segmenter: Segmenter, args: argparse.Namespace) -> dict[str, Any]:
+    """New processes to their first mask with an empty cache, and later ones."""
+    from t2d_runtime.bench import measure_starts
+
+    opening = {
+        "bundle": str(args.bundle),
+        "backend": segmenter.backend_name,
+        "precision": segmenter.precision,
+        "num_threads": args.threads,
+    }
+    first, later = measure_starts(opening, args.image, args.classes.split(","), args.starts)
+    return {"first": asdict(first), "later": asdict(later)}
+
+
+def print_starts(starts: Mapping[str, Any]) -> None:
+    """Two lines."""
+    from t2d_runtime.bench import StartTime
+    from t2d_runtime.bench_table import start_line
+
+    print("\na new process to its first mask, PAMR included")
+    for name, start in starts.items():
+        print(f"{name:<24}{start_line(StartTime(**start))}")
+
+
+def measure_sweep(name: str, setup: Setup) -> dict[str, Any]:
+    """Measure and print one sweep."""
+    from benchmarks import sweeps
+
+    sweep: Sweep = sweeps.SWEEPS[name](setup)
+    print(f"\n{sweep.quantity + ', ' + sweep.unit:<30}" + "".join(f"{value:>18}" for value in sweep.values))
+    for contender, times in sweep.series.items():
+        print(f"{contender:<30}" + "".join(f"{'-' if time is None else format(time, '.1f'):>18}" for time in times))
+    return asdict(sweep)

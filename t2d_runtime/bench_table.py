@@ -28,11 +28,12 @@ def lines_of(result: BenchResult) -> Iterator[str]:
         yield f"{name:<22}{stage.p50_ms:>10.2f}{stage.p95_ms:>10.2f}{stage.p99_ms:>10.2f}{stage.per_second:>10.1f}"
     yield ""
     yield "a new process to its first mask, PAMR included:"
-    yield f"{'first on a machine':<22}{_start(figures.first_start)}"
-    yield f"{'later':<22}{_start(figures.start)}"
+    yield f"{'first on a machine':<22}{start_line(figures.first_start)}"
+    yield f"{'later':<22}{start_line(figures.start)}"
 
 
-def _start(start: StartTime) -> str:
+def start_line(start: StartTime) -> str:
+    """A start's time and its parts in words."""
     peak = "" if start.peak_bytes is None else f", at most {start.peak_bytes / 2**20:.0f} MiB"
     return (
         f"{start.whole_ms:.0f} ms: import {start.import_ms:.0f}, open {start.open_ms:.0f}, words {start.words_ms:.0f}, "

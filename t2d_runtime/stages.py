@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +23,7 @@ from t2d_runtime.upsample import upsample
 from t2d_runtime.windows import cut_windows, stitch
 
 if TYPE_CHECKING:
-    from t2d_runtime.segmenter import Segmenter
+    from t2d_runtime.segmenter import ImageLike, Segmenter
 
 Stages = dict[str, Callable[[], object]]
 
@@ -42,9 +41,9 @@ WORDS, KNOWN_WORDS = "words", "words, known"
 
 
 def stages_of(
-    segmenter: Segmenter, image: Path, class_names: Sequence[str], *, num_threads: int | None = None
+    segmenter: Segmenter, image: ImageLike, class_names: Sequence[str], *, num_threads: int | None = None
 ) -> Stages:
-    """Every stage of an image file and its words, with background and official cleaning, in order; then the whole.
+    """Every stage of an image and its words, with background and official cleaning, in order; then the whole.
 
     `num_threads`: of PAMR; the segmenter's own for the rest.
     """
