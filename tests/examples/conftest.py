@@ -7,10 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,20 +31,6 @@ INSTALL = "run 'bash scripts/javascript'"
 
 MARGIN = 2e-5
 """Labels must agree where the best score leads by more than this: what the project guarantees of every engine."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the three programs are asked for."""
-
-    background: bool
-    refine: bool
-
-    def __str__(self) -> str:
-        return "+".join(name for name in ("background", "refine") if getattr(self, name)) or "plain"
-
-
-ALL_OPTIONS = [Options(background, refine) for background in (False, True) for refine in (False, True)]
 
 
 @pytest.fixture(scope="session")
@@ -87,26 +73,25 @@ def vocabulary(words: ClassEmbeddings, folder: Path) -> Path:
     return folder / "words.safetensors"
 
 
+@pytest.fixture(scope="session")
 def check_labels(
-    labels: NDArray[np.generic],
-    segmenter: Segmenter,
-    image: NDArray[np.uint8] | Path,
-    words: ClassEmbeddings,
-    options: Options,
-) -> None:
-    """The labels are the Python runtime's wherever its best score leads by more than the margin."""
-    result = segmenter.segment(
-        image, words, background=options.background, refine=options.refine, window="whole", keep_scores=True
-    )
-    assert result.scores is not None
-    rivals = list(result.scores)
-    if options.background:
-        rivals.append(np.full_like(rivals[0], result.settings.threshold))
-    second, best = np.sort(rivals, axis=0)[-2:]
-    clear = best - second > MARGIN
-    assert clear.mean() > 0.99, "the margin leaves nearly every pixel to compare"
-    assert labels.shape == result.label_map.shape
-    np.testing.assert_array_equal(labels[clear], result.label_map[clear])
+    segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmbeddings
+) -> Callable[[NDArray[Any], bool, bool], None]:
+    """Asserts that labels of the scene are the Python runtime's wherever its best score leads by the margin."""
+
+    def check(labels: NDArray[Any], background: bool, refine: bool) -> None:
+        result = segmenter.segment(scene, words, background=background, refine=refine, window="whole", keep_scores=True)
+        assert result.scores is not None
+        rivals = list(result.scores)
+        if background:
+            rivals.append(np.full_like(rivals[0], result.settings.threshold))
+        second, best = np.sort(rivals, axis=0)[-2:]
+        clear = best - second > MARGIN
+        assert clear.mean() > 0.99, "the margin leaves nearly every pixel to compare"
+        assert labels.shape == result.label_map.shape
+        np.testing.assert_array_equal(labels[clear], result.label_map[clear])
+
+    return check
 
 
 @pytest.fixture(scope="session")
@@ -154,13 +139,21 @@ def _unpacked_browser(node: str) -> Path:
     return target
 
 
-@contextmanager
-def serve(bundle: Path, vocabulary: Path, *options: str) -> Iterator[str]:
-    """The page's address."""
-    command = [sys.executable, str(PAGE / "serve.py"), str(bundle), str(vocabulary), "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.terminate()
+Serve = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def serve(vocabulary: Path) -> Serve:
+    """Serves the page with a bundle; gives its address."""
+
+    @contextmanager
+    def serve_page(bundle: Path, *options: str) -> Iterator[str]:
+        command = [sys.executable, str(PAGE / "serve.py"), str(bundle), str(vocabulary), "--port", "0", *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            try:
+                yield server.stdout.readline().strip()
+            finally:
+                server.terminate()
+
+    return serve_page

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from t2d_runtime import ClassEmbeddings, Segmenter
-from tests.examples.conftest import ALL_OPTIONS, NODE_EXAMPLE, Options, check_labels
+
+PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "node" / "segment.js"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -27,23 +28,30 @@ def run(node: str, fused_bundle: Path, vocabulary: Path, picture: Path, tmp_path
 
     def run_example(*options: str, **paths: Path) -> subprocess.CompletedProcess[str]:
         right = {"bundle": fused_bundle, "vocabulary": vocabulary, "picture": picture, "output": tmp_path / "out.png"}
-        command = [node, str(NODE_EXAMPLE / "segment.js"), *map(str, (right | paths).values()), *options]
+        command = [node, str(PROGRAM), *map(str, (right | paths).values()), *options]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     return run_example
 
 
-@pytest.mark.parametrize("options", ALL_OPTIONS, ids=str)
+@pytest.mark.parametrize("refine", [False, True])
+@pytest.mark.parametrize("background", [False, True])
 def test_labels_are_those_of_python(
-    run: Run, options: Options, segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmbeddings, tmp_path: Path
+    run: Run,
+    background: bool,
+    refine: bool,
+    check_labels: Callable[..., None],
+    segmenter: Segmenter,
+    scene: NDArray[np.uint8],
+    words: ClassEmbeddings,
+    tmp_path: Path,
 ) -> None:
-    switches = [f"--{name}" for name in ("background", "refine") if getattr(options, name)]
-    done = run(*switches, "--threads", "1")
+    done = run(*["--background"] * background, *["--refine"] * refine, "--threads", "1")
     assert done.returncode == 0, done.stderr
     assert "scene.png: 224 x 224 pixels" in done.stdout
     picture = Image.open(tmp_path / "out.png")
-    check_labels(np.asarray(picture), segmenter, scene, words, options)
-    expected = segmenter.segment(scene, words, background=options.background).label_image()
+    check_labels(np.asarray(picture), background, refine)
+    expected = segmenter.segment(scene, words, background=background).label_image()
     assert picture.mode == expected.mode == "P"
     assert picture.getpalette() == expected.getpalette()
 

@@ -1,0 +1,289 @@
+"""examples/web in a headless browser: the same labels as Python, clear messages, and a page that stays usable."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
+
+from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.palette import palette
+
+Serve = Callable[..., AbstractContextManager[str]]
+
+KEEP_RESULTS = """
+    window.results = [];
+    document.addEventListener("segmentation", ({ detail }) =>
+      window.results.push({ ...detail, labels: Array.from(detail.labels) }));
+"""
+LAST_RESULT = """(options) => {
+    const result = window.results.at(-1);
+    const idle = document.querySelector("#canvases").ariaBusy === "false";
+    return idle && result && Object.entries(options).every(([name, value]) => result[name] === value) && result;
+}"""
+
+
+@pytest.fixture(scope="module")
+def address(node: str, serve: Serve, fused_bundle: Path) -> Iterator[str]:
+    with serve(fused_bundle) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens pages that keep their results; what a page logs as an error fails the test, unless it is expected."""
+    context = browser.new_context()
+    context.add_init_script(KEEP_RESULTS)
+
+    def open_page(url: str) -> Page:
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.goto(url)
+        return page
+
+    yield open_page
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def page(new_page: Callable[..., Page], address: str) -> Page:
+    """The page with its model loaded, for all tests that leave it usable."""
+    page = new_page(address)
+    page.complaints = []  # type: ignore[attr-defined]
+    page.on("console", lambda message: note(page, message))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))  # type: ignore[attr-defined]
+    expect(page.locator("#status")).to_have_text("Ready for a picture.", timeout=30_000)
+    return page
+
+
+def note(page: Page, message: ConsoleMessage) -> None:
+    if message.type in ("error", "warning"):
+        page.complaints.append(message.text)  # type: ignore[attr-defined]
+
+
+def last_result(page: Page, **options: Any) -> dict[str, Any]:
+    """The page's last segmentation, once it is one with these options."""
+    result: dict[str, Any] = page.wait_for_function(LAST_RESULT, arg=options).json_value()
+    return result
+
+
+def show(page: Page, picture: Path) -> None:
+    page.evaluate("window.results = []")
+    page.set_input_files("#file", picture)
+
+
+def labels_of(result: dict[str, Any]) -> NDArray[np.intp]:
+    return np.array(result["labels"]).reshape(result["height"], result["width"])
+
+
+@pytest.mark.parametrize("refine", [False, True])
+@pytest.mark.parametrize("background", [False, True])
+def test_labels_are_those_of_python(
+    page: Page,
+    background: bool,
+    refine: bool,
+    picture: Path,
+    check_labels: Callable[..., None],
+    segmenter: Segmenter,
+    scene: NDArray[np.uint8],
+    words: ClassEmbeddings,
+) -> None:
+    page.set_checked("#background", background)
+    page.set_checked("#refine", refine)
+    show(page, picture)
+    result = last_result(page, background=background, refine=refine)
+    check_labels(labels_of(result), background, refine)
+    assert result["names"] == ["background"] * background + list(words.names)
+    expect(page.locator("#status")).to_have_text(re.compile(r"Segmented in .+s\."))
+    expected = segmenter.segment(scene, words, background=background, refine=refine, window="whole").summary()
+    largest = max(expected["labels"], key=lambda label: label["pixels"])
+    entry = page.locator("#legend li").first.inner_text()
+    assert entry.split("\n") == [largest["name"], f"{100 * largest['share']:.1f} %"]
+    assert page.complaints == []  # type: ignore[attr-defined]
+
+
+def test_threads_and_times_are_told(page: Page) -> None:
+    facts = page.locator("#facts").inner_text()
+    assert re.search(r"Model\n7\.\d MB, fp32, loaded in .+s\n", facts)
+    assert re.search(r"Threads\n[1-4]\n", facts)
+    assert page.evaluate("crossOriginIsolated")
+
+
+def test_masks_and_legend_have_the_colours_of_the_overlay(page: Page, picture: Path) -> None:
+    page.set_checked("#background", False)
+    page.set_checked("#refine", False)
+    show(page, picture)
+    labels = labels_of(last_result(page, background=False, refine=False))
+    pixels = page.evaluate(
+        "Array.from(document.querySelector('#masks').getContext('2d').getImageData(0, 0, 224, 224).data)"
+    )
+    masks = np.array(pixels, np.uint8).reshape(224, 224, 4)
+    inside = np.ones(labels.shape, bool)
+    inside[:, 1:] &= labels[:, 1:] == labels[:, :-1]
+    inside[1:] &= labels[1:] == labels[:-1]
+    np.testing.assert_array_equal(masks[inside][:, :3], palette(8)[labels[inside]])
+    assert (masks[~inside] == 255).all()
+
+
+def test_typed_words(page: Page, picture: Path) -> None:
+    show(page, picture)
+    last_result(page)
+    page.get_by_role("button", name="None").click()
+    expect(page.locator("#status")).to_have_text("Tick a word to look for.")
+    expect(page.locator("#legend")).to_be_hidden()
+    page.fill("#typed", "TREE, zebra")
+    page.press("#typed", "Enter")
+    unknown = page.locator("#unknown")
+    expect(unknown).to_contain_text("“zebra”: not among the 8 words of this vocabulary")
+    expect(unknown).to_contain_text('t2d classes BUNDLE --classes "zebra" --output F.safetensors')
+    expect(page.locator("#count")).to_have_text("1 of 8")
+    assert last_result(page)["names"] == ["tree"]
+    page.fill("#typed", "s")
+    expect(unknown).to_be_hidden()
+    assert page.locator("#list label").all_inner_texts() == ["sky", "sea", "sand", "person"]
+    page.fill("#typed", "")
+    page.get_by_role("button", name="All").click()
+    page.wait_for_function("() => window.results.at(-1).names.length === 8")
+
+
+def test_the_threshold_is_live(page: Page, picture: Path) -> None:
+    page.set_checked("#background", True)
+    show(page, picture)
+    low = labels_of(last_result(page, background=True))
+    page.focus("#threshold")
+    page.keyboard.press("End")
+    expect(page.locator("#thresholdValue")).to_have_text("0.7")
+    high = labels_of(last_result(page, background=True, threshold=0.7))
+    assert (high == 0).mean() > (low == 0).mean()
+    page.set_checked("#background", False)
+    expect(page.locator("#threshold")).to_be_disabled()
+
+
+def test_the_keyboard_alone_is_enough(page: Page, picture: Path) -> None:
+    show(page, picture)
+    last_result(page)
+    page.focus("#file")
+    reached = []
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.value"))
+    for control in ("all", "none", "typed", "sky", "vocabulary", "background", "refine", "opacity"):
+        assert control in reached
+    page.focus("#refine")
+    page.keyboard.press("Space")
+    last_result(page, refine=True)
+    page.keyboard.press("Space")
+    last_result(page, refine=False)
+
+
+def test_another_picture_is_refused_and_the_next_one_taken(page: Page, picture: Path, tmp_path: Path) -> None:
+    error = page.locator("#error")
+    for name, content, message in (
+        ("empty.png", b"", "empty.png is empty; expected a picture"),
+        ("text.png", b"no picture", "text.png cannot be decoded; expected a picture that this browser reads"),
+        ("cut.png", picture.read_bytes()[:60], "cut.png cannot be decoded"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        page.set_input_files("#file", tmp_path / name)
+        expect(error).to_contain_text(message)
+    show(page, picture)
+    last_result(page)
+    expect(error).to_be_hidden()
+
+
+def test_another_vocabulary(page: Page, words: ClassEmbeddings, picture: Path, tmp_path: Path) -> None:
+    show(page, picture)
+    last_result(page)
+    path, error = tmp_path / "other.safetensors", page.locator("#error")
+    for other, message in (
+        (replace(words, digest="0" * 64), "made with another text encoder (digest 000000000000…"),
+        (replace(words, vectors=words.vectors[:, :100]), "vectors have width 100, this bundle's have 192"),
+    ):
+        other.save(path)
+        page.set_input_files("#vocabulary", path)
+        expect(error).to_contain_text(message)
+    path.write_bytes(b"damaged")
+    page.set_input_files("#vocabulary", path)
+    expect(error).to_contain_text("other.safetensors is not a vocabulary file")
+    expect(page.locator("#count")).to_have_text("8 of 8")
+    ClassEmbeddings(("ship", "beach"), words.vectors[[3, 2]], words.digest).save(path)
+    page.set_input_files("#vocabulary", path)
+    page.wait_for_function("() => window.results.at(-1).names.join() === 'ship,beach'")
+    expect(error).to_be_hidden()
+    words.save(path)
+    page.set_input_files("#vocabulary", path)
+    expect(page.locator("#count")).to_have_text("8 of 8")
+
+
+def test_the_smallest_and_a_large_picture(page: Page, tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), "green").save(tmp_path / "one.png")
+    show(page, tmp_path / "one.png")
+    assert labels_of(last_result(page, width=1)).shape == (1, 1)
+    Image.new("RGB", (8000, 6000), "skyblue").save(tmp_path / "large.png")
+    page.evaluate("window.results = []")
+    page.set_input_files("#file", tmp_path / "large.png")
+    page.wait_for_function("() => window.results.at(-1)?.width === 2309")
+    expect(page.locator("#facts")).to_contain_text("8000 × 6000 pixels, shown and segmented at 2309 × 1732 pixels")
+
+
+def test_progress_is_shown_while_the_model_loads(new_page: Callable[..., Page], address: str, picture: Path) -> None:
+    """A picture that is chosen meanwhile is segmented as soon as the model is there."""
+    page = new_page("about:blank")
+    held: list[Route] = []
+    page.route("**/segmenter.onnx", lambda route: held.append(route))
+    page.goto(address)
+    expect(page.locator("#loading")).to_be_visible()
+    page.set_input_files("#file", picture)
+    expect(page.locator("#picture")).to_be_visible()
+    page.wait_for_timeout(200)
+    held[0].continue_()
+    expect(page.locator("#bytes")).to_have_text(re.compile(r"7\.\d of 7\.\d MB, starting"))
+    last_result(page)
+    expect(page.locator("#loading")).to_be_hidden()
+    page.close()
+
+
+def test_one_thread_without_the_headers(
+    new_page: Callable[..., Page], serve: Serve, fused_bundle: Path, picture: Path
+) -> None:
+    with serve(fused_bundle, "--no-isolation") as url:
+        page = new_page(url)
+        expect(page.locator("#status")).to_have_text("Ready for a picture.", timeout=30_000)
+        expect(page.locator("#facts")).to_contain_text("1: this server lets pages have no more")
+        show(page, picture)
+        last_result(page)
+        page.close()
+
+
+def test_a_bundle_that_cannot_be_used_is_said(
+    new_page: Callable[..., Page], serve: Serve, fused_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    shutil.copyfile(fused_bundle / "manifest.json", bundle / "manifest.json")
+    with serve(bundle) as url:
+        page = new_page(url)
+        error = page.locator("#error")
+        expect(error).to_have_text(re.compile(r"^/bundle/segmenter\.onnx cannot be loaded: 404"))
+        expect(page.locator("#loading")).to_be_hidden()
+        (bundle / "segmenter.onnx").write_bytes(b"damaged")
+        page.goto(url)
+        expect(error).to_contain_text("/bundle/segmenter.onnx is not the file that manifest.json names")
+        page.goto(url + "?precision=fp8")
+        expect(error).to_contain_text("names no precisions/fp8/segmenter.onnx")
+        page.goto(url + "?vocabulary=nowhere")
+        expect(error).to_contain_text("/nowhere cannot be loaded (404")
+        (bundle / "manifest.json").write_text("{")
+        page.goto(url)
+        expect(error).to_contain_text("manifest.json is not JSON")
+        page.close()
