@@ -14,7 +14,11 @@ from t2d_runtime.errors import OutputError, T2DError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under `path` only when the block ends without an error. Raises OutputError."""
+    """A file that appears under `path` only when the block ends without an error. Raises OutputError.
+
+    Its content is on the disk before its name is, so that a power cut leaves the old file or the new one, never an
+    empty one.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -24,6 +28,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except T2DError:

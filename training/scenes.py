@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -24,7 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from t2d_runtime.errors import OptionError, OutputError, T2DError
+from t2d_export.bundle_writer import whole_folder
+from t2d_runtime.errors import OptionError, OutputError
 from training.drawing.canvas import Canvas
 from training.drawing.captions import write_captions
 from training.drawing.composition import compose
@@ -122,23 +122,11 @@ def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) 
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """A folder to fill, beside `output`, that becomes `output` at the end, or vanishes with what is in it on any error.
-
-    Raises OutputError where `output` exists already or cannot be written.
-    """
+    """`whole_folder` for results that replace nothing: raises OutputError where `output` exists, before any work."""
     if output.exists():
         raise OutputError(f"expected a folder that does not exist yet, got {output}; remove it or name another")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-            folder = Path(scratch) / output.name
-            folder.mkdir()
-            yield folder
-            folder.rename(output)
-    except T2DError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{output} could not be written ({error}); free some space or name another folder") from error
+    with whole_folder(output) as folder:
+        yield folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
