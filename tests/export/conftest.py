@@ -1,4 +1,4 @@
-"""A small model in a folder, for the tests of the export."""
+"""A small model in a folder and a small CLIP, for the tests of the export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -61,3 +62,16 @@ def model_folder(tmp_path: Path) -> Path:
     projection = TextProjection(config.text.embed_dim, config.embed_dim).state_dict()
     save_file(random_tensors(projection, name="projection"), folder / "projection.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def clip() -> open_clip.model.CLIP:
+    """A small CLIP of OpenAI's architecture."""
+    model = open_clip.model.CLIP(
+        24,
+        open_clip.model.CLIPVisionCfg(layers=1, width=64, patch_size=16, image_size=32),
+        open_clip.model.CLIPTextCfg(context_length=16, width=128, heads=2, layers=2),
+        quick_gelu=True,
+    ).eval()
+    model.load_state_dict(random_tensors(model.state_dict(), name="clip"))
+    return model

@@ -1,46 +1,22 @@
-"""Published layouts, hubs and random weights: the same model from each, or an error that names the keys."""
+"""Backbones from every published layout: the same model from each, or an error that names the keys."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub
 import open_clip
 import pytest
 import timm
 import torch
 from open_clip.transformer import QuickGELU
-from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
-from t2d_export import published
-from t2d_export.backbones import ARCHITECTURES, Architecture, named_architecture
-from t2d_export.loading import load_backbone, load_projection, load_text_tower
-from t2d_export.projection import TextProjection
+from t2d_export.backbones import ARCHITECTURES, named_architecture
+from t2d_export.loading import load_backbone
 from t2d_export.random_weights import random_tensors
-from t2d_export.reference import load_reference
 from t2d_export.towers import Backbone, ImageFeatures
-from t2d_runtime.errors import OptionError, WeightsError, WeightsNotFoundError
-
-Tensors = dict[str, torch.Tensor]
-
-
-def shallow(name: str, depth: int = 1) -> Architecture:
-    """A published backbone with fewer blocks."""
-    return replace(ARCHITECTURES[name], timm_arguments={"depth": depth})
-
-
-def stored(architecture: Architecture, side: int) -> Tensors:
-    """Random weights in timm's layout, with positions for a square of `side` pixels."""
-    return random_tensors(architecture.build((side, side)).state_dict(), name=architecture.name)
-
-
-def saved(tensors: Tensors, path: Path) -> str:
-    save_file({key: value.clone().contiguous() for key, value in tensors.items()}, path)
-    return str(path)
+from t2d_runtime.errors import OptionError, WeightsError
+from tests.export.weight_files import Tensors, dinov2_authors, saved, shallow, stored
 
 
 def features_of(backbone: Backbone) -> ImageFeatures:
@@ -56,19 +32,6 @@ def assert_same(got: ImageFeatures, expected: ImageFeatures) -> None:
 
 
 # --- DINOv2 ---
-
-
-def dinov2_authors(timm_layout: Tensors) -> Tensors:
-    """timm's layout -> the released one, whose positions are (1, 1+P, D) and whose SwiGLU is w12, w3."""
-    tensors = dict(timm_layout)
-    if "reg_token" in tensors:
-        tensors["register_tokens"] = tensors.pop("reg_token")
-        # Not one value for all channels: LayerNorm would take that off again.
-        cls_position = torch.linspace(-1, 1, tensors["cls_token"].shape[-1])[None, None]
-        tensors["cls_token"] = tensors["cls_token"] - cls_position
-        tensors["pos_embed"] = torch.cat([cls_position, tensors["pos_embed"]], dim=1)
-    tensors["mask_token"] = torch.zeros(1, tensors["cls_token"].shape[-1])
-    return tensors
 
 
 def swiglu(tensors: Tensors) -> Tensors:
@@ -251,185 +214,3 @@ def test_every_backbone_runs_with_random_weights(name: str) -> None:
     assert 0.3 < float(features.patch_tokens.std()) < 3
     assert source.name == "random"
     assert all(torch.equal(a, b) for a, b in zip(features, features_of(again), strict=True))
-
-
-# --- text tower ---
-
-
-@pytest.fixture(scope="module")
-def clip() -> open_clip.model.CLIP:
-    """A small CLIP of OpenAI's architecture."""
-    model = open_clip.model.CLIP(
-        24,
-        open_clip.model.CLIPVisionCfg(layers=1, width=64, patch_size=16, image_size=32),
-        open_clip.model.CLIPTextCfg(context_length=16, width=128, heads=2, layers=2),
-        quick_gelu=True,
-    ).eval()
-    model.load_state_dict(random_tensors(model.state_dict(), name="clip"))
-    return model
-
-
-IDS = torch.tensor([[49406, 320, 1929, 49407], [49406, 2368, 49407, 0]])
-
-
-def text_only(tensors: Tensors) -> Tensors:
-    return {key: value for key, value in tensors.items() if not key.startswith(("visual.", "logit_scale"))}
-
-
-LAYOUTS: dict[str, Callable[[Tensors], Tensors]] = {
-    "whole": lambda tensors: tensors | {"context_length": torch.tensor(16), "input_resolution": torch.tensor(32)},
-    "text tower only": text_only,
-    "data parallel": lambda tensors: {f"module.{key}": value for key, value in tensors.items()},
-    "open_clip custom text": lambda tensors: {
-        key if key.startswith(("visual.", "logit_scale")) else f"text.{key}": value for key, value in tensors.items()
-    },
-    "Talk2DINO hub": lambda tensors: (
-        {f"clip_model.{key}": value for key, value in tensors.items()}
-        | {"model.norm.bias": torch.zeros(2), "proj.linear_layer.bias": torch.zeros(2), "logit_scale": torch.ones(())}
-    ),
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_text_towers_equal_open_clip(tmp_path: Path, clip: open_clip.model.CLIP, layout: str) -> None:
-    path = saved(LAYOUTS[layout](dict(clip.state_dict())), tmp_path / "clip.safetensors")
-    tower, _ = load_text_tower(path)
-    padded = torch.nn.functional.pad(IDS, (0, 12))
-    with torch.inference_mode():
-        expected = clip.encode_text(padded)
-        torch.testing.assert_close(tower(IDS), expected, atol=1e-5, rtol=1e-5)
-    assert (tower.context_length, tower.width, tower.heads, tower.output_dim) == (16, 128, 2, 24)
-
-
-def test_half_precision_text_weights_become_float32(tmp_path: Path, clip: open_clip.model.CLIP) -> None:
-    half = {key: value.half() for key, value in clip.state_dict().items()}
-    torch.save(half, tmp_path / "clip.pt")
-    tower, _ = load_text_tower(str(tmp_path / "clip.pt"))
-    assert {parameter.dtype for parameter in tower.parameters()} == {torch.float32}
-
-
-def test_text_files_of_another_model_are_refused(tmp_path: Path, clip: open_clip.model.CLIP) -> None:
-    tensors = text_only(dict(clip.state_dict()))
-    del tensors["transformer.resblocks.1.mlp.c_fc.bias"]
-    tensors["extra.bias"] = torch.zeros(1)
-    path = saved(tensors, tmp_path / "text.safetensors")
-    with pytest.raises(WeightsError, match=r"1 missing keys \(transformer.resblocks.1.mlp.c_fc.bias\), 1 surplus keys"):
-        load_text_tower(path)
-    with pytest.raises(WeightsError, match="no matrix positional_embedding"):
-        load_text_tower(saved({"linear.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors"))
-
-
-# --- hubs ---
-
-
-def put_in_cache(folder: Path, file: published.HubFile, tensors: Tensors) -> None:
-    """As huggingface_hub lays its cache out."""
-    snapshot = folder / f"models--{file.repository.replace('/', '--')}" / "snapshots" / file.revision
-    snapshot.mkdir(parents=True)
-    saved(tensors, snapshot / file.filename)
-
-
-@pytest.fixture
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty hub cache, with no network."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    return tmp_path / "hub"
-
-
-def test_the_authors_hub_file_gives_all_three_parts_offline(hub_cache: Path, clip: open_clip.model.CLIP) -> None:
-    architecture = shallow("dinov2_vitb14_reg")
-    timm_layout = stored(architecture, 28)
-    projection = random_tensors(TextProjection(24, 768).state_dict(), name="projection")
-    whole = {f"model.{key}": value for key, value in dinov2_authors(timm_layout).items()}
-    whole |= {f"clip_model.{key}": value for key, value in clip.state_dict().items()}
-    whole |= {f"proj.{key}": value for key, value in projection.items()} | {"logit_scale": torch.ones(())}
-    put_in_cache(hub_cache, published.TALK2DINO_VITB, whole)
-    put_in_cache(hub_cache, published.CLIP_VITB16, dict(clip.state_dict()))
-
-    backbone, source = load_backbone(architecture, "hub", (28, 28))
-    tower, _ = load_text_tower("hub")
-    loaded, _ = load_projection("hub", backbone, tower)
-    torch.testing.assert_close(backbone.vit.cls_token, timm_layout["cls_token"])
-    assert torch.equal(tower.transformer.text_projection, clip.text_projection)
-    assert torch.equal(loaded.state_dict()["linear_layer.weight"], projection["linear_layer.weight"])
-    assert source.name == "lorebianchi98/Talk2DINO-ViTB/model.safetensors@d120439255ae"
-
-
-def test_a_hub_out_of_reach_is_one_clear_error(hub_cache: Path) -> None:
-    with pytest.raises(
-        WeightsNotFoundError, match=r"timm/vit_base_patch16_clip_224.openai/.* is not in the hub's cache"
-    ):
-        load_text_tower("hub")
-
-
-def test_models_without_a_pinned_file_say_so() -> None:
-    with pytest.raises(WeightsNotFoundError, match=r"no hub file is known for the backbone of dino_vits16"):
-        load_backbone(ARCHITECTURES["dino_vits16"], "hub", (32, 32))
-    backbone, _ = load_backbone(shallow("dino_vits16"), "random", (32, 32))
-    with pytest.raises(WeightsNotFoundError, match=r"no hub file is known for the projection of dino_vits16"):
-        load_projection("hub", backbone, None)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "file", sorted({*published.BACKBONES.values(), *published.PROJECTIONS.values()}, key=str), ids=str
-)
-def test_hub_files_are_pinned_to_commits(file: published.HubFile) -> None:
-    assert len(file.revision) == 40
-    assert set(file.revision) <= set("0123456789abcdef")
-    assert published.BACKBONES.keys() <= ARCHITECTURES.keys()
-
-
-# --- model folders and projections ---
-
-
-def test_a_folder_brings_its_own_weights_and_settings(model_folder: Path) -> None:
-    reference = load_reference(backbone=str(model_folder))
-    stored_tokens = load_file(model_folder / "backbone.safetensors")
-    cls_token = stored_tokens["cls_token"] + stored_tokens["pos_embed"][:, :1]
-    assert torch.equal(reference.backbone.vit.cls_token, cls_token)
-    assert reference.backbone.input_size == (56, 56)
-    assert reference.backbone.num_prefix_tokens == 5
-    assert reference.backbone.std == (0.2, 0.2, 0.2)
-    assert reference.threshold == 0.52
-    assert reference.windows.stride == (28, 28)
-    assert reference.text_tower.heads == 2
-    assert reference.sources["text"].name == "text.safetensors"
-
-
-def test_weights_given_win_over_the_folders(model_folder: Path) -> None:
-    reference = load_reference(backbone=str(model_folder), projection="random", text_weights="random")
-    assert reference.sources["projection"].sha256 is None
-    assert reference.sources["backbone"].sha256 is not None
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"depth": "two"}, "depth is 'two', expected int"),
-        ({"depth": 0}, "must be positive"),
-        ({"colour": 1}, r"unknown keys \['colour'\]"),
-        ({"architecture": "swin"}, "architecture is 'swin', expected 'dinov2'"),
-        ({"num_heads": 5}, "must be multiples of their numbers of heads"),
-        ({"mean": [0.5]}, "mean has 1 entries, expected 3"),
-        ({"windows": {"short_side": 56}}, r"windows: missing keys \['crop_size', 'stride'\]"),
-        ({"text": {"width": 8}}, "text: missing keys"),
-    ],
-)
-def test_a_wrong_config_names_the_key(model_folder: Path, change: dict[str, object], message: str) -> None:
-    path = model_folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(WeightsError, match=message):
-        load_reference(backbone=str(model_folder))
-
-
-def test_a_config_that_is_no_json_is_refused(model_folder: Path) -> None:
-    (model_folder / "config.json").write_text("{")
-    with pytest.raises(WeightsError, match=r"config.json cannot be read as JSON"):
-        load_reference(backbone=str(model_folder))
-
-
-def test_a_projection_for_another_backbone_is_refused(model_folder: Path, tmp_path: Path) -> None:
-    other = random_tensors(TextProjection(24, 64).state_dict(), name="projection")
-    with pytest.raises(WeightsError, match="trained for another backbone"):
-        load_reference(backbone=str(model_folder), projection=saved(other, tmp_path / "other.safetensors"))
