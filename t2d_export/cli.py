@@ -52,6 +52,9 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", type=Path, metavar="DIR", help="images to calibrate int8 on; default: the self-test's"
     )
+    parser.add_argument(
+        "--fused", action="store_true", help="also write segmenter.onnx: image and word vectors to labels in one graph"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle at DIR")
 
@@ -89,6 +92,7 @@ def _bundle(args: argparse.Namespace) -> int:
         input_size=parse_input_size(args.input_size) if args.input_size else None,
         precisions=tuple(args.precision.split(",")),
         calibration=args.calibration,
+        fused=args.fused,
     )
     manifest = export_bundle(settings, args.output, overwrite=args.overwrite)
     print_stages(manifest.parity)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from t2d_export.bundle_writer import file_records, staged_folder, write_manifest
 from t2d_export.calibration import calibration_images, calibration_windows
+from t2d_export.fused import write_fused
 from t2d_export.graphs import ImageEncoderGraph, TextEncoderGraph
 from t2d_export.precision import HALF_TYPES, write_half, write_int8
 from t2d_export.prompt_sets import PROMPT_SETS
@@ -20,8 +21,9 @@ from t2d_export.selftest_vectors import selftest_vectors
 from t2d_export.to_onnx import OPSET, export_image_encoder, export_text_encoder
 from t2d_export.tokenizer import write_tokenizer
 from t2d_export.verify import judge_stored, matrix_row, require_verified, verify_bundle
+from t2d_export.verify_fused import check_fusible, require_fused_verified
 from t2d_runtime.backends.registry import open_backend
-from t2d_runtime.bundle import IMAGE_ENCODER, PRECISIONS_FOLDER, SELFTEST, TEXT_ENCODER, TOKENIZER
+from t2d_runtime.bundle import IMAGE_ENCODER, PRECISIONS_FOLDER, SELFTEST, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.errors import OptionError
 from t2d_runtime.manifest import (
     SCHEMA_VERSION,
@@ -54,6 +56,8 @@ class ExportSettings:
     precisions: tuple[str, ...] = ("fp32",)
     calibration: Path | None = None
     """Folder of images to calibrate int8 on; None takes the self-test's picture."""
+    fused: bool = False
+    """Also write the fused graph, in every precision."""
     average_tokens: bool = False
     """The ablation that takes the mean over a prompt's words instead of its end token."""
 
@@ -78,7 +82,7 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
     """
     others = _other_precisions(settings.precisions)
     images = calibration_images(settings.calibration) if settings.calibration else None
-    steps = 5 + len(others)
+    steps = 5 + len(others) + settings.fused
     with staged_folder(output, overwrite=overwrite) as folder, tqdm(total=steps, disable=None, leave=False) as bar:
 
         def begin(step: str) -> None:
@@ -95,6 +99,8 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
         write_tokenizer(folder / TOKENIZER)
         begin("running the reference")
         manifest = _manifest(reference)
+        if settings.fused:
+            check_fusible(manifest.windows)
         vectors = selftest_vectors(reference, manifest, folder / TOKENIZER)
         vectors.save(folder / SELFTEST)
         begin("verifying")
@@ -111,9 +117,23 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
                 windows = calibration_windows(images or [vectors.image], manifest)
                 write_int8(folder, target, windows, vectors.input_ids)
             matrix[name] = _judged(folder, manifest, name)
-        manifest = replace(manifest, files=file_records(folder), parity=stages, precisions=matrix)
+        manifest = replace(manifest, parity=stages, precisions=matrix)
+        if settings.fused:
+            begin("the fused graph")
+            write_manifest(folder, replace(manifest, files=file_records(folder)))
+            _write_fused(folder)
+        manifest = replace(manifest, files=file_records(folder))
         write_manifest(folder, manifest)
     return manifest
+
+
+def _write_fused(folder: Path) -> None:
+    """The fused graph in every precision that the bundle holds, each verified."""
+    encoders = Bundle.open(folder)
+    for precision in encoders.graph_precisions(IMAGE_ENCODER):
+        write_fused(encoders, precision)
+        write_manifest(folder, replace(encoders.manifest, files=file_records(folder)))
+        require_fused_verified(folder, precision)
 
 
 def _other_precisions(asked: tuple[str, ...]) -> tuple[str, ...]:

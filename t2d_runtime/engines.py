@@ -9,11 +9,11 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from t2d_runtime.bundle import Bundle
+from t2d_runtime.bundle import ENCODERS, Bundle
 from t2d_runtime.cache import digest_of
 from t2d_runtime.errors import BackendError
 from t2d_runtime.manifest import FileRecord
@@ -104,13 +104,13 @@ def read_engines(bundle: Bundle, backend: str) -> dict[Path, EngineManifest]:
 
 
 def find_engine(
-    bundle: Bundle, *, backend: str, version: str, target: str, precision: str
+    bundle: Bundle, *, backend: str, version: str, target: str, precision: str, graphs: Sequence[str] = ENCODERS
 ) -> tuple[Path, EngineManifest]:
     """The engine of a precision for this version and target, built from the bundle's present graphs.
 
     Raises BackendError that lists what was found, what was expected, and the command that builds it.
     """
-    expected = (version, target, bundle.graph_digests(precision))
+    expected = (version, target, bundle.graph_digests(precision, graphs))
     others = []
     for folder, manifest in read_engines(bundle, backend).items():
         identity = manifest.identity

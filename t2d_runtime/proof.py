@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,13 @@ import numpy as np
 from t2d_runtime import __version__
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.known_wrong import reports_on
-from t2d_runtime.bundle import SELFTEST, Bundle
+from t2d_runtime.bundle import ENCODERS, SEGMENTER, SELFTEST, Bundle
 from t2d_runtime.cache import digest_of, recall, remember
 from t2d_runtime.errors import BackendError, SelfTestError
+from t2d_runtime.manifest import StageParity
 
 if TYPE_CHECKING:
+    from t2d_runtime.fused import FusedSegmenter
     from t2d_runtime.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
@@ -36,18 +38,34 @@ def require_proven(segmenter: Segmenter, backend: Backend) -> None:
 
     Raises SelfTestError, naming the stage, where it does not give the reference's outputs; that is not remembered.
     """
-    identity, precision = backend.identity, segmenter.precision
-    key = _key(segmenter.bundle, backend, precision)
+    from t2d_runtime.selftest import run_selftest
+
+    _require(segmenter.bundle, backend, segmenter.precision, ENCODERS, lambda: run_selftest(segmenter, masks=False))
+
+
+def require_fused_proven(segmenter: FusedSegmenter, backend: Backend) -> None:
+    """As `require_proven`, for the fused graph."""
+    _require(segmenter.bundle, backend, segmenter.precision, (SEGMENTER,), lambda: tuple(segmenter.selftest()))
+
+
+def _require(
+    bundle: Bundle,
+    backend: Backend,
+    precision: str,
+    graphs: Sequence[str],
+    selftest: Callable[[], tuple[StageParity, ...]],
+) -> None:
+    identity = backend.identity
+    key = _key(bundle, backend, precision, graphs)
     if recall(VERDICTS, key) is not None:
         return
-    from t2d_runtime.selftest import require_parity, run_selftest
+    from t2d_runtime.selftest import require_parity
 
     logger.info("self-test of %s in %s, the first on this machine", identity, precision)
     reports = reports_on(identity, precision)
     for report in reports:
         logger.warning("reported: %s", report)
-    stages = run_selftest(segmenter, masks=False)
-    require_parity(stages, "; ".join([f"{identity} in {precision}", *map(str, reports)]))
+    require_parity(selftest(), "; ".join([f"{identity} in {precision}", *map(str, reports)]))
     remember(VERDICTS, key, {"engine": str(identity), "precision": precision})
 
 
@@ -95,8 +113,6 @@ def _image_encoder_ms(segmenter: Segmenter) -> float:
     return min(times[1:])
 
 
-def _key(bundle: Bundle, backend: Backend, precision: str) -> str:
-    selftest = bundle.manifest.files[SELFTEST].sha256
-    return digest_of(
-        __version__, backend.name, astuple(backend.identity), precision, backend.digests(bundle, precision), selftest
-    )
+def _key(bundle: Bundle, backend: Backend, precision: str, graphs: Sequence[str] = ENCODERS) -> str:
+    digests = (*backend.digests(bundle, precision, graphs), bundle.manifest.files[SELFTEST].sha256)
+    return digest_of(__version__, backend.name, astuple(backend.identity), precision, digests)

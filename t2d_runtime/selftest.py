@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.bundle import SELFTEST
 from t2d_runtime.errors import BundleError, SelfTestError
-from t2d_runtime.manifest import DEFAULT_PROMPTS, StageParity
+from t2d_runtime.manifest import DEFAULT_PROMPTS, StageParity, WindowSettings
 from t2d_runtime.parity import (
     GATES,
     SCORE_TOLERANCE,
@@ -26,13 +26,13 @@ from t2d_runtime.parity import (
     gate_values,
 )
 from t2d_runtime.postprocess import image_scores, labels_of, window_scores
-from t2d_runtime.preprocess import to_pixel_values
+from t2d_runtime.preprocess import resize, to_pixel_values
 from t2d_runtime.refine import refine
 from t2d_runtime.segmentation import SegmentationSettings
 from t2d_runtime.similarity import cosine_similarity
 from t2d_runtime.text import build_prompts
 from t2d_runtime.upsample import upsample
-from t2d_runtime.windows import cut_windows
+from t2d_runtime.windows import cut_windows, resized_size, window_boxes
 
 if TYPE_CHECKING:
     from t2d_runtime.segmenter import Segmenter
@@ -95,6 +95,13 @@ class SelfTestVectors:
         arrays["class_names"] = tuple(str(name) for name in arrays["class_names"])
         return cls(**arrays)
 
+    def first_window(self, settings: WindowSettings) -> NDArray[np.uint8]:
+        """The pixels (h,w,3) of the first window, of which `upsampled` and `refined` were made."""
+        resized = resize(self.image, resized_size((self.image.shape[0], self.image.shape[1]), settings))
+        boxes = window_boxes((resized.shape[0], resized.shape[1]), settings)
+        window: NDArray[np.uint8] = cut_windows(resized, boxes[:1])[0]
+        return window
+
 
 def run_selftest(segmenter: Segmenter, *, masks: bool = True) -> tuple[StageParity, ...]:
     """Run the bundle's vectors through every stage on this machine; in the order of the stages.
@@ -114,6 +121,12 @@ def require_parity(stages: tuple[StageParity, ...], subject: str) -> None:
             f"{subject} does not give the reference's outputs: {failed.verdict}; choose another backend or precision, "
             "see 't2d doctor'"
         )
+
+
+def compare_scores(stage: str, expected: NDArray[Any], got: NDArray[Any], precision: str) -> StageParity:
+    """Compare cosines or scores: in float32 by their tolerance, else by the precision's gate."""
+    gates = GATES.get(precision)
+    return compare_values(stage, expected, got, tolerance=gates.scores if gates else SCORE_TOLERANCE, relative=False)
 
 
 class _Run:
@@ -165,8 +178,7 @@ class _Run:
         return gate_values(compared, self._gates.relative_frobenius) if self._gates else compared
 
     def _scores(self, stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
-        tolerance = self._gates.scores if self._gates else SCORE_TOLERANCE
-        return compare_values(stage, expected, got, tolerance=tolerance, relative=False)
+        return compare_scores(stage, expected, got, self._segmenter.precision)
 
 
 def _settings(segmenter: Segmenter) -> SegmentationSettings:

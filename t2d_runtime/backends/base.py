@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from t2d_runtime.bundle import Bundle
+from t2d_runtime.bundle import ENCODERS, Bundle
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -50,11 +50,11 @@ class Backend(Protocol):
     def precisions(self, bundle: Bundle) -> tuple[str, ...]:
         """Precisions in which it can run a bundle here."""
 
-    def digests(self, bundle: Bundle, precision: str) -> tuple[str, ...]:
-        """sha256 of every graph or engine that it would load."""
+    def digests(self, bundle: Bundle, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
+        """sha256 of every file that it would load for some graphs."""
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> Engine:
-        """Compile IMAGE_ENCODER or TEXT_ENCODER. `num_threads` None lets the engine choose.
+        """Compile one of ENCODERS, or SEGMENTER. `num_threads` None lets the engine choose.
 
         Raises BundleError where the bundle does not hold it, BackendError where the engine refuses it.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, EngineIdentity
 from t2d_runtime.backends.cpu import cpu_name
-from t2d_runtime.bundle import IMAGE_ENCODER, Bundle
+from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, Bundle
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
 PROVIDERS = {
@@ -85,9 +86,9 @@ class OnnxRuntimeBackend:
         """Those that the bundle stores and that are not refused."""
         return tuple(name for name in bundle.graph_precisions(IMAGE_ENCODER) if self.refusal(name) is None)
 
-    def digests(self, bundle: Bundle, precision: str) -> tuple[str, ...]:
+    def digests(self, bundle: Bundle, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
         """Of the stored graphs."""
-        return bundle.graph_digests(precision)
+        return bundle.graph_digests(precision, graphs)
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OnnxRuntimeEngine:
         """Open a session on the provider, alone."""

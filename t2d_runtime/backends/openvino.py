@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, EngineIdentity
 from t2d_runtime.backends.cpu import cpu_name
-from t2d_runtime.bundle import IMAGE_ENCODER, Bundle
+from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, SEGMENTER, Bundle
 from t2d_runtime.cache import digest_of, subfolder
 from t2d_runtime.errors import BackendError
 
@@ -60,25 +61,30 @@ class OpenVinoBackend:
         stored = [name for name in bundle.graph_precisions(IMAGE_ENCODER) if name != "bf16"]
         return (*stored, "bf16") if self.refusal("bf16") is None else tuple(stored)
 
-    def digests(self, bundle: Bundle, precision: str) -> tuple[str, ...]:
+    def digests(self, bundle: Bundle, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
         """Of the stored graphs."""
-        return bundle.graph_digests(self.stored_precision(precision))
+        return bundle.graph_digests(self.stored_precision(precision), graphs)
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OpenVinoEngine:
         """Compile for latency, with the precision said explicitly, or take the compiled model from the cache."""
         refusal = self.refusal(precision)
         if refusal is not None:
             raise BackendError(f"{refusal}; this backend runs the bundle in {', '.join(self.precisions(bundle))}")
+        if graph == SEGMENTER and self.stored_precision(precision) != precision:
+            raise BackendError(
+                f"OpenVINO computes {precision} by a hint for a whole graph, which would round the fused graph's "
+                "pixels and scores too; use fp32, fp16 or int8, or the graphs of both encoders"
+            )
         path = bundle.graph(graph, self.stored_precision(precision))
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": self.hint(precision),
+            "INFERENCE_PRECISION_HINT": "f32" if graph == SEGMENTER else self.hint(precision),
         }
         if num_threads is not None:
             options["INFERENCE_NUM_THREADS"] = num_threads
-        # OpenVINO knows a cached file by its path and date, not by its content: a folder for each bundle's graphs.
+        # OpenVINO knows a cached file by its path and date, not by its content: a folder for each graph.
         # It keeps versions and options apart itself, and compiles anew where a cached model is damaged.
-        cache = subfolder("openvino", digest_of(self.digests(bundle, precision)))
+        cache = subfolder("openvino", digest_of(self.digests(bundle, precision, (graph,))))
         if cache is not None:
             options["CACHE_DIR"] = str(cache)
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import threading
+from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,8 @@ from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, EngineIdentity
 from t2d_runtime.backends.tensorrt_module import load_tensorrt
-from t2d_runtime.bundle import Bundle
-from t2d_runtime.engines import find_engine, read_engine, read_engines
+from t2d_runtime.bundle import ENCODERS, Bundle
+from t2d_runtime.engines import EngineManifest, find_engine, read_engine, read_engines
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
 ENGINE_NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
@@ -142,14 +144,15 @@ class TensorRtBackend:
             and identity.onnx_sha256 == bundle.graph_digests(identity.precision)
         )
 
-    def digests(self, bundle: Bundle, precision: str) -> tuple[str, ...]:
+    def digests(self, bundle: Bundle, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
         """Of the engine's files."""
-        _, manifest = self._find(bundle, precision)
+        _, manifest = self._find(bundle, precision, graphs)
         return tuple(built.record.sha256 for built in manifest.graphs.values())
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> TensorRtEngine:
         """Deserialise an engine; `num_threads` is of no meaning on a GPU."""
-        folder, manifest = self._find(bundle, precision)
+        graphs = ENCODERS if graph in ENCODERS else (graph,)
+        folder, manifest = self._find(bundle, precision, graphs)
         engine = self._runtime.deserialize_cuda_engine(read_engine(folder, manifest, graph))
         if engine is None:
             raise BackendError(
@@ -158,7 +161,8 @@ class TensorRtBackend:
         built = manifest.graphs[graph]
         return TensorRtEngine(self._trt, self._cuda, engine, built.input_name, built.profile.maximum[0])
 
-    def _find(self, bundle: Bundle, precision: str) -> Any:
+    def _find(self, bundle: Bundle, precision: str, graphs: Sequence[str]) -> tuple[Path, EngineManifest]:
+        version = self._trt.__version__
         return find_engine(
-            bundle, backend=self.name, version=self._trt.__version__, target=self.target, precision=precision
+            bundle, backend=self.name, version=version, target=self.target, precision=precision, graphs=graphs
         )

@@ -1,0 +1,79 @@
+"""Verification of the fused graph: its scores against the PyTorch reference, its labels against the runtime's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_export.verify import GraphAsStored
+from t2d_runtime.backends.base import Backend
+from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.bundle import SELFTEST, Bundle
+from t2d_runtime.errors import OptionError, VerificationError
+from t2d_runtime.fused import FusedSegmenter
+from t2d_runtime.manifest import StageParity, WindowSettings
+from t2d_runtime.parity import compare_labels, gate_labels
+from t2d_runtime.postprocess import image_scores, labels_of
+from t2d_runtime.segmenter import Segmenter
+from t2d_runtime.selftest import SelfTestVectors
+from t2d_runtime.vocabulary import ClassEmbeddings
+from t2d_runtime.windows import resized_size
+
+LABEL_AGREEMENT = 0.999
+"""Least share of labels equal to the runtime's from an image of any size, which the graph resizes itself."""
+
+
+def check_fusible(windows: WindowSettings) -> None:
+    """Raise OptionError where no window of the self-test is an image that the fused graph takes as it is."""
+    if resized_size(windows.crop_size, windows) != windows.crop_size:
+        raise OptionError(
+            f"a fused graph needs windows as large as the short side, to be verified on one; the model has windows of "
+            f"{windows.crop_size} and a short side of {windows.short_side}; export without --fused"
+        )
+
+
+def require_fused_verified(folder: Path, precision: str) -> None:
+    """Raise VerificationError, naming the stage, where the fused graph of a precision is not what it should be."""
+    for stage in verify_fused(folder, precision):
+        if not stage.passed:
+            raise VerificationError(
+                f"verification of the fused graph in {precision} failed: {stage.verdict}; nothing was written"
+            )
+
+
+def verify_fused(folder: Path, precision: str) -> Iterator[StageParity]:
+    """Scores on the self-test's first window, then labels on that window, on the whole picture and on a narrow one."""
+    bundle = Bundle.open(folder)
+    backend: Backend = GraphAsStored() if precision == "bf16" else open_backend("onnxruntime")
+    fused = FusedSegmenter(bundle, backend, precision=precision)
+    yield from fused.selftest()
+    runtime = Segmenter(bundle, backend, precision=precision)
+    vectors = SelfTestVectors.load(bundle.file(SELFTEST))
+    classes = ClassEmbeddings(vectors.class_names, vectors.text_embeds, bundle.vocabulary_digest)
+    window = vectors.first_window(bundle.manifest.windows)
+    yield _same_labels("labels of a window", window, classes, runtime, fused, refine=True)
+    for name, image in (("a picture", vectors.image), ("a narrow picture", vectors.image[:, : window.shape[1] // 5])):
+        yield gate_labels(
+            _same_labels(f"labels of {name}", image, classes, runtime, fused, refine=False), LABEL_AGREEMENT
+        )
+
+
+def _same_labels(
+    stage: str,
+    image: NDArray[np.uint8],
+    classes: ClassEmbeddings,
+    runtime: Segmenter,
+    fused: FusedSegmenter,
+    *,
+    refine: bool,
+) -> StageParity:
+    """The labels with background; in float32 all must be equal that the runtime is sure of."""
+    got = fused.segment(image, classes, background=True, refine=refine)
+    encoding, pamr = runtime.encode_image(image, "whole"), runtime.manifest.defaults.pamr
+    scores = image_scores(encoding, classes.vectors, got.settings, pamr)
+    threshold = np.full((1, *got.label_map.shape), got.settings.threshold, np.float32)
+    ranked = np.sort(np.concatenate([threshold, scores]), axis=0)
+    return compare_labels(stage, labels_of(scores, got.settings), got.label_map, ranked[-1] - ranked[-2])

@@ -1,0 +1,172 @@
+"""The fused graph behind the runtime's interface: from pixels to labels in one call of an engine, the whole window."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.backends.base import Backend
+from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.bundle import SEGMENTER, SELFTEST, Bundle
+from t2d_runtime.errors import BackendError, ImageError, OptionError
+from t2d_runtime.manifest import Manifest, StageParity
+from t2d_runtime.options import (
+    check_classes,
+    check_num_threads,
+    checked_cleaning,
+    checked_cleaning_weight,
+    checked_threshold,
+)
+from t2d_runtime.parity import PRECISIONS
+from t2d_runtime.preprocess import load_image
+from t2d_runtime.proof import require_fused_proven
+from t2d_runtime.segmentation import BACKGROUND, Cleaning, Segmentation, SegmentationSettings
+from t2d_runtime.selftest import PLANE_STEP, SelfTestVectors, compare_scores
+from t2d_runtime.upsample import upsample
+from t2d_runtime.vocabulary import ClassEmbeddings
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    ImageLike = str | Path | Image.Image | NDArray[np.uint8]
+
+logger = logging.getLogger(__name__)
+
+LONGEST_SIDE = 1 << 18
+"""Pixels of an image's longest side: twice the longest window times it, plus itself, must stay below 2^31."""
+
+NO_BACKGROUND = -1.0
+"""A threshold that every score exceeds."""
+
+
+class FusedSegmenter:
+    """Segmentation by a bundle's fused graph on one backend. Safe to call from several threads."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, *, precision: str, num_threads: int | None = None) -> None:
+        self.bundle = bundle
+        self.manifest: Manifest = bundle.manifest
+        self.backend_name = backend.name
+        self.precision = precision
+        logger.info("%s: %s in %s", backend.identity, SEGMENTER, precision)
+        self._engine = backend.load(bundle, SEGMENTER, precision=precision, num_threads=num_threads)
+
+    @classmethod
+    def open(
+        cls, bundle: str | Path, *, backend: str = "auto", precision: str = "fp32", num_threads: int | None = None
+    ) -> FusedSegmenter:
+        """Open a bundle that was exported with `--fused`; arguments and errors as `Segmenter.open`, but for "fast"."""
+        check_num_threads(num_threads)
+        if precision not in PRECISIONS:
+            raise OptionError(f"precision is {precision!r}, expected one of {list(PRECISIONS)}")
+        opened = open_backend(backend)
+        segmenter = cls(Bundle.open(bundle), opened, precision=precision, num_threads=num_threads)
+        require_fused_proven(segmenter, opened)
+        return segmenter
+
+    def segment(
+        self,
+        image: ImageLike,
+        classes: ClassEmbeddings,
+        *,
+        background: bool = False,
+        cleaning: bool | Cleaning | None = None,
+        threshold: float | None = None,
+        cleaning_weight: float | None = None,
+        refine: bool = False,
+        keep_scores: bool = False,
+    ) -> Segmentation:
+        """Label every pixel, as `Segmenter.segment` does with `window="whole"`; "paper" cleaning is not in the graph.
+
+        Raises ImageError, ImageNotFoundError, OptionError, VocabularyError, ClassNamesError, BackendError.
+        """
+        defaults = self.manifest.defaults
+        settings = SegmentationSettings(
+            background=background,
+            cleaning=_graph_cleaning(checked_cleaning(cleaning, background=background)),
+            threshold=checked_threshold(threshold, defaults),
+            cleaning_weight=checked_cleaning_weight(cleaning_weight, defaults),
+            refine=refine,
+            window="whole",
+            backend=self.backend_name,
+            precision=self.precision,
+        )
+        check_classes(classes, self.bundle, background=background)
+        pixels = load_image(image)
+        labels, scores = self.run(
+            pixels,
+            classes.vectors,
+            threshold=settings.threshold if background else NO_BACKGROUND,
+            cleaning_weight=settings.cleaning_weight if settings.cleaning else 0.0,
+            pamr_iterations=defaults.pamr.iterations if refine else 0,
+        )
+        names = (BACKGROUND, *classes.names) if background else classes.names
+        labels = labels if background else labels - 1
+        return Segmentation(
+            image=pixels,
+            label_map=labels.astype(np.uint8) if len(names) <= 256 else labels.astype(np.uint16),
+            class_names=names,
+            scores=upsample(scores, labels.shape, align_corners=False) if keep_scores else None,
+            settings=settings,
+        )
+
+    def run(
+        self,
+        image: NDArray[np.uint8],
+        text_embeds: NDArray[np.float32],
+        *,
+        threshold: float,
+        cleaning_weight: float,
+        pamr_iterations: int,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The graph itself: image (H,W,3), embeddings (N,D) -> labels (H,W), 0 or 1 + class, and scores (N,H',W')."""
+        if max(image.shape) > LONGEST_SIDE:
+            height, width, _ = image.shape
+            raise ImageError(
+                f"the image has {width} x {height} pixels, the fused graph takes sides up to {LONGEST_SIDE}; "
+                "make it smaller"
+            )
+        outputs = self._engine.run(
+            {
+                "image": image[np.newaxis],
+                "text_embeds": text_embeds,
+                "threshold": np.array(threshold, np.float32),
+                "cleaning_weight": np.array(cleaning_weight, np.float32),
+                "pamr_iterations": np.array(pamr_iterations, np.int64),
+            }
+        )
+        labels, scores = outputs["label_map"], outputs["scores"]
+        if not np.isfinite(scores.sum()):
+            raise BackendError(
+                f"{self.backend_name} in {self.precision}: the fused graph gives scores that are not finite; choose "
+                "another backend or precision"
+            )
+        return labels, scores
+
+    def selftest(self) -> Iterator[StageParity]:
+        """The bundle's self-test, as far as one window shows it: scores before and after PAMR, and their labels."""
+        vectors = SelfTestVectors.load(self.bundle.file(SELFTEST))
+        window = vectors.first_window(self.manifest.windows)
+        defaults = self.manifest.defaults
+        for stage, expected, iterations in (
+            ("upsampled", vectors.upsampled, 0),
+            ("refined", vectors.refined, defaults.pamr.iterations),
+        ):
+            _, scores = self.run(
+                window,
+                vectors.text_embeds,
+                threshold=defaults.threshold,
+                cleaning_weight=defaults.cleaning_weight,
+                pamr_iterations=iterations,
+            )
+            yield compare_scores(stage, expected, scores[:, ::PLANE_STEP, ::PLANE_STEP], self.precision)
+
+
+def _graph_cleaning(cleaning: Cleaning | None) -> Cleaning | None:
+    if cleaning == "paper":
+        raise OptionError("the fused graph cleans as released, not as in the paper; use Segmenter for 'paper'")
+    return cleaning
