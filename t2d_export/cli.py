@@ -53,6 +53,11 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
         "--calibration", type=Path, metavar="DIR", help="images to calibrate int8 on; default: the self-test's"
     )
     parser.add_argument(
+        "--average-tokens",
+        action="store_true",
+        help="a text is the mean of its words, not its end token: for a projection trained with --text-input average",
+    )
+    parser.add_argument(
         "--fused", action="store_true", help="also write segmenter.onnx: image and word vectors to labels in one graph"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
@@ -92,6 +97,7 @@ def _bundle(args: argparse.Namespace) -> int:
         input_size=parse_input_size(args.input_size) if args.input_size else None,
         precisions=tuple(args.precision.split(",")),
         calibration=args.calibration,
+        average_tokens=args.average_tokens,
         fused=args.fused,
     )
     manifest = export_bundle(settings, args.output, overwrite=args.overwrite)

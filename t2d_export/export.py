@@ -168,6 +168,7 @@ def _manifest(reference: Reference) -> Manifest:
             num_prefix_tokens=backbone.num_prefix_tokens,
             input_size=backbone.input_size,
             context_length=reference.text_tower.context_length,
+            average_tokens=reference.average_tokens,
         ),
         preprocessing=Preprocessing(backbone.mean, backbone.std),
         windows=reference.windows,

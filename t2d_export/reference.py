@@ -26,6 +26,7 @@ from t2d_export.reference_masks import (
 )
 from t2d_export.towers import Backbone, ImageFeatures, TextTower, end_positions
 from t2d_export.weights import HUB
+from t2d_runtime.errors import OptionError
 from t2d_runtime.manifest import Source, WindowSettings
 from t2d_runtime.preprocess import resize
 from t2d_runtime.windows import resized_size, window_boxes
@@ -195,7 +196,8 @@ def load_reference(
 
     Each of the three weights is a checkpoint file, "hub" or "random"; None takes the folder's own, or the hub for a
     known name. The input size (height, width) in pixels is the folder's, or 448 x 448, unless given.
-    Raises OptionError for an unknown name or a size off the patch grid, WeightsError and WeightsNotFoundError.
+    Raises OptionError for an unknown name, a size off the patch grid, or averaged tokens where the projection reads the
+    end token itself; WeightsError and WeightsNotFoundError.
     """
     folder = Path(backbone)
     if (folder / folder_model.CONFIG).is_file():
@@ -216,6 +218,11 @@ def load_reference(
         text_tower,
         quick_gelu=text_config is None or text_config.activation == "quick_gelu",
     )
+    if average_tokens and isinstance(mapping, LastBlockProjection):
+        raise OptionError(
+            f"averaged tokens: {mapping_source.name} has CLIP's last block and reads the end token behind it; "
+            "leave --average-tokens out"
+        )
     return Reference(
         backbone=vision,
         text_tower=text_tower,

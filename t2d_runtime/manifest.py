@@ -32,6 +32,8 @@ class ModelFacts:
     input_size: tuple[int, int]
     context_length: int
     """Tokens of the longest prompt the text encoder takes, start and end included."""
+    average_tokens: bool = False
+    """Whether a prompt's feature is the mean of its words (an ablation), not the one at its end token."""
 
     @property
     def grid_size(self) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,20 @@ def test_a_rectangular_input_size(model: Path, tmp_path: Path) -> None:
     segmenter = Segmenter.open(tmp_path / "wide", backend="onnxruntime")
     result = segmenter.segment(np.zeros((30, 50, 3), np.uint8), segmenter.encode_classes(["sky"]))
     assert result.label_map.shape == (30, 50)
+
+
+def test_averaged_tokens_by_the_command(bundle: Path, model: Path, tmp_path: Path) -> None:
+    weights = ["--backbone-weights", "random", "--text-weights", "random", "--projection", "random"]
+    output = tmp_path / "averaged"
+    assert main(["bundle", "--backbone", str(model), *weights, "--average-tokens", "--output", str(output)]) == 0
+    averaged, published = (Segmenter.open(folder, backend="onnxruntime") for folder in (output, bundle))
+    assert averaged.manifest.model.average_tokens
+    assert not published.manifest.model.average_tokens
+    ids = np.array([[[49406, 320, 1929, 49407]]])
+    with torch.inference_mode():
+        expected = replace(settings(model), average_tokens=True).load_reference().text_embeds(torch.from_numpy(ids))
+    np.testing.assert_allclose(averaged.run_text_encoder(ids), expected.numpy(), atol=1e-6, rtol=0)
+    assert np.abs(averaged.run_text_encoder(ids) - published.run_text_encoder(ids)).max() > 1e-3
 
 
 def test_the_text_encoder_takes_any_number_of_classes_prompts_and_tokens(bundle: Path, model: Path) -> None:

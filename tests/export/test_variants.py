@@ -20,6 +20,7 @@ from t2d_export.projection import (
 )
 from t2d_export.random_weights import random_tensors
 from t2d_export.reference import Reference, load_reference
+from t2d_runtime.errors import OptionError
 
 TEXT_DIM, EMBED_DIM = 24, 48
 """Of the small model in `conftest.py`."""
@@ -107,6 +108,10 @@ def test_clips_last_block_trained(model_folder: Path) -> None:
     save_file(tensors, path)
     trained = load_reference(backbone=str(model_folder), projection=str(path))
     assert isinstance(trained.projection, LastBlockProjection)
+    with pytest.raises(
+        OptionError, match=r"last_block.safetensors has CLIP's last block .* leave --average-tokens out"
+    ):
+        load_reference(backbone=str(model_folder), projection=str(path), average_tokens=True)
     first = IDS[:, :1]
     torch.testing.assert_close(trained.text_embeds(first), published.text_embeds(first))
     late = published.projection.project_text(prompt_features(published)).mean(dim=1)
