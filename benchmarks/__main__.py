@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from t2d_runtime.cli import run_command
 
 COMMANDS = {
-    "latency": "milliseconds of a bundle against PyTorch, stage by stage, in one run",
+    "latency": "milliseconds of a bundle against PyTorch in one run: stages, encoders, sweeps, the machine's floor",
     "pipeline": "the runtime against PyTorch and its bars: encoders, windows, words, memory, cold start, size",
     "parity": "every stage of reference and bundle against golden files of the authors' code",
     "engines": "precision x backend on this machine: size, load time, latency, parity, labels; TensorRT builds",
     "scenes": "mIoU of a bundle on held-out drawn scenes",
     "accuracy": "mIoU of a bundle on the published benchmarks, or on any folder; against PyTorch too",
+    "figures": "the paper's figures for any bundle and image: attention, chosen heads, cleaning, overlays, parameters",
     "extraction_speed": "images a second of feature extraction against the bare encoder",
     "report": "the README's table, from the committed result files",
     "training_speed": "an epoch of training against a DataLoader over samples in a list, as released",
