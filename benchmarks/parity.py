@@ -41,8 +41,8 @@ FROM_IMAGE_TOLERANCE = 1e-4
 """Stitched scores from the original image: a pixel one level off moves them by up to 5e-5."""
 
 ANY_LABELS = 0.0
-"""Below float32 the golden files judge features; labels are reported. With their random weights the best two scores of a
-pixel differ by a few thousandths, so labels say little; those of a trained model are judged by `benchmarks engines`."""
+"""Below float32 the golden files judge features, and labels are only reported: with random weights the two best scores
+of a pixel differ by a few thousandths. A trained model's labels are judged by `benchmarks engines`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
