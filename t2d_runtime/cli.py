@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 import time
@@ -16,6 +17,7 @@ from t2d_runtime.errors import ClassNamesError, OptionError, T2DError
 
 if TYPE_CHECKING:
     from t2d_runtime.manifest import Manifest, StageParity
+    from t2d_runtime.segment_files import SegmentedFile
     from t2d_runtime.segmenter import Segmenter
     from t2d_runtime.vocabulary import ClassEmbeddings
 
@@ -63,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE|DIR", help="files, or folders of them")
     words = parser.add_mutually_exclusive_group(required=True)
     _add_words(words)
     words.add_argument("--vocabulary", type=Path, metavar="F", help="written by 't2d classes': .npz or .safetensors")
@@ -121,38 +123,60 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
 def _segment(args: argparse.Namespace) -> int:
     from PIL import Image
 
-    from t2d_runtime.outputs import check_distinct, check_formats, write_segmentation
+    from t2d_runtime.errors import ImageError, ImageNotFoundError
+    from t2d_runtime.outputs import check_distinct, check_formats
+    from t2d_runtime.segment_files import image_files, segment_files
 
     # Raised, it becomes the one line that names the image.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     formats = check_formats(args.format.split(","))
-    check_distinct(args.images)
+    images = image_files(args.images)
+    check_distinct(images)
     segmenter = _open(args)
     classes = _vocabulary(args, segmenter)
-    for number, path in enumerate(args.images, start=1):
-        start = time.perf_counter()
-        encoding = segmenter.encode_image(path, args.window)
-        encoded = time.perf_counter()
-        result = segmenter.segment(
-            encoding,
-            classes,
-            background=args.background,
-            cleaning=False if args.cleaning == "off" else args.cleaning,
-            threshold=args.threshold,
-            refine=args.refine,
-            keep_scores="npz" in formats,
-        )
-        done = time.perf_counter()
-        height, width = result.label_map.shape
-        print(
-            f"[{number}/{len(args.images)}] {path}: {width} x {height} pixels, "
-            f"encoded in {(encoded - start) * 1e3:.0f} ms, segmented in {(done - encoded) * 1e3:.0f} ms"
-        )
-        labels = sorted(result.summary()["labels"], key=lambda label: -label["pixels"])
-        print("   ", ", ".join(f"{label['name']} {label['share']:.1%}" for label in labels if label["pixels"]))
-        for written in write_segmentation(result, args.output, path.stem, formats):
-            print("   ", written)
-    return 0
+    start = time.perf_counter()
+    files = segment_files(
+        segmenter,
+        images,
+        classes,
+        args.output,
+        formats,
+        background=args.background,
+        cleaning=False if args.cleaning == "off" else args.cleaning,
+        threshold=args.threshold,
+        refine=args.refine,
+        window=args.window,
+        keep_scores="npz" in formats,
+    )
+    failed: list[T2DError] = []
+    # Closed on an interrupt too: files being written are then whole or gone.
+    with contextlib.closing(files):
+        for number, done in enumerate(files, start=1):
+            try:
+                print_segmented(done.result(), f"[{number}/{len(images)}]")
+            except (ImageError, ImageNotFoundError) as error:
+                failed.append(error)
+    if len(images) > 1:
+        seconds = time.perf_counter() - start
+        done_count = len(images) - len(failed)
+        print(f"{done_count} images in {seconds:.1f} s: {done_count / seconds:.2f} images a second")
+    if not failed:
+        return 0
+    if len(images) == 1:
+        raise failed[0]
+    raise ImageError(f"{len(failed)} of {len(images)} images could not be read: " + "; ".join(map(str, failed)))
+
+
+def print_segmented(file: SegmentedFile, number: str) -> None:
+    """What became of one image: its size, times, labels by area, and the files written."""
+    print(
+        f"{number} {file.image}: {file.summary['width']} x {file.summary['height']} pixels, "
+        f"encoded in {file.encode_ms:.0f} ms, segmented in {file.segment_ms:.0f} ms"
+    )
+    labels = sorted(file.summary["labels"], key=lambda label: -label["pixels"])
+    print("   ", ", ".join(f"{label['name']} {label['share']:.1%}" for label in labels if label["pixels"]))
+    for written in file.written:
+        print("   ", written)
 
 
 def _classes(args: argparse.Namespace) -> int:

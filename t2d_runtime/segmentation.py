@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,18 @@ class ImageEncoding:
     def __post_init__(self) -> None:
         for array in (self.image, self.resized, self.patch_tokens, self.cls_attention):
             array.flags.writeable = False
+
+
+class SegmentOptions(TypedDict, total=False):
+    """The options of `Segmenter.segment`, which says what they mean."""
+
+    background: bool
+    cleaning: bool | Cleaning | None
+    threshold: float | None
+    cleaning_weight: float | None
+    refine: bool
+    window: WindowMode
+    keep_scores: bool
 
 
 @dataclass(frozen=True)

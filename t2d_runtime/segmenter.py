@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ from t2d_runtime.options import (
     checked_cleaning_weight,
     checked_threshold,
 )
+from t2d_runtime.overlap import overlapped
 from t2d_runtime.parity import PRECISIONS
 from t2d_runtime.postprocess import label_map_of
 from t2d_runtime.preprocess import load_image, resize, to_pixel_values
@@ -35,6 +38,7 @@ from t2d_runtime.segmentation import (
     ImageEncoding,
     Segmentation,
     SegmentationSettings,
+    SegmentOptions,
     WindowMode,
 )
 from t2d_runtime.text import Tokenizer, check_class_names, encode_class_names
@@ -251,6 +255,21 @@ class Segmenter:
         )
         names = (BACKGROUND, *classes.names) if background else classes.names
         return Segmentation(encoding.image, labels, names, scores, settings)
+
+    def segment_batch(
+        self, images: Iterable[ImageLike], classes: ClassEmbeddings, **options: Unpack[SegmentOptions]
+    ) -> Iterator[Segmentation]:
+        """Segment many images, with the options of `segment`: the same results, in order, as they are ready.
+
+        While one image is encoded the next is read and the one before is segmented. `images` may be a generator: few
+        of them are in memory at a time. What an image raises is raised in its place, and ends the iteration.
+        """
+        window = options.pop("window", "slide")
+        segment = partial(self.segment, classes=classes, **options)
+        stages = (load_image, partial(self.encode_image, window=window), segment)
+        with closing(overlapped(images, stages)) as results:
+            for done in results:
+                yield done.result()
 
     def _load(self, graph: str) -> Engine:
         logger.info("%s: %s in %s", self._backend.identity, graph, self.precision)

@@ -111,7 +111,7 @@ def write_bomb(path: Path) -> None:
     ("write", "message"),
     [
         (lambda path: None, "no such image file"),
-        (lambda path: path.mkdir(), "is not a file"),
+        (lambda path: path.mkdir(), "holds no image"),
         (write_text, "photo.jpg"),
         (write_truncated, "photo.jpg"),
         (write_bomb, "pixels"),
@@ -152,6 +152,59 @@ def test_bad_options_are_one_line_and_status_2(
 ) -> None:
     assert segment(exported_bundle, photograph, *options) == 2
     assert message in one_line(capsys)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three photographs, one broken one and a file that is no image."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for index, name in enumerate(["c.png", "a.jpg", "d.JPG"]):
+        Image.fromarray(data.coffee()[:, index * 90 :]).save(folder / name)
+    write_truncated(folder / "b.jpg")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def test_a_folder_is_segmented_in_order_without_its_broken_images(
+    exported_bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, alone = tmp_path / "out", tmp_path / "alone"
+    options = ["--classes", "sea,snow,tree", "--background", "--refine"]
+    assert segment(exported_bundle, folder, *options, "--output", str(output)) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.out.splitlines() if line.startswith("[")]
+    assert [line.split(":")[0] for line in lines] == [
+        f"[{number}/4] {folder / name}" for number, name in ((1, "a.jpg"), (3, "c.png"), (4, "d.JPG"))
+    ]
+    assert captured.out.splitlines()[-1].startswith("3 images in ")
+    (error,) = captured.err.strip().splitlines()
+    assert error.startswith("t2d: error: 1 of 4 images could not be read: ")
+    assert "b.jpg" in error
+    assert sorted(path.stem.split(".")[0] for path in output.glob("*.json")) == ["a", "c", "d"]
+    for name in ("a.jpg", "c.png", "d.JPG"):
+        assert segment(exported_bundle, folder / name, *options, "--output", str(alone)) == 0
+    for path in output.iterdir():
+        assert path.read_bytes() == (alone / path.name).read_bytes()
+
+
+def test_an_interrupted_folder_leaves_whole_files(
+    exported_bundle: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("t2d_runtime.cli.print_segmented", interrupt)
+    for index in range(20):
+        Image.fromarray(data.coffee()[index:, :]).save(folder / f"e{index}.png")
+    output = tmp_path / "out"
+    assert segment(exported_bundle, folder, "--classes", "sea", "--format", "png", "--output", str(output)) == 130
+    written = sorted(path.name for path in output.iterdir())
+    assert "a.labels.png" in written
+    assert len(written) < 20
+    for path in output.iterdir():
+        assert path.suffixes == [".labels", ".png"]
+        Image.open(path).load()
 
 
 def test_two_images_of_one_name_are_refused(

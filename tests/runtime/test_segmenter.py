@@ -25,6 +25,7 @@ from t2d_runtime.errors import (
     VocabularyError,
 )
 from t2d_runtime.parity import compare_labels
+from t2d_runtime.segmentation import SegmentOptions
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,32 @@ def test_an_encoding_is_segmented_again_with_other_words(
     again = segmenter.segment(photograph, classes)
     np.testing.assert_array_equal(first.label_map, again.label_map)
     assert other.class_names == ("mountain", "sea")
+
+
+def test_a_batch_gives_what_its_images_give(segmenter: Segmenter, classes: ClassEmbeddings, tmp_path: Path) -> None:
+    astronaut = np.asarray(data.astronaut())
+    path = tmp_path / "photograph.png"
+    Image.fromarray(astronaut[:100, :90]).save(path)
+    images = [astronaut[:300, :400], path, Image.fromarray(astronaut[:50, :200]), astronaut[:1, :7]]
+    options: SegmentOptions = {"background": True, "refine": True, "keep_scores": True, "window": "whole"}
+    batch = list(segmenter.segment_batch(iter(images), classes, **options))
+    assert len(batch) == len(images)
+    for image, result in zip(images, batch, strict=True):
+        alone = segmenter.segment(image, classes, **options)
+        np.testing.assert_array_equal(result.label_map, alone.label_map)
+        np.testing.assert_array_equal(result.image, alone.image)
+        np.testing.assert_array_equal(result.scores, alone.scores)
+        assert result.settings == alone.settings
+
+
+def test_a_bad_image_of_a_batch_raises_in_its_place(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    results = segmenter.segment_batch([photograph, "nowhere.jpg", photograph], classes)
+    assert next(results).label_map.shape == (300, 400)
+    with pytest.raises(ImageNotFoundError, match=r"nowhere\.jpg"):
+        next(results)
+    assert next(results, None) is None
 
 
 def test_an_encoding_cannot_be_written_to(segmenter: Segmenter, photograph: NDArray[np.uint8]) -> None:
