@@ -26,6 +26,8 @@ def write_fused(bundle: Bundle, precision: str) -> None:
     model = ir.load(encoder)
     _extend(model.graph, bundle.manifest)
     NameFixPass()(model)  # the builder's names may be the encoder's
+    for number, node in enumerate(model.graph.all_nodes()):
+        node.name = f"{node.op_type}_{number}"  # in branches and loops too, which TensorRT wants
     ClearMetadataAndDocStringPass()(model)
     model.graph.name = "talk2dino_segmenter"
     model.metadata_props.update(_metadata(bundle))

@@ -27,7 +27,7 @@ def labels(op: Operators, planes: ir.Value, source: ir.Value, target: ir.Value, 
     last = op.Sub(height, 1)
     columns = op.Concat([1], as_vector(op, classes), as_vector(op, rows), as_vector(op, width), axis=0)
 
-    def band(op: Operators, index: ir.Value, condition: ir.Value) -> tuple[ir.Value, ir.Value]:
+    def band(op: Operators, index: ir.Value, go_on: ir.Value) -> tuple[ir.Value, ir.Value]:
         chosen = op.Min(op.Add(first_rows, op.Mul(index, rows)), last)
         above, below = (op.Gather(planes, op.Gather(tap, chosen), axis=1) for tap in (lower, upper))
         share = op.Unsqueeze(op.Gather(weight, chosen), [1])
@@ -38,15 +38,15 @@ def labels(op: Operators, planes: ir.Value, source: ir.Value, target: ir.Value, 
         wide = op.Squeeze(wide, [0])
         best = op.Add(op.ArgMax(wide, axis=0, keepdims=0), 1)
         shown = op.Greater(op.ReduceMax(wide, [0], keepdims=0), threshold)
-        return op.Identity(condition), op.Cast(op.Where(shown, best, 0), to=ir.DataType.INT32)
+        return op.Identity(go_on), op.Cast(op.Where(shown, best, 0), to=ir.DataType.INT32)
 
     body = op.builder.subgraph(
         band,
-        [ir.val("band", ir.DataType.INT64, []), ir.val("more", ir.DataType.BOOL, [])],
-        [ir.val("again", ir.DataType.BOOL, []), ir.val("band_labels", ir.DataType.INT32, ["rows", "width"])],
+        [ir.val("band", ir.DataType.INT64, []), ir.val("go_on", ir.DataType.BOOL, [])],
+        [ir.val("still", ir.DataType.BOOL, []), ir.val("band_labels", ir.DataType.INT32, ["rows", "width"])],
         name="band",
     )
-    bands = op.Loop(op.Div(op.Add(height, op.Sub(rows, 1)), rows), None, body=body)
+    bands = op.Loop(op.Div(op.Add(height, op.Sub(rows, 1)), rows), True, body=body)
     stacked = op.Reshape(bands, op.Concat([-1], as_vector(op, width), axis=0))
     return op.Slice(stacked, [0], as_vector(op, height), [0])
 

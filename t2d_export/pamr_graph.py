@@ -66,7 +66,7 @@ def _spread(
 ) -> ir.Value:
     """A loop in which every value becomes the mean of its neighbours' values."""
 
-    def step(op: Operators, _: ir.Value, condition: ir.Value, before: ir.Value) -> tuple[ir.Value, ir.Value]:
+    def step(op: Operators, _: ir.Value, go_on: ir.Value, before: ir.Value) -> tuple[ir.Value, ir.Value]:
         products = (
             op.Mul(neighbour, weight)
             for neighbour, weight in zip(_neighbours(op, before, size, settings), weights, strict=True)
@@ -74,7 +74,7 @@ def _spread(
         after = next(products)
         for product in products:
             after = op.Add(after, product)
-        return op.Identity(condition), after
+        return op.Identity(go_on), after
 
     body = op.builder.subgraph(
         step,
@@ -86,7 +86,7 @@ def _spread(
         [ir.val("still", ir.DataType.BOOL, []), _plane_value("planes_after")],
         name="pamr_step",
     )
-    return op.Loop(iterations, None, planes, body=body)
+    return op.Loop(iterations, True, planes, body=body)
 
 
 def _neighbours(op: Operators, planes: ir.Value, size: ir.Value, settings: PamrSettings) -> Iterator[ir.Value]:
