@@ -34,6 +34,7 @@ ROWS = {
     "large-image": "processes.large_image_rows",
     "import": "processes.import_rows",
     "cold-start": "processes.cold_start_rows",
+    "images": "images.image_rows",
     "text": "texts.text_rows",
     "installed": "installed.installed_rows",
     "window-20": "masks.window_20_rows",
