@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from training.feature_set import FeatureManifest, TokenArray, write_manifest, write_shard
 
@@ -52,7 +53,7 @@ def write_synthetic_features(
         captions=captions,
     )
     mixing = torch.randn(text_dim, embed_dim, generator=torch.Generator().manual_seed(0)) / text_dim**0.5
-    for index in range(manifest.shards):
+    for index in tqdm(range(manifest.shards), "synthetic features", unit="shard", disable=None, leave=False):
         start, stop = index * images_per_shard, min(images, (index + 1) * images_per_shard)
         first, last = start * captions // images, stop * captions // images
         rows = torch.arange(first, last) * images // captions - start
