@@ -73,6 +73,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         help="tensorrt (this machine's GPU) or tensorrt-rtx (also without one)",
     )
     parser.add_argument("--precision", default="fp32", metavar="LIST", help="of those in the bundle; default: fp32")
+    parser.add_argument("--fused", action="store_true", help="build the fused graph in place of the two encoders")
     parser.add_argument("--compute-capability", metavar="LIST", help="for tensorrt-rtx, such as 8.6,8.9")
 
 
@@ -119,7 +120,7 @@ def _engine(args: argparse.Namespace) -> int:
     targets = [Target(args.backend, capability) for capability in (args.compute_capability or "").split(",")]
     for target in targets if args.compute_capability else [Target(args.backend)]:
         for precision in args.precision.split(","):
-            folder = build_engine(args.bundle, target, precision)
+            folder = build_engine(args.bundle, target, precision, fused=args.fused)
             manifest = read_engines(Bundle.open(args.bundle), args.backend)[folder]
             print(f"{folder}: {precision} for {manifest.identity.target}, version {manifest.identity.version}")
             for name, built in manifest.graphs.items():

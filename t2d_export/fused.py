@@ -6,7 +6,7 @@ It is built around the exported image encoder, in any precision; everything else
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from onnxscript import GraphBuilder
 
 from t2d_export import fused_labels, fused_resize, fused_scores, pamr_graph
@@ -25,13 +25,24 @@ def write_fused(bundle: Bundle, precision: str) -> None:
     encoder = bundle.graph(IMAGE_ENCODER, precision)
     model = ir.load(encoder)
     _extend(model.graph, bundle.manifest)
-    NameFixPass()(model)  # the builder's names may be the encoder's
-    for number, node in enumerate(model.graph.all_nodes()):
-        node.name = f"{node.op_type}_{number}"  # in branches and loops too, which TensorRT wants
+    _name_apart(model.graph)
     ClearMetadataAndDocStringPass()(model)
     model.graph.name = "talk2dino_segmenter"
     model.metadata_props.update(_metadata(bundle))
     write_graph(ir.to_proto(model), encoder.with_name(SEGMENTER))
+
+
+def _name_apart(graph: ir.Graph) -> None:
+    """One name for each node and value, branches and loops included: the builder's may be the encoder's.
+
+    TensorRT wants that of nodes too, and so does whoever takes a branch's nodes out of it.
+    """
+    kept = set(graph.outputs)
+    for number, node in enumerate(graph.all_nodes()):
+        node.name = f"{node.op_type}_{number}"
+        for index, value in enumerate(node.outputs):
+            if value not in kept:
+                value.name = f"{node.name}_{index}"
 
 
 def _metadata(bundle: Bundle) -> dict[str, str]:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2d_export.bundle_writer import whole_folder
+from t2d_export.fused_engine import fused_profiles, with_iterations
 from t2d_runtime.backends.tensorrt_module import load_tensorrt
-from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle, record_of
+from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle, record_of
 from t2d_runtime.cache import digest_of, subfolder
 from t2d_runtime.engines import (
     ENGINE_MANIFEST,
     ENGINES_FOLDER,
+    REFINED_SEGMENTER,
     SCHEMA_VERSION,
     BuiltGraph,
     EngineIdentityKey,
@@ -26,7 +29,6 @@ from t2d_runtime.engines import (
     Profile,
 )
 from t2d_runtime.errors import ExportError, OptionError, OutputError
-from t2d_runtime.manifest import ModelFacts
 from t2d_runtime.segmenter import WINDOW_BATCH
 from t2d_runtime.whole_file import whole_file
 
@@ -46,6 +48,16 @@ WORKSPACE_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
+class _Source:
+    """A graph to build: its key among the engine's, its ONNX text, the file that it stands in, and its shapes."""
+
+    key: str
+    model: bytes
+    path: Path
+    profiles: dict[str, Profile]
+
+
+@dataclass(frozen=True)
 class Target:
     """What engines are built for."""
 
@@ -54,8 +66,8 @@ class Target:
     """Such as 8.6; None is this machine's GPU."""
 
 
-def build_engine(folder: Path, target: Target, precision: str) -> Path:
-    """Build both encoders of a bundle for a target; returns the new folder under bundle/engines.
+def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = False) -> Path:
+    """Build both encoders of a bundle, or its fused graph, for a target; returns the new folder under bundle/engines.
 
     Raises OptionError (a compute capability), BackendUnavailableError (no TensorRT, no GPU), BundleError (no such
     precision), and ExportError where TensorRT refuses a graph.
@@ -69,21 +81,18 @@ def build_engine(folder: Path, target: Target, precision: str) -> Path:
     bundle = Bundle.open(folder)
     trt = load_tensorrt(target.backend)
     name = target.compute_capability or _this_gpu()
-    profiles = _profiles(bundle.manifest.model)
+    sources = list(_fused_sources(bundle, precision) if fused else _encoder_sources(bundle, precision))
     identity = EngineIdentityKey(
         backend=target.backend,
         version=trt.__version__,
         target=name,
         precision=precision,
-        onnx_sha256=bundle.graph_digests(precision),
-        options={"profiles": digest_of(profiles)},
+        onnx_sha256=bundle.graph_digests(precision, (SEGMENTER,) if fused else ENCODERS),
+        options={"profiles": digest_of({source.key: source.profiles for source in sources})},
     )
     output = folder / ENGINES_FOLDER / identity.folder_name
     with whole_folder(output) as staging:
-        graphs = {
-            graph: _build(trt, target, bundle.graph(graph, precision), input_name, profile, staging)
-            for graph, (input_name, profile) in profiles.items()
-        }
+        graphs = {source.key: _build(trt, target, source, staging) for source in sources}
         content = EngineManifest(SCHEMA_VERSION, identity, graphs).to_json()
         (staging / ENGINE_MANIFEST).write_text(content, encoding="utf-8")
     return output
@@ -97,25 +106,36 @@ def _check_capability(target: Target) -> None:
         raise OptionError(f"tensorrt-rtx builds for a compute capability such as 8.6, got {given!r}")
 
 
-def _profiles(model: ModelFacts) -> dict[str, tuple[str, Profile]]:
-    """Graph -> its input, and the shapes that the runtime gives it."""
+def _encoder_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
+    """Both encoders, with the shapes that the runtime gives them."""
+    model = bundle.manifest.model
     size, length = model.input_size, model.context_length
     image = Profile((1, 3, *size), (1, 3, *size), (WINDOW_BATCH, 3, *size))
     text = Profile((1, 1, 2), (TEXT_BATCH, 7, min(12, length)), (TEXT_BATCH, MOST_PROMPTS, length))
-    return {IMAGE_ENCODER: ("pixel_values", image), TEXT_ENCODER: ("input_ids", text)}
+    for graph, profiles in ((IMAGE_ENCODER, {"pixel_values": image}), (TEXT_ENCODER, {"input_ids": text})):
+        path = bundle.graph(graph, precision)
+        yield _Source(graph, path.read_bytes(), path, profiles)
 
 
-def _build(trt: Any, target: Target, graph: Path, input_name: str, profile: Profile, folder: Path) -> BuiltGraph:
+def _fused_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
+    """The fused graph without PAMR, and with its usual iterations."""
+    path, profiles = bundle.graph(SEGMENTER, precision), fused_profiles(bundle.manifest)
+    for key, iterations in ((SEGMENTER, 0), (REFINED_SEGMENTER, bundle.manifest.defaults.pamr.iterations)):
+        yield _Source(key, with_iterations(path, iterations), path, profiles)
+
+
+def _build(trt: Any, target: Target, source: _Source, folder: Path) -> BuiltGraph:
     logger = _logger(trt)
     builder: tensorrt.Builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
     parser: tensorrt.OnnxParser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(graph)):
+    if not parser.parse(source.model, str(source.path)):
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
-        raise ExportError(f"{target.backend} cannot read {graph.name}: {errors}")
+        raise ExportError(f"{target.backend} cannot read {source.path.name}: {errors}")
     config = builder.create_builder_config()
     shapes = builder.create_optimization_profile()
-    shapes.set_shape(input_name, profile.minimum, profile.optimum, profile.maximum)
+    for name, profile in source.profiles.items():
+        shapes.set_shape(name, profile.minimum, profile.optimum, profile.maximum)
     config.add_optimization_profile(shapes)
     if target.backend == "tensorrt-rtx":
         _aim(trt, config, str(target.compute_capability))
@@ -125,12 +145,12 @@ def _build(trt: Any, target: Target, graph: Path, input_name: str, profile: Prof
         serialized = _build_with_timing_cache(trt, builder, network, config)
     if serialized is None:
         raise ExportError(
-            f"{target.backend} cannot build {graph.name}: {'; '.join(logger.messages) or 'no reason given'}"
+            f"{target.backend} cannot build {source.key}: {'; '.join(logger.messages) or 'no reason given'}"
         )
-    path = folder / f"{graph.stem}.engine"
+    path = folder / f"{source.path.stem}{'_refined' if source.key == REFINED_SEGMENTER else ''}.engine"
     path.write_bytes(serialized)
     warnings = tuple(dict.fromkeys(logger.messages))
-    return BuiltGraph(path.name, record_of(path), input_name, profile, network.num_layers, warnings)
+    return BuiltGraph(path.name, record_of(path), source.profiles, network.num_layers, warnings)
 
 
 def _logger(trt: Any) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from t2d_runtime.bundle import ENCODERS, Bundle
+from t2d_runtime.bundle import ENCODERS, SEGMENTER, Bundle
 from t2d_runtime.cache import digest_of
 from t2d_runtime.errors import BackendError
 from t2d_runtime.manifest import FileRecord
@@ -21,7 +21,10 @@ from t2d_runtime.strict_json import parse_json
 
 ENGINES_FOLDER = "engines"
 ENGINE_MANIFEST = "engine.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+REFINED_SEGMENTER = "segmenter.onnx with PAMR"
+"""Among an engine's graphs: SEGMENTER is without, since TensorRT fixes the number of iterations."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,12 @@ class Profile:
 
 @dataclass(frozen=True)
 class BuiltGraph:
-    """One encoder as a built engine."""
+    """One graph as a built engine."""
 
     file: str
     record: FileRecord
-    input_name: str
-    profile: Profile
+    profiles: Mapping[str, Profile]
+    """By input."""
     num_layers: int
     """Of the network as parsed, before the builder fused them."""
     warnings: tuple[str, ...]
@@ -73,7 +76,7 @@ class EngineManifest:
     schema_version: int
     identity: EngineIdentityKey
     graphs: Mapping[str, BuiltGraph]
-    """IMAGE_ENCODER and TEXT_ENCODER."""
+    """ENCODERS, or SEGMENTER and REFINED_SEGMENTER."""
 
     def to_json(self) -> str:
         """The text of engine.json."""
@@ -122,18 +125,21 @@ def find_engine(
         others.append(f"{folder.name} (version {identity.version}, {identity.target}{stale})")
     raise BackendError(
         f"no {backend} engine in {precision} fits: expected version {version}, {target}; "
-        f"found {'; '.join(others) or 'none'}; build it with '{build_command(bundle, backend, target, precision)}'"
+        f"found {'; '.join(others) or 'none'}; build it with "
+        f"'{build_command(bundle, backend, target, precision, graphs)}'"
     )
 
 
-def build_command(bundle: Bundle, backend: str, target: str, precision: str) -> str:
-    """The command line that builds an engine for a target."""
+def build_command(bundle: Bundle, backend: str, target: str, precision: str, graphs: Sequence[str] = ENCODERS) -> str:
+    """The command line that builds an engine of some graphs for a target."""
     command = f"t2d-export engine {bundle.folder} --backend {backend} --precision {precision}"
-    return f"{command} --compute-capability {target}" if backend == "tensorrt-rtx" else command
+    if backend == "tensorrt-rtx":
+        command += f" --compute-capability {target}"
+    return f"{command} --fused" if SEGMENTER in graphs else command
 
 
 def read_engine(folder: Path, manifest: EngineManifest, graph: str) -> bytes:
-    """The bytes of a built encoder. Raises BackendError where they are not those that were built."""
+    """The bytes of a built graph. Raises BackendError where they are not those that were built."""
     rebuild = f"remove {folder} and build the engine again with 't2d-export engine'"
     built = manifest.graphs.get(graph)
     if built is None or PurePath(built.file).name != built.file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.backends.base import Arrays, EngineIdentity
+from t2d_runtime.backends.base import Arrays, Engine, EngineIdentity
 from t2d_runtime.backends.tensorrt_module import load_tensorrt
-from t2d_runtime.bundle import ENCODERS, Bundle
-from t2d_runtime.engines import EngineManifest, find_engine, read_engine, read_engines
+from t2d_runtime.bundle import ENCODERS, SEGMENTER, Bundle
+from t2d_runtime.engines import (
+    REFINED_SEGMENTER,
+    EngineManifest,
+    Profile,
+    find_engine,
+    read_engine,
+    read_engines,
+)
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
 ENGINE_NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
@@ -24,7 +31,7 @@ ENGINE_NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 class TensorRtEngine:
     """One deserialised engine. A lock makes it safe for threads: an execution context serves one call at a time."""
 
-    def __init__(self, trt: Any, cuda: Cuda, engine: Any, input_name: str, max_batch: int) -> None:
+    def __init__(self, trt: Any, cuda: Cuda, engine: Any, profiles: Mapping[str, Profile]) -> None:
         self._trt = trt
         self._cuda = cuda
         self._engine = engine
@@ -32,38 +39,39 @@ class TensorRtEngine:
         if self._context is None:
             raise BackendError("TensorRT has no execution context to give: the device's memory is too small")
         self._stream = cuda.call("cudaStreamCreate")
-        self._input_name = input_name
-        self._max_batch = max_batch
+        self._profiles = profiles
         self._lock = threading.Lock()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         self._outputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """All outputs by name; a batch above the engine's is run in parts."""
-        batch = inputs[self._input_name]
+        """All outputs by name; of an encoder, a batch above the engine's is run in parts."""
+        values = {name: np.ascontiguousarray(inputs[name]) for name in self._profiles}
         with self._lock:
-            parts = [
-                self._run_once(np.ascontiguousarray(batch[start : start + self._max_batch]))
-                for start in range(0, len(batch), self._max_batch)
-            ]
+            if len(values) > 1:
+                return self._run_once(values)
+            ((name, batch),) = values.items()
+            most = self._profiles[name].maximum[0]
+            parts = [self._run_once({name: batch[start : start + most]}) for start in range(0, len(batch), most)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
-    def _run_once(self, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        if not self._context.set_input_shape(self._input_name, values.shape):
-            raise BackendError(
-                f"the engine does not take {self._input_name} of shape {values.shape}; build it again for that shape"
-            )
+    def _run_once(self, values: Arrays) -> dict[str, NDArray[Any]]:
+        for name, array in values.items():
+            if not self._context.set_input_shape(name, array.shape):
+                raise BackendError(
+                    f"the engine takes {name} of shapes from {self._profiles[name].minimum} to "
+                    f"{self._profiles[name].maximum}, got {array.shape}"
+                )
         cuda, stream = self._cuda, self._stream
         results = {name: self._empty(name) for name in self._outputs}
         buffers: dict[str, int] = {}
         try:
-            for name, array in {self._input_name: values, **results}.items():
+            for name, array in {**values, **results}.items():
                 buffers[name] = cuda.call("cudaMallocAsync", max(array.nbytes, 1), stream)
                 self._context.set_tensor_address(name, int(buffers[name]))
             to_device, to_host = cuda.copy_kinds
-            cuda.call(
-                "cudaMemcpyAsync", buffers[self._input_name], values.ctypes.data, values.nbytes, to_device, stream
-            )
+            for name, array in values.items():
+                cuda.call("cudaMemcpyAsync", buffers[name], array.ctypes.data, array.nbytes, to_device, stream)
             if not self._context.execute_async_v3(int(stream)):
                 raise BackendError("TensorRT failed to run the engine; see the log")
             for name, array in results.items():
@@ -77,6 +85,22 @@ class TensorRtEngine:
     def _empty(self, name: str) -> NDArray[Any]:
         dtype = self._trt.nptype(self._engine.get_tensor_dtype(name))
         return np.empty(tuple(self._context.get_tensor_shape(name)), dtype)
+
+
+class FusedTensorRtEngine:
+    """The fused graph as two engines, without PAMR and with its usual iterations."""
+
+    def __init__(self, plain: TensorRtEngine, refined: TensorRtEngine, iterations: int) -> None:
+        self._engines = {0: plain, iterations: refined}
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """All outputs by name. Raises BackendError for another number of iterations."""
+        iterations = int(inputs["pamr_iterations"])
+        if iterations not in self._engines:
+            raise BackendError(
+                f"the engines were built for {sorted(self._engines)} iterations of PAMR, {iterations} were asked for"
+            )
+        return self._engines[iterations].run(inputs)
 
 
 class Cuda:
@@ -149,17 +173,21 @@ class TensorRtBackend:
         _, manifest = self._find(bundle, precision, graphs)
         return tuple(built.record.sha256 for built in manifest.graphs.values())
 
-    def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> TensorRtEngine:
+    def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> Engine:
         """Deserialise an engine; `num_threads` is of no meaning on a GPU."""
-        graphs = ENCODERS if graph in ENCODERS else (graph,)
-        folder, manifest = self._find(bundle, precision, graphs)
+        if graph != SEGMENTER:
+            return self._open(*self._find(bundle, precision, ENCODERS), graph)
+        found = self._find(bundle, precision, (SEGMENTER,))
+        plain, refined = (self._open(*found, name) for name in (SEGMENTER, REFINED_SEGMENTER))
+        return FusedTensorRtEngine(plain, refined, bundle.manifest.defaults.pamr.iterations)
+
+    def _open(self, folder: Path, manifest: EngineManifest, graph: str) -> TensorRtEngine:
         engine = self._runtime.deserialize_cuda_engine(read_engine(folder, manifest, graph))
         if engine is None:
             raise BackendError(
                 f"{self.identity} refuses {folder}; remove it and build it again with 't2d-export engine'"
             )
-        built = manifest.graphs[graph]
-        return TensorRtEngine(self._trt, self._cuda, engine, built.input_name, built.profile.maximum[0])
+        return TensorRtEngine(self._trt, self._cuda, engine, manifest.graphs[graph].profiles)
 
     def _find(self, bundle: Bundle, precision: str, graphs: Sequence[str]) -> tuple[Path, EngineManifest]:
         version = self._trt.__version__

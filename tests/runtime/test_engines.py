@@ -42,7 +42,7 @@ def write_engine(bundle: Path, identity: EngineIdentityKey) -> Path:
         path = folder / f"{graph}.engine"
         path.write_bytes(graph.encode() * 100)
         profile = Profile((1, 1), (1, 2), (4, 4))
-        graphs[graph] = BuiltGraph(path.name, record_of(path), "input", profile, 700, ("a warning",))
+        graphs[graph] = BuiltGraph(path.name, record_of(path), {"input": profile}, 700, ("a warning",))
     (folder / ENGINE_MANIFEST).write_text(EngineManifest(SCHEMA_VERSION, identity, graphs).to_json())
     return folder
 
