@@ -19,7 +19,7 @@ COMMANDS = {
     "accuracy": "mIoU of a bundle on the published benchmarks, or on any folder; against PyTorch too",
     "figures": "the paper's figures for any bundle and image: attention, chosen heads, cleaning, overlays, parameters",
     "extraction_speed": "images a second of feature extraction against the bare encoder",
-    "report": "the README's table, from the committed result files",
+    "report": "all result files as one page, in HTML and Markdown, and the README's table",
     "training_speed": "an epoch of training against a DataLoader over samples in a list, as released",
 }
 """Command, which is also its module's name -> one line of help."""

@@ -32,7 +32,7 @@ def panels(count: int, aspect: float, columns: int = COLUMNS, legend_rows: int =
     """A figure of `count` panels for pictures of this height / width, without ticks."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    size = columns * PANEL, rows * (PANEL * aspect + 0.3) + 0.2 * legend_rows
+    size = columns * PANEL, rows * (PANEL * aspect + 0.42) + 0.22 * legend_rows
     with rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=size, layout="constrained")
         axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))

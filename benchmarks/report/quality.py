@@ -1,0 +1,98 @@
+"""Sections on what the masks are worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.report.blocks import Bar, Bars, Block, Table, Text
+from benchmarks.report.parity_share import share_used
+from benchmarks.report.results import Result
+
+PUBLISHED_COLUMN = "reference"
+"""Key of an accuracy result that holds PyTorch's figures on the same images."""
+
+
+def parity(result: Result) -> list[Block]:
+    """Which share of each stage's tolerance is used, at most, over all files and subjects."""
+    worst: dict[str, float] = {}
+    stages = [stage for column in result.figures.values() for stage in column]
+    for stage in stages:
+        share = share_used(stage)
+        if share is not None:
+            worst[stage["stage"]] = max(worst.get(stage["stage"], 0.0), share)
+    failed = [f"{s['stage']} of {run}" for run, column in result.figures.items() for s in column if not s["passed"]]
+    verdict = f"{len(stages) - len(failed)} of {len(stages)} stages of {len(result.figures)} runs are within tolerance"
+    bars = tuple(Bar(name, share, f"{share:.1%}", 1.0) for name, share in worst.items())
+    return [
+        Text(f"{result.name}: {verdict}" + (f"; not {'; '.join(failed)}." if failed else ".")),
+        Bars("Most of its tolerance that a stage uses; the line is the tolerance", bars),
+    ]
+
+
+def engines(result: Result) -> list[Block]:
+    """Precision x backend."""
+    headers = ("precision", "backend", "MiB", "load ms", "cached", "image ms", "text ms", "labels", "mIoU")
+    rows = tuple(
+        (
+            row["precision"],
+            row["backend"],
+            f"{row['size_bytes'] / 2**20:.0f}",
+            *(f"{row[key]:.0f}" for key in ("load_ms", "cached_load_ms")),
+            *(f"{row[key]:.1f}" for key in ("image_encoder_ms", "text_encoder_ms")),
+            "" if row["label_agreement"] is None else f"{row['label_agreement']:.2%}",
+            "" if row["miou"] is None else f"{row['miou']:.3f}",
+        )
+        for row in result.figures["combinations"]
+    )
+    built = [build for build in result.figures["tensorrt_rtx"] if not build["error"]]
+    text = (
+        f"{result.figures['backbone']}, {result.figures['scenes']} held-out scenes; labels: share equal to those of "
+        "float32 on ONNX Runtime."
+    )
+    if result.figures["tensorrt_rtx"]:
+        text += f" TensorRT for RTX: {len(built)} of {len(result.figures['tensorrt_rtx'])} engines build; not run."
+    return [Table(headers, rows), Text(text)]
+
+
+def scenes(result: Result) -> list[Block]:
+    """mIoU on drawn scenes."""
+    figures = result.figures
+    names = {
+        "present": "the words of what is there",
+        "vocabulary": "all words",
+        "background": "half of the words, the rest background",
+    }
+    bars = tuple(Bar(name, figures[key], f"{figures[key]:.3f}", 1.0) for key, name in names.items())
+    classes = sorted(figures["per_class"]["present"].items(), key=lambda item: -item[1])
+    columns = ("present", "vocabulary", "background")
+    rows = tuple((name, *(_iou(figures["per_class"][column].get(name)) for column in columns)) for name, _ in classes)
+    return [
+        Bars(f"mIoU of the small model on {figures['count']} held-out drawn scenes, PAMR", bars),
+        Table(("IoU", *(names[column] for column in columns)), rows),
+    ]
+
+
+def accuracy(results: list[Result]) -> list[Block]:
+    """mIoU on data sets with labels, and against PyTorch where that was run too."""
+    rows = tuple(
+        (
+            result.name.removeprefix("accuracy").strip("-_") or "accuracy",
+            str(result.figures["images"]),
+            f"{100 * result.figures['miou']:.2f}",
+            f"{100 * result.figures['pixel_accuracy']:.2f}",
+            _against(result.figures.get(PUBLISHED_COLUMN)),
+        )
+        for result in results
+    )
+    return [Table(("data", "images", "mIoU", "pixel accuracy", "bundle minus PyTorch, points of mIoU"), rows)]
+
+
+def _against(reference: dict[str, Any] | None) -> str:
+    if reference is None:
+        return "not run"
+    low, high = reference["miou_difference_interval"]
+    return f"{100 * reference['miou_difference']:+.3f} ({100 * low:+.3f} to {100 * high:+.3f})"
+
+
+def _iou(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
