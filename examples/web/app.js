@@ -30,8 +30,8 @@ async function start() {
   page.threshold.value = manifest.threshold;
   page.thresholdValue.value = manifest.threshold;
 
-  const url = new URL(address.get("vocabulary") ?? "vocabulary.safetensors", location.href);
-  await useVocabulary(await fetchBytes(url, "'t2d classes' makes one"), url.pathname);
+  page.vocabulary.disabled = false;
+  await fetchVocabulary().catch(complain); // another may be chosen
 
   const begun = performance.now();
   const threads = threadCount();
@@ -42,6 +42,11 @@ async function start() {
   page.loading.hidden = true;
   ready = true;
   await update();
+}
+
+async function fetchVocabulary() {
+  const url = new URL(address.get("vocabulary") ?? "vocabulary.safetensors", location.href);
+  await useVocabulary(await fetchBytes(url, "'t2d classes' makes one"), url.pathname);
 }
 
 /** @param {Uint8Array} bytes @param {string} name */
@@ -60,8 +65,9 @@ async function fetchBytes(url, advice) {
 
 /** Pages share memory between threads only where the server isolates them from other sites. */
 function threadCount() {
-  if (!crossOriginIsolated) return 1;
-  return Number(address.get("threads")) || Math.min(navigator.hardwareConcurrency, MAX_THREADS);
+  const wanted = Number(address.get("threads") ?? Math.min(navigator.hardwareConcurrency, MAX_THREADS));
+  if (!Number.isInteger(wanted) || wanted < 1) throw new InputError(`threads is ${address.get("threads")}, expected 1 or more`);
+  return crossOriginIsolated ? wanted : 1;
 }
 
 /** @param {File} file a picture, or a vocabulary */

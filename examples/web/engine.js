@@ -6,6 +6,7 @@ export class Engine {
   #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   #waiting = new Map();
   #calls = 0;
+  #failure = null; // of the worker itself: no call is answered any more
 
   /** @param {(progress: {loaded: number, total: number}) => void} onProgress bytes of the graph */
   constructor(onProgress) {
@@ -16,10 +17,10 @@ export class Engine {
       if (error) reject(new InputError(error));
       else resolve(value);
     };
-    this.#worker.onerror = (event) => {
-      const reason = event.message ?? "is the folder onnxruntime beside the page? 'npm ci' makes it";
-      for (const { reject } of this.#waiting.values()) reject(new InputError(`the worker did not start: ${reason}`));
-      this.#waiting.clear();
+    this.#worker.onerror = ({ message }) => {
+      const reason = message ?? "is the folder onnxruntime beside the page? 'npm ci' makes it";
+      this.#failure = new InputError(`the worker failed: ${reason}`);
+      for (const { reject } of this.#waiting.values()) reject(this.#failure);
     };
   }
 
@@ -28,6 +29,7 @@ export class Engine {
    * @param {object} argument
    */
   call(call, argument) {
+    if (this.#failure) return Promise.reject(this.#failure);
     const id = (this.#calls += 1);
     this.#worker.postMessage({ id, call, argument });
     return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));

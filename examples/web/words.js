@@ -30,6 +30,7 @@ export class WordList {
   use(vocabulary) {
     this.#vocabulary = vocabulary;
     this.#chosen = new Set(vocabulary.names.length <= TICKED_AT_FIRST ? vocabulary.names : []);
+    for (const name of ["typed", "all", "none"]) this.elements[name].disabled = false;
     this.#show();
   }
 

@@ -281,9 +281,32 @@ def test_a_bundle_that_cannot_be_used_is_said(
         expect(error).to_contain_text("/bundle/segmenter.onnx is not the file that manifest.json names")
         page.goto(url + "?precision=fp8")
         expect(error).to_contain_text("names no precisions/fp8/segmenter.onnx")
-        page.goto(url + "?vocabulary=nowhere")
-        expect(error).to_contain_text("/nowhere cannot be loaded (404")
+        page.goto(url + "?threads=none")
+        expect(error).to_have_text("threads is none, expected 1 or more")
         (bundle / "manifest.json").write_text("{")
         page.goto(url)
         expect(error).to_contain_text("manifest.json is not JSON")
         page.close()
+
+
+def test_without_its_vocabulary_the_page_takes_another(
+    new_page: Callable[..., Page], address: str, vocabulary: Path, picture: Path
+) -> None:
+    page = new_page(address + "?vocabulary=nowhere")
+    expect(page.locator("#error")).to_contain_text("/nowhere cannot be loaded (404")
+    expect(page.locator("#status")).to_have_text("Ready for a picture.", timeout=30_000)
+    page.set_input_files("#file", picture)
+    expect(page.locator("#status")).to_have_text("Tick a word to look for.")
+    page.set_input_files("#vocabulary", vocabulary)
+    assert len(last_result(page)["names"]) == 8
+    page.close()
+
+
+def test_a_missing_engine_is_said(new_page: Callable[..., Page], address: str) -> None:
+    page = new_page("about:blank")
+    page.route("**/onnxruntime/*", lambda route: route.abort())
+    page.goto(address)
+    expect(page.locator("#error")).to_have_text(
+        "the worker failed: is the folder onnxruntime beside the page? 'npm ci' makes it"
+    )
+    page.close()
