@@ -11,10 +11,16 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from t2d_runtime.errors import OptionError
+
+if TYPE_CHECKING:
+    from training.encoding import Encoders
+    from training.features import FeatureConfig
 
 IMAGE_SIZE = 480, 640
 """COCO's most frequent (height, width)."""
@@ -34,22 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print both rates and their ratio."""
+    """Print the rate and its share of the bare encoder's."""
     import torch
 
     from benchmarks.results_file import write_results
-    from training.captions import CaptionedImage, CaptionFile
-    from training.features import Extraction, FeatureConfig, load_encoders, plan
-    from training.images import image_batches
+    from training.features import FeatureConfig, load_encoders
 
     if min(args.images, args.batch_size, args.rounds) < 1:
         raise OptionError("expected at least one image, one image a batch and one round")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        paths = _draw_images(folder, args.images)
+        paths = _draw_images(Path(name), args.images)
         config = FeatureConfig(
             captions=paths[0],
-            output=folder / "features",
+            output=Path(name) / "features",
             backbone=args.backbone,
             backbone_weights=args.backbone_weights,
             text_weights=args.text_weights,
@@ -59,25 +62,7 @@ def run(args: argparse.Namespace) -> int:
             workers=args.workers,
         )
         encoders = load_encoders(config)
-        images = [CaptionedImage(number, path, (), ()) for number, path in enumerate(paths)]
-        manifest = plan(config, CaptionFile(paths[0], images), encoders)
-        places = range(args.images)
-        batches = [list(places[start : start + args.batch_size]) for start in range(0, args.images, args.batch_size)]
-        crops = [loaded.crops for loaded in image_batches(paths, batches, encoders.backbone.input_size, 0)]
-        encoders.encode_images(crops[0])
-        shares, rates = [], []
-        for _ in range(args.rounds):
-            start = time.perf_counter()
-            for batch in crops:
-                encoders.encode_images(batch)
-            bare = time.perf_counter() - start
-            for shard in (folder / "features").glob("shard-*"):
-                shard.unlink()
-            start = time.perf_counter()
-            Extraction(config, manifest, images, encoders).run()
-            whole = time.perf_counter() - start
-            shares.append(bare / whole)
-            rates.append(args.images / whole)
+        found = _measure(config, encoders, paths, args.rounds)
     figures = {
         "backbone": args.backbone,
         "input_size": encoders.backbone.input_size,
@@ -87,14 +72,40 @@ def run(args: argparse.Namespace) -> int:
         "workers": args.workers,
         "images": args.images,
         "rounds": args.rounds,
-        "images_per_s": round(statistics.median(rates), 3),
-        "share_of_bare_encoder": round(statistics.median(shares), 4),
+        "images_per_s": round(args.images / statistics.median(whole for _, whole in found), 3),
+        "share_of_bare_encoder": round(statistics.median(bare / whole for bare, whole in found), 4),
     }
-    for name, value in figures.items():
-        print(f"{name:<24} {value}")
+    for key, value in figures.items():
+        print(f"{key:<24} {value}")
     if args.json is not None:
         write_results(args.json, "extraction_speed", figures)
     return 0
+
+
+def _measure(config: FeatureConfig, encoders: Encoders, paths: list[Path], rounds: int) -> list[tuple[float, float]]:
+    """Seconds for all images of the bare encoder and of an extraction, round by round."""
+    from training.captions import CaptionedImage, CaptionFile
+    from training.features import Extraction, plan
+    from training.images import image_batches
+
+    images = [CaptionedImage(number, path, (), ()) for number, path in enumerate(paths)]
+    manifest = plan(config, CaptionFile(paths[0], images), encoders)
+    places, size = range(len(paths)), config.batch_size
+    batches = [list(places[start : start + size]) for start in range(0, len(places), size)]
+    crops = [loaded.crops for loaded in image_batches(paths, batches, encoders.backbone.input_size, 0)]
+    encoders.encode_images(crops[0])
+    found = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for batch in tqdm(crops, "bare encoder", unit="batch", disable=None, leave=False):
+            encoders.encode_images(batch)
+        bare = time.perf_counter() - start
+        for shard in config.output.glob("shard-*"):
+            shard.unlink()
+        start = time.perf_counter()
+        Extraction(config, manifest, images, encoders).run()
+        found.append((bare, time.perf_counter() - start))
+    return found
 
 
 def _draw_images(folder: Path, count: int) -> list[Path]:
