@@ -12,15 +12,17 @@ WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 60, 30, 12, 30
 """Room for the axes' numbers."""
 
+MOST_TICKS = 6
+
 
 def to_svg(lines: Lines) -> str:
     """The chart; its legend is the page's."""
     times = [time for _, series in lines.series for time in series if time]
     if not times:
         return ""
-    low, high = 10.0 ** math.floor(math.log10(min(times))), 10.0 ** math.ceil(math.log10(max(times)))
-    high = high if high > low else 10 * low
-    marks = _axes(lines.values, low, high)
+    ticks = log_ticks(min(times), max(times))
+    low, high = ticks[0], ticks[-1]
+    marks = _axes(lines.values, ticks)
     for number, (name, series) in enumerate(lines.series):
         points = [(_x(i, len(lines.values)), _y(t, low, high), t) for i, t in enumerate(series) if t]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
@@ -34,12 +36,24 @@ def to_svg(lines: Lines) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(lines.caption)}">{marks}</svg>'
 
 
-def _axes(values: tuple[str, ...], low: float, high: float) -> str:
+def log_ticks(least: float, greatest: float) -> list[float]:
+    """Round numbers around all times, at most MOST_TICKS of them between the first and the last."""
+    powers = range(math.floor(math.log10(least)), math.ceil(math.log10(greatest)) + 2)
+    steps = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    first = max(step for step in steps if step <= least)
+    last = min(step for step in steps if step >= greatest and step > first)
+    inside = [step for step in steps if first < step < last]
+    if len(inside) > MOST_TICKS:
+        inside = [10.0**power for power in powers if first < 10.0**power < last]
+    return [first, *inside, last]
+
+
+def _axes(values: tuple[str, ...], ticks: list[float]) -> str:
     marks = ""
-    for power in range(round(math.log10(low)), round(math.log10(high)) + 1):
-        y = _y(10.0**power, low, high)
+    for tick in ticks:
+        y = _y(tick, ticks[0], ticks[-1])
         marks += f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        marks += f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g}</text>'
+        marks += f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
     for index, value in enumerate(values):
         x = _x(index, len(values))
         marks += f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(value)}</text>'

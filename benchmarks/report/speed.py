@@ -36,7 +36,7 @@ def stages(result: Result) -> list[Block]:
     """Where the time of a window goes."""
     figures = result.figures["stages"]
     stacks = [
-        Stack(f"{side}{name}", tuple((part, figures[part][key] or 0.0) for part in way))
+        Stack(f"{side}{name}", tuple((part.removesuffix(" after PAMR"), figures[part][key] or 0.0) for part in way))
         for name, way in (("", PLAIN_WAY), (", PAMR", REFINED_WAY))
         for side, key in (("PyTorch", "torch_ms"), ("runtime", "runtime_ms"))
     ]

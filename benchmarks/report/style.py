@@ -22,7 +22,7 @@ svg { width: 720px; }
 svg line { stroke: var(--line); }
 svg text { fill: var(--soft); font-size: 11px; }
 svg polyline { fill: none; stroke-width: 2; }
-.bar { display: grid; grid-template-columns: 14rem minmax(6rem, 1fr) 17rem; gap: .75rem; align-items: center;
+.bar { display: grid; grid-template-columns: 13rem minmax(6rem, 1fr) 24rem; gap: .75rem; align-items: center;
   font-size: .85rem; padding: .12rem 0; }
 .bar b { font-weight: 400; font-variant-numeric: tabular-nums; }
 .track { position: relative; display: flex; height: 1rem; background: var(--track); border-radius: 2px; }
@@ -36,6 +36,7 @@ th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px soli
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 @media (max-width: 700px) {
   .bar { grid-template-columns: 1fr; gap: .1rem; padding: .35rem 0; }
+  svg text { font-size: 18px; }
 }
 """ + "".join(
     f".c{i} {{ background: {colour}; }} circle.k{i} {{ fill: {colour}; }} polyline.k{i} {{ stroke: {colour}; }}\n"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.report.blocks import Bar, Bars, Lines, Section, Stack, Stacks, Table, Text
+from benchmarks.report.curves import log_ticks
 from benchmarks.report.html_page import to_html
 from benchmarks.report.markdown_page import to_markdown
 from benchmarks.report.parity_share import share_used
@@ -204,6 +205,14 @@ def test_curves_leave_out_what_was_not_measured() -> None:
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2])
     assert len(second.split()) == 1
     assert html.count("<circle") == 4
+
+
+@pytest.mark.parametrize(
+    ("least", "greatest", "ticks"),
+    [(640, 836, [500, 1000]), (3, 3, [2, 5]), (1, 1, [1, 2]), (0.5, 9000, [0.5, 1, 10, 100, 1000, 10000])],
+)
+def test_ticks_are_round_and_around_all_times(least: float, greatest: float, ticks: list[float]) -> None:
+    assert log_ticks(least, greatest) == pytest.approx(ticks)
 
 
 def test_the_share_of_a_tolerance_goes_by_the_stages_own_measure() -> None:
