@@ -25,7 +25,11 @@ export async function readPicture(path) {
       .toColourspace("srgb")
       .raw()
       .toBuffer({ resolveWithObject: true });
-    return { pixels: new Uint8Array(data.buffer, data.byteOffset, data.length), width: info.width, height: info.height };
+    return {
+      pixels: new Uint8Array(data.buffer, data.byteOffset, data.length),
+      width: info.width,
+      height: info.height,
+    };
   } catch (error) {
     const reason = error.message.split("\n")[0];
     if (reason.includes("pixel limit")) {

@@ -48,12 +48,17 @@ async function main() {
   const segmentation = await segmenter.segment(picture, words, values);
   const end = performance.now();
   await writeLabels(output, segmentation, picture, values.background);
-  console.log(`${picturePath}: ${picture.width} x ${picture.height} pixels, graph opened in ${ms(start - opening)}, segmented in ${ms(end - start)}`);
+  const times = `graph opened in ${ms(start - opening)}, segmented in ${ms(end - start)}`;
+  console.log(`${picturePath}: ${picture.width} x ${picture.height} pixels, ${times}`);
   console.log(`    ${shares(segmentation)}`);
   console.log(`    ${output}`);
 }
 
-/** @param {string} bundle @param {import("../web/t2d/manifest.js").Manifest} manifest @param {number} threads */
+/**
+ * @param {string} bundle
+ * @param {import("../web/t2d/manifest.js").Manifest} manifest
+ * @param {number} [threads] the engine's choice where left out
+ */
 async function open(bundle, manifest, threads) {
   for (const { path, sha256 } of manifest.files) {
     const hash = createHash("sha256");
@@ -66,7 +71,7 @@ async function open(bundle, manifest, threads) {
       throw new InputError(`${join(bundle, path)} is not the exported file; copy or export the bundle again`);
     }
   }
-  const options = { ...sessionOptions(manifest.precision), intraOpNumThreads: threads };
+  const options = { ...sessionOptions(manifest.precision), intraOpNumThreads: threads ?? 0 };
   return new Segmenter(ort, await ort.InferenceSession.create(join(bundle, manifest.files[0].path), options), manifest);
 }
 
@@ -93,10 +98,14 @@ function parseCommand() {
     console.log(USAGE);
     process.exit();
   }
-  if (paths.length !== 4) throw new InputError(`expected BUNDLE VOCABULARY PICTURE LABELS.png, got ${paths.length} of these; see --help`);
+  if (paths.length !== 4) {
+    throw new InputError(`expected BUNDLE VOCABULARY PICTURE LABELS.png, got ${paths.length} of these; see --help`);
+  }
   const threshold = number("threshold", values.threshold);
-  const threads = number("threads", values.threads) ?? 0; // 0: the engine's choice
-  if (!Number.isInteger(threads) || threads < 0) throw new InputError(`--threads is ${threads}, expected 1 or more`);
+  const threads = number("threads", values.threads);
+  if (threads !== undefined && (!Number.isInteger(threads) || threads < 1)) {
+    throw new InputError(`--threads is ${threads}, expected 1 or more`);
+  }
   return { paths, values: { ...values, threshold, threads } };
 }
 

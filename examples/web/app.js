@@ -38,7 +38,10 @@ async function start() {
   await engine.call("open", { base: base.href, manifest, threads });
   const megabytes = manifest.files.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6;
   fact("Model", `${megabytes.toFixed(1)} MB, ${manifest.precision}, loaded in ${seconds(performance.now() - begun)}`);
-  fact("Threads", crossOriginIsolated ? `${threads}` : `${threads}: this server lets pages have no more (see README.md)`);
+  fact(
+    "Threads",
+    crossOriginIsolated ? `${threads}` : `${threads}: this server lets pages have no more (see README.md)`,
+  );
   page.loading.hidden = true;
   ready = true;
   await update();
@@ -59,14 +62,18 @@ async function useVocabulary(bytes, name) {
 /** @param {URL} url @param {string} advice */
 async function fetchBytes(url, advice) {
   const response = await fetch(url);
-  if (!response.ok) throw new InputError(`${url.pathname} cannot be loaded (${response.status} ${response.statusText}); ${advice}`);
+  if (!response.ok) {
+    throw new InputError(`${url.pathname} cannot be loaded (${response.status} ${response.statusText}); ${advice}`);
+  }
   return new Uint8Array(await response.arrayBuffer());
 }
 
 /** Pages share memory between threads only where the server isolates them from other sites. */
 function threadCount() {
   const wanted = Number(address.get("threads") ?? Math.min(navigator.hardwareConcurrency, MAX_THREADS));
-  if (!Number.isInteger(wanted) || wanted < 1) throw new InputError(`threads is ${address.get("threads")}, expected 1 or more`);
+  if (!Number.isInteger(wanted) || wanted < 1) {
+    throw new InputError(`threads is ${address.get("threads")}, expected 1 or more`);
+  }
   return crossOriginIsolated ? wanted : 1;
 }
 
@@ -112,7 +119,11 @@ async function segment() {
     page.legend.hidden = true;
     return;
   }
-  const options = { background: page.background.checked, threshold: page.threshold.valueAsNumber, refine: page.refine.checked };
+  const options = {
+    background: page.background.checked,
+    threshold: page.threshold.valueAsNumber,
+    refine: page.refine.checked,
+  };
   page.status.textContent = "Segmenting …";
   page.canvases.ariaBusy = "true";
   try {
@@ -141,7 +152,11 @@ function legendEntry({ name, share, colour }) {
   const swatch = Object.assign(document.createElement("span"), { className: "swatch" });
   swatch.style.background = `rgb(${colour})`;
   const percent = share < 0.001 ? "<0.1 %" : `${(100 * share).toFixed(1)} %`;
-  entry.append(swatch, name, Object.assign(document.createElement("span"), { className: "share", textContent: percent }));
+  entry.append(
+    swatch,
+    name,
+    Object.assign(document.createElement("span"), { className: "share", textContent: percent }),
+  );
   return entry;
 }
 
@@ -176,7 +191,8 @@ function takeAll(files) {
 }
 
 const size = ({ width, height }) => `${width} × ${height} pixels`;
-const seconds = (milliseconds) => (milliseconds < 1000 ? `${milliseconds.toFixed(0)} ms` : `${(milliseconds / 1000).toFixed(1)} s`);
+const seconds = (milliseconds) =>
+  milliseconds < 1000 ? `${milliseconds.toFixed(0)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
 
 page.controls.addEventListener("submit", (event) => event.preventDefault());
 page.background.addEventListener("change", () => {

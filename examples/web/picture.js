@@ -19,7 +19,9 @@ export async function drawPicture(canvas, file) {
     // Colours as they are stored, without a profile: so does the Python runtime.
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
-    throw new InputError(`${file.name} cannot be decoded; expected a picture that this browser reads, such as JPEG or PNG`);
+    throw new InputError(
+      `${file.name} cannot be decoded; expected a picture that this browser reads, such as JPEG or PNG`,
+    );
   }
   const original = { width: bitmap.width, height: bitmap.height };
   const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (bitmap.width * bitmap.height)));
@@ -50,7 +52,8 @@ export function drawMasks(canvas, { labels, names, width, height }, background) 
   const contour = rgba([255, 255, 255]);
   for (let place = 0; place < labels.length; place++) {
     const label = labels[place];
-    const edge = (place % width > 0 && labels[place - 1] !== label) || (place >= width && labels[place - width] !== label);
+    const edge =
+      (place % width > 0 && labels[place - 1] !== label) || (place >= width && labels[place - width] !== label);
     pixels[place] = edge ? contour : colours[label];
   }
   canvas.getContext("2d").putImageData(image, 0, 0);

@@ -56,7 +56,10 @@ export class WordList {
     const missing = words.filter((word) => !known.has(key(word)));
     typed.value = missing.join(",").trim();
     this.#show();
-    this.#tick(words.map((word) => known.get(key(word))).filter((name) => name !== undefined), true);
+    this.#tick(
+      words.map((word) => known.get(key(word))).filter((name) => name !== undefined),
+      true,
+    );
     this.#complain(missing);
   }
 

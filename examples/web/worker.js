@@ -14,7 +14,10 @@ const calls = {
     ort.env.wasm.numThreads = threads;
     const progress = counter(manifest.files);
     const [graph, ...weights] = await Promise.all(manifest.files.map((file) => download(base, file, progress)));
-    const externalData = weights.map((data, index) => ({ path: manifest.files[index + 1].path.split("/").pop(), data }));
+    const externalData = weights.map((data, index) => ({
+      path: manifest.files[index + 1].path.split("/").pop(),
+      data,
+    }));
     const options = { ...sessionOptions(manifest.precision), externalData };
     segmenter = new Segmenter(ort, await ort.InferenceSession.create(graph, options), manifest);
   },
@@ -30,7 +33,12 @@ const calls = {
     picture = { pixels, width, height };
   },
 
-  /** @param {{words: import("./t2d/vocabulary.js").Vocabulary, options: import("./t2d/segmenter.js").Options}} request */
+  /**
+   * @param {{
+   *   words: import("./t2d/vocabulary.js").Vocabulary,
+   *   options: import("./t2d/segmenter.js").Options,
+   * }} request
+   */
   async segment({ words, options }) {
     const start = performance.now();
     const segmentation = await segmenter.segment(picture, words, options);
@@ -50,7 +58,7 @@ async function download(base, file, progress) {
   if (!response.ok) throw new InputError(`${url.pathname} cannot be loaded: ${response.status} ${response.statusText}`);
   const bytes = new Uint8Array(file.bytes);
   let filled = 0;
-  for (const reader = response.body.getReader(); ; ) {
+  for (const reader = response.body.getReader(); ;) {
     const { done, value } = await reader.read();
     if (done) break;
     if (filled + value.length > bytes.length) break; // longer than the manifest says: its checksum fails
@@ -79,6 +87,9 @@ onmessage = async ({ data: { id, call, argument } }) => {
     postMessage({ id, value: await calls[call](argument) });
   } catch (error) {
     // The engine throws numbers and errors of every kind; the page shows what it gets.
-    postMessage({ id, error: error instanceof InputError ? error.message : `${call} failed: ${error.message ?? error}` });
+    postMessage({
+      id,
+      error: error instanceof InputError ? error.message : `${call} failed: ${error.message ?? error}`,
+    });
   }
 };

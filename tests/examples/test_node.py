@@ -159,10 +159,10 @@ def refused(done: subprocess.CompletedProcess[str], message: str, output: Path) 
     [
         (["--threshold", "7", "--background"], "the threshold is 7, expected 0 to 1"),
         (["--threshold", "high"], "--threshold is high, expected a number"),
-        (["--threads", "-1"], "--threads"),
+        (["--threads", "0"], "--threads is 0, expected 1 or more"),
         (["--classes", "sky,zebra"], "“zebra”: not among the 8 words of this vocabulary"),
         (["--classes", ""], "“”: not among the 8 words"),
-        (["--precision", "fp8"], "names no precisions/fp8/segmenter.onnx"),
+        (["--precision", "fp8"], "the bundle has no precisions/fp8/segmenter.onnx"),
         (["--colour"], "Unknown option '--colour'"),
         (["surplus"], "expected BUNDLE VOCABULARY PICTURE LABELS.png, got 5 of these"),
     ],
@@ -239,9 +239,10 @@ def test_another_bundle_is_refused(run: Run, fused_bundle: Path, tmp_path: Path)
     refused(run(bundle=bundle), "segmenter.onnx is not the exported file", output)
     del manifest["files"]["segmenter.onnx"]
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    refused(run(bundle=bundle), "names no segmenter.onnx; export it with 't2d-export bundle --fused'", output)
-    (bundle / "manifest.json").write_text("{")
-    refused(run(bundle=bundle), "manifest.json is not JSON", output)
+    refused(run(bundle=bundle), "the bundle has no segmenter.onnx; export it with 't2d-export bundle --fused'", output)
+    for content in ("{", "[]", '{"schema_version": 1}', '{"schema_version": 2}'):
+        (bundle / "manifest.json").write_text(content)
+        refused(run(bundle=bundle), "manifest.json is not a bundle's manifest", output)
 
 
 def test_an_output_that_cannot_be_written_is_refused(run: Run, tmp_path: Path) -> None:

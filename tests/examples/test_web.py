@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 
 from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.bundle import record_of
 from t2d_runtime.palette import palette
 
 Serve = Callable[..., AbstractContextManager[str]]
@@ -206,8 +209,8 @@ def test_another_vocabulary(page: Page, words: ClassEmbeddings, picture: Path, t
     last_result(page)
     path, error = tmp_path / "other.safetensors", page.locator("#error")
     for other, message in (
-        (replace(words, digest="0" * 64), "made with another text encoder (digest 000000000000…"),
-        (replace(words, vectors=words.vectors[:, :100]), "vectors have width 100, this bundle's have 192"),
+        (dataclasses.replace(words, digest="0" * 64), "made with another text encoder (digest 000000000000…"),
+        (dataclasses.replace(words, vectors=words.vectors[:, :100]), "vectors have width 100, this bundle's have 192"),
     ):
         other.save(path)
         page.set_input_files("#vocabulary", path)
@@ -280,12 +283,12 @@ def test_a_bundle_that_cannot_be_used_is_said(
         page.goto(url)
         expect(error).to_contain_text("/bundle/segmenter.onnx is not the file that manifest.json names")
         page.goto(url + "?precision=fp8")
-        expect(error).to_contain_text("names no precisions/fp8/segmenter.onnx")
+        expect(error).to_contain_text("the bundle has no precisions/fp8/segmenter.onnx")
         page.goto(url + "?threads=none")
         expect(error).to_have_text("threads is none, expected 1 or more")
         (bundle / "manifest.json").write_text("{")
         page.goto(url)
-        expect(error).to_contain_text("manifest.json is not JSON")
+        expect(error).to_contain_text("manifest.json is not a bundle's manifest")
         page.close()
 
 
@@ -310,3 +313,21 @@ def test_a_missing_engine_is_said(new_page: Callable[..., Page], address: str) -
         "the worker failed: is the folder onnxruntime beside the page? 'npm ci' makes it"
     )
     page.close()
+
+
+def test_weights_in_a_file_of_their_own(
+    new_page: Callable[..., Page], serve: Serve, bundle_copy: Path, picture: Path, check_labels: Callable[..., None]
+) -> None:
+    """As large models have them."""
+    graph = bundle_copy / "segmenter.onnx"
+    name = "image_encoder.onnx.data"
+    onnx.save_model(onnx.load(graph), graph, save_as_external_data=True, location=name)
+    manifest = json.loads((bundle_copy / "manifest.json").read_text())
+    for path in (graph, bundle_copy / name):
+        manifest["files"][path.name] = dataclasses.asdict(record_of(path))
+    (bundle_copy / "manifest.json").write_text(json.dumps(manifest))
+    with serve(bundle_copy) as url:
+        page = new_page(url)
+        page.set_input_files("#file", picture)
+        check_labels(labels_of(last_result(page)), background=False, refine=False)
+        page.close()

@@ -31,26 +31,27 @@ const TOKENIZER = "tokenizer.json";
  * @throws {InputError} where it is not one, or has no graph in this precision
  */
 export async function readManifest(text, name, precision) {
-  let manifest;
   try {
-    manifest = JSON.parse(text);
+    return await parse(JSON.parse(text), precision);
   } catch (error) {
-    throw new InputError(`${name} is not JSON (${error.message}); export the bundle again`);
+    // What is thrown on other JSON, and on none: a key is not there.
+    if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
+    throw new InputError(`${name} is not a bundle's manifest (${error.message}); export the bundle again`);
   }
-  if (manifest.schema_version !== SCHEMA_VERSION) {
-    throw new InputError(`${name} has schema version ${manifest.schema_version}, expected ${SCHEMA_VERSION}`);
-  }
-  const { files, model, defaults } = manifest;
+}
+
+/** @param {object} manifest @param {string} precision */
+async function parse({ schema_version: version, files, model, defaults }, precision) {
+  if (version !== SCHEMA_VERSION) throw new TypeError(`schema version ${version}, expected ${SCHEMA_VERSION}`);
   const folder = precision === "fp32" ? "" : `precisions/${precision}/`;
   const paths = [folder + GRAPH, folder + LARGE_WEIGHTS].filter((path) => path in files);
   if (paths[0] !== folder + GRAPH) {
-    throw new InputError(`${name} names no ${folder + GRAPH}; export it with 't2d-export bundle --fused'`);
+    throw new InputError(`the bundle has no ${folder + GRAPH}; export it with 't2d-export bundle --fused'`);
   }
-  const digest = await sha256(new TextEncoder().encode(files[TEXT_ENCODER].sha256 + files[TOKENIZER].sha256));
   return {
     files: paths.map((path) => ({ path, sha256: files[path].sha256, bytes: files[path].size_bytes })),
     width: model.embed_dim,
-    digest,
+    digest: await sha256(new TextEncoder().encode(files[TEXT_ENCODER].sha256 + files[TOKENIZER].sha256)),
     threshold: defaults.threshold,
     cleaningWeight: defaults.cleaning_weight,
     pamrIterations: defaults.pamr.iterations,
@@ -66,7 +67,9 @@ export async function readManifest(text, name, precision) {
 export function checkVocabulary(manifest, vocabulary) {
   const again = "make it again with 't2d classes' and this bundle";
   if (vocabulary.width !== manifest.width) {
-    throw new InputError(`the vocabulary's vectors have width ${vocabulary.width}, this bundle's have ${manifest.width}; ${again}`);
+    throw new InputError(
+      `the vocabulary's vectors have width ${vocabulary.width}, this bundle's have ${manifest.width}; ${again}`,
+    );
   }
   if (vocabulary.digest !== manifest.digest) {
     throw new InputError(

@@ -48,7 +48,8 @@ export class Segmenter {
       ["label_map"],
     );
     const names = background ? ["background", ...words.names] : words.names;
-    const labels = names.length <= 256 ? new Uint8Array(outputs.label_map.size) : new Uint16Array(outputs.label_map.size);
+    const labels =
+      names.length <= 256 ? new Uint8Array(outputs.label_map.size) : new Uint16Array(outputs.label_map.size);
     // The graph's labels count from the background on, also where there is none.
     const first = background ? 0 : 1;
     outputs.label_map.data.forEach((label, index) => {

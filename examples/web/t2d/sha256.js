@@ -6,7 +6,9 @@ import { InputError } from "./errors.js";
  * @returns {Promise<string>}
  */
 export async function sha256(...parts) {
-  if (!globalThis.crypto?.subtle) throw new InputError("this page needs https, or http on localhost, to check its files");
+  if (!globalThis.crypto?.subtle) {
+    throw new InputError("this page needs https, or http on localhost, to check its files");
+  }
   const digest = await crypto.subtle.digest("SHA-256", await new Blob(parts).arrayBuffer());
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

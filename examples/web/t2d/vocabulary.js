@@ -43,7 +43,9 @@ async function parse(bytes) {
   if (version !== VERSION) throw new TypeError(`version ${version} of the format, expected ${VERSION}`);
 
   const { dtype, shape, data_offsets: offsets } = header[TENSOR];
-  if (dtype !== "F32" || shape.length !== 2) throw new TypeError(`${TENSOR} is ${dtype} [${shape}], expected F32 [N,D]`);
+  if (dtype !== "F32" || shape.length !== 2) {
+    throw new TypeError(`${TENSOR} is ${dtype} [${shape}], expected F32 [N,D]`);
+  }
   const size = shape[0] * shape[1] * Float32Array.BYTES_PER_ELEMENT;
   if (offsets[0] !== 0 || offsets[1] !== size || data.length !== size) {
     throw new RangeError(`${data.length} bytes of vectors, expected ${size}: it is cut short or damaged`);
