@@ -17,7 +17,7 @@ from t2d_runtime.whole_file import whole_file
 
 NPZ, SAFETENSORS = ".npz", ".safetensors"
 FORMAT = "t2d-vocabulary"
-"""Of a .safetensors vocabulary; docs/segmenter-graph.md describes it for other languages."""
+"""Of a .safetensors vocabulary; docs/segmenter-graph.md ("Vocabulary file") describes it for other languages."""
 
 VERSION = 1
 TENSOR = "text_embeds"
