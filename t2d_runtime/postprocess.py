@@ -104,9 +104,7 @@ def labels_of(scores: NDArray[np.float32], settings: SegmentationSettings) -> La
 
     The same as prepending a constant plane at the threshold.
     """
-    labels: NDArray[np.intp] = scores.argmax(axis=0)
-    num_labels = len(scores)
-    if settings.background:
-        labels = np.where(scores.max(axis=0) > np.float32(settings.threshold), labels + 1, 0)
-        num_labels += 1
-    return labels.astype(np.uint8) if num_labels <= 256 else labels.astype(np.uint16)
+    threshold = settings.threshold if settings.background else None
+    classes = np.arange(len(scores))
+    size = scores.shape[1], scores.shape[2]
+    return labels_from_planes(scores, size, threshold=threshold, classes=classes, num_classes=len(scores))

@@ -1,8 +1,7 @@
 """The inner loops of PAMR, compiled by numba; see `t2d_runtime.refine.Kernels`.
 
-Pixels of a row are innermost and four neighbours are added at a time: with more arrays in one loop the compiler
-no longer proves them apart and leaves it unvectorised; with fewer, loads and stores of the sum take over. The
-compiled code is kept on disk.
+Pixels of a row are innermost, and four neighbours are added at a time to two planes: their weights are loaded once
+for both. Fewer neighbours, or more planes, are slower (benchmarks/LOG.md). The compiled code is kept on disk.
 """
 
 from __future__ import annotations
@@ -41,6 +40,17 @@ def _compiled(function: Function) -> Function:
 def _add_weighted(total: Floats, weights: Floats, a: Floats, b: Floats, c: Floats, d: Floats) -> None:
     for x in range(len(total)):
         total[x] += weights[0, x] * a[x] + weights[1, x] * b[x] + weights[2, x] * c[x] + weights[3, x] * d[x]
+
+
+@_compiled
+def _add_weighted_pair(
+    total: Floats, second_total: Floats, weights: Floats, four: tuple[Floats, ...], second_four: tuple[Floats, ...]
+) -> None:
+    a, b, c, d = four
+    e, f, g, h = second_four
+    for x in range(len(total)):
+        total[x] += weights[0, x] * a[x] + weights[1, x] * b[x] + weights[2, x] * c[x] + weights[3, x] * d[x]
+        second_total[x] += weights[0, x] * e[x] + weights[1, x] * f[x] + weights[2, x] * g[x] + weights[3, x] * h[x]
 
 
 @_compiled
@@ -99,15 +109,34 @@ def spread(source: Floats, weights: Floats, offsets: NDArray[np.intp], target: F
     """As `refine_numpy.spread`."""
     border, width = offsets.max(), weights.shape[2]
     for y in range(first, last):
-        for n in range(len(source)):
-            plane = source[n]
-            total = target[n, border + y, border : border + width]
-            total[:] = 0
+        row = border + y
+        target[:, row, border : border + width] = 0
+        for n in range(0, len(source) - 1, 2):
+            plane, second = source[n], source[n + 1]
+            total = target[n, row, border : border + width]
+            second_total = target[n + 1, row, border : border + width]
             for k in range(0, len(offsets), 4):
                 four = (
-                    plane[border + y + offsets[k, 0], border + offsets[k, 1] :],
-                    plane[border + y + offsets[k + 1, 0], border + offsets[k + 1, 1] :],
-                    plane[border + y + offsets[k + 2, 0], border + offsets[k + 2, 1] :],
-                    plane[border + y + offsets[k + 3, 0], border + offsets[k + 3, 1] :],
+                    plane[row + offsets[k, 0], border + offsets[k, 1] :],
+                    plane[row + offsets[k + 1, 0], border + offsets[k + 1, 1] :],
+                    plane[row + offsets[k + 2, 0], border + offsets[k + 2, 1] :],
+                    plane[row + offsets[k + 3, 0], border + offsets[k + 3, 1] :],
+                )
+                second_four = (
+                    second[row + offsets[k, 0], border + offsets[k, 1] :],
+                    second[row + offsets[k + 1, 0], border + offsets[k + 1, 1] :],
+                    second[row + offsets[k + 2, 0], border + offsets[k + 2, 1] :],
+                    second[row + offsets[k + 3, 0], border + offsets[k + 3, 1] :],
+                )
+                _add_weighted_pair(total, second_total, weights[y, k : k + 4], four, second_four)
+        if len(source) % 2:
+            plane = source[-1]
+            total = target[-1, row, border : border + width]
+            for k in range(0, len(offsets), 4):
+                four = (
+                    plane[row + offsets[k, 0], border + offsets[k, 1] :],
+                    plane[row + offsets[k + 1, 0], border + offsets[k + 1, 1] :],
+                    plane[row + offsets[k + 2, 0], border + offsets[k + 2, 1] :],
+                    plane[row + offsets[k + 3, 0], border + offsets[k + 3, 1] :],
                 )
                 _add_weighted(total, weights[y, k : k + 4], *four)
