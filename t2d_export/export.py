@@ -91,6 +91,8 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
 
         begin("loading weights")
         reference = settings.load_reference()
+        if settings.fused:
+            check_fusible(reference.windows)
         image, text = ImageEncoderGraph(reference), TextEncoderGraph(reference)
         begin("tracing the image encoder")
         export_image_encoder(image, folder / IMAGE_ENCODER)
@@ -99,8 +101,6 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
         write_tokenizer(folder / TOKENIZER)
         begin("running the reference")
         manifest = _manifest(reference)
-        if settings.fused:
-            check_fusible(manifest.windows)
         vectors = selftest_vectors(reference, manifest, folder / TOKENIZER)
         vectors.save(folder / SELFTEST)
         begin("verifying")

@@ -84,6 +84,7 @@ def _extend(graph: ir.Graph, manifest: Manifest) -> None:
     planes = fused_scores.planes(op, cleaned, model.grid_size, window)
     refined = pamr_graph.refined(op, op.Squeeze(pixels, [0]), planes, window, iterations, manifest.defaults.pamr)
     labels = fused_labels.labels(op, refined, window, size, threshold)
+    labels.shape = ir.Shape(["height", "width"])
     builder.add_output(labels, "label_map")
     builder.add_output(refined, "scores")
     graph.sort()

@@ -93,10 +93,11 @@ class Bundle:
         folder = "" if precision == "fp32" else f"{PRECISIONS_FOLDER}/{precision}/"
         key = folder + name
         if key not in self.manifest.files:
+            wanted = "fp32" if precision == "fp32" else f"fp32,{precision}"
             fused = " --fused" if name == SEGMENTER else ""
             raise BundleError(
                 f"{self.folder} has no {name} in precision {precision!r}, only in "
-                f"{self.graph_precisions(name)}; export it with --precision fp32,{precision}{fused}"
+                f"{self.graph_precisions(name)}; export it with --precision {wanted}{fused}"
             )
         weights = folder + (IMAGE_ENCODER if name == SEGMENTER else name) + EXTERNAL_DATA_SUFFIX
         return [weights, key] if weights in self.manifest.files else [key]

@@ -47,7 +47,7 @@ def exported_bundle() -> Path:
     from t2d_export.export import ExportSettings, export_bundle
 
     shutil.rmtree(folder.parent, ignore_errors=True)
-    export_bundle(ExportSettings(backbone=str(MODEL), precisions=PRECISIONS), folder)
+    export_bundle(ExportSettings(backbone=str(MODEL), precisions=PRECISIONS, fused=True), folder)
     return folder
 
 
