@@ -225,7 +225,7 @@ def print_encoders(rows: Sequence[Mapping[str, Any]], roofline: Mapping[str, Any
 
 def measure_starts(segmenter: Segmenter, args: argparse.Namespace) -> dict[str, Any]:
     """New processes to their first mask with an empty cache, and later ones."""
-    from t2d_runtime.bench import measure_starts
+    from t2d_runtime import bench
 
     opening = {
         "bundle": str(args.bundle),
@@ -233,7 +233,7 @@ def measure_starts(segmenter: Segmenter, args: argparse.Namespace) -> dict[str, 
         "precision": segmenter.precision,
         "num_threads": args.threads,
     }
-    first, later = measure_starts(opening, args.image, args.classes.split(","), args.starts)
+    first, later = bench.measure_starts(opening, args.image, args.classes.split(","), args.starts)
     return {"first": asdict(first), "later": asdict(later)}
 
 

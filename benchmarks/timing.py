@@ -18,7 +18,7 @@ SEED = 0
 
 
 class Ratio(NamedTuple):
-    """How many times faster, and the interval in which that lies with 95% confidence."""
+    """How many times faster, and the interval in which that lies with nominally 95% confidence (see LOG.md)."""
 
     median: float
     low: float

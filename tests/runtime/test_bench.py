@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from t2d_runtime import Segmenter
+from t2d_runtime import Segmenter, bench
 from t2d_runtime.bench import BenchResult, BenchSettings, measure, time_start
 from t2d_runtime.bench_table import comparison, lines_of
 from t2d_runtime.cli import main
@@ -121,16 +121,24 @@ def test_a_file_that_is_no_result_is_named(tmp_path: Path, content: str) -> None
         BenchResult.load(tmp_path / "a.json")
 
 
-def test_the_command_prints_and_compares(
-    exported_bundle: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_passes_its_options_on_prints_and_saves(
+    result: BenchResult, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = str(tmp_path / "a.json")
-    options = ["--image", str(photograph), "--classes", "sky, sea", "--backend", "onnxruntime", "--rounds", "1"]
-    options += ["--starts", "1"]
-    assert main(["bench", str(exported_bundle), *options, "--json", saved]) == 0
-    assert "340 x 200 pixels in 3 windows, 2 classes" in capsys.readouterr().out
-    assert main(["bench", "--compare", saved, saved]) == 0
+    asked: list[BenchSettings] = []
+    monkeypatch.setattr(bench, "measure", lambda settings: asked.append(settings) or result)
+    options = ["--image", "a.png", "--classes", "sky, sea", "--backend", "openvino", "--precision", "int8"]
+    options += ["--threads", "3", "--rounds", "5", "--starts", "1", "--json", str(tmp_path / "a.json")]
+    assert main(["bench", "BUNDLE", *options]) == 0
+    assert asked == [BenchSettings(Path("BUNDLE"), Path("a.png"), ("sky", "sea"), "openvino", "int8", 3, 5, 1)]
+    assert "224 x 179 pixels in 2 windows, 5 classes" in capsys.readouterr().out
+    assert main(["bench", "--compare", *2 * [str(tmp_path / "a.json")]]) == 0
     assert "1.00x" in capsys.readouterr().out
+
+
+def test_an_image_and_words_of_ones_own_are_measured(exported_bundle: Path, photograph: Path) -> None:
+    settings = BenchSettings(exported_bundle, photograph, NAMES, "onnxruntime", num_threads=1, rounds=1, starts=1)
+    figures = measure(settings).figures
+    assert (figures.image_size, figures.windows, figures.classes, figures.threads) == ((200, 340), 3, 3, 1)
 
 
 @pytest.mark.parametrize(
