@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from t2d_runtime.cleaning import clean_scores
 from t2d_runtime.labels import LabelMap, labels_from_patch_scores, labels_from_planes, possible_winners
 from t2d_runtime.manifest import PamrSettings
-from t2d_runtime.refine import refine
+from t2d_runtime.refine import class_chunks, refine_each
 from t2d_runtime.segmentation import ImageEncoding, SegmentationSettings
 from t2d_runtime.similarity import cosine_similarity, scores_of
 from t2d_runtime.upsample import upsample
-from t2d_runtime.windows import cut_windows, stitch
+from t2d_runtime.windows import coverage, cut_windows
 
 
 def label_map_of(
@@ -39,8 +39,7 @@ def label_map_of(
     if not settings.refine:
         return labels_from_patch_scores(patch_scores, encoding.windows, resized_size, size, threshold=threshold), None
     winners = possible_winners(patch_scores, threshold=threshold)
-    planes = _window_planes(encoding, patch_scores[:, winners], settings, pamr, num_threads)
-    stitched = stitch(planes, encoding.windows, resized_size)
+    stitched = _stitched(encoding, patch_scores[:, winners], settings, pamr, num_threads)
     labels = labels_from_planes(stitched, size, threshold=threshold, classes=winners, num_classes=len(text_embeds))
     return labels, None
 
@@ -76,23 +75,41 @@ def image_scores(
 ) -> NDArray[np.float32]:
     """Scores (N,H,W) of the whole image: windows summed, divided by their count, resized to the image's size."""
     size, resized_size = _size(encoding.image), _size(encoding.resized)
-    planes = _window_planes(encoding, window_scores(encoding, text_embeds, settings), settings, pamr, num_threads)
-    stitched = stitch(planes, encoding.windows, resized_size)
+    stitched = _stitched(encoding, window_scores(encoding, text_embeds, settings), settings, pamr, num_threads)
     return stitched if size == resized_size else upsample(stitched, size, align_corners=False)
 
 
-def _window_planes(
+def _stitched(
     encoding: ImageEncoding,
     patch_scores: NDArray[np.float32],
     settings: SegmentationSettings,
     pamr: PamrSettings,
     num_threads: int | None,
-) -> Iterator[NDArray[np.float32]]:
-    """Each window's scores (N,h,w) at its own size, refined where the settings say so."""
+) -> NDArray[np.float32]:
+    """Scores (N,H',W') at the working size of patch scores (W,N,h,w), refined where the settings say so.
+
+    As `stitch`, but beside the result only few classes of one window exist at a time.
+    """
+    size = _size(encoding.resized)
+    stitched = np.zeros((patch_scores.shape[1], *size), np.float32)
+    chunks = class_chunks(len(stitched))
     crops = cut_windows(encoding.resized, encoding.windows)
-    for crop, scores in zip(crops, patch_scores, strict=True):
-        planes = upsample(scores, _size(crop), align_corners=True)
-        yield refine(crop, planes, pamr, num_threads=num_threads) if settings.refine else planes
+    for crop, box, scores in zip(crops, encoding.windows, patch_scores, strict=True):
+        parts = _upsampled(scores, chunks, _size(crop))
+        if settings.refine:
+            parts = refine_each(crop, parts, pamr, num_threads=num_threads)
+        for chunk, part in zip(chunks, parts, strict=True):
+            stitched[(chunk, *box.region)] += part
+    stitched /= coverage(encoding.windows, size)
+    return stitched
+
+
+def _upsampled(
+    scores: NDArray[np.float32], chunks: list[slice], size: tuple[int, int]
+) -> Iterator[NDArray[np.float32]]:
+    """A window's patch scores (N,h,w) at its own size, chunk by chunk."""
+    for chunk in chunks:
+        yield upsample(scores[chunk], size, align_corners=True)
 
 
 def _size(image: NDArray[np.uint8]) -> tuple[int, int]:

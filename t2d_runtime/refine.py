@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Protocol
@@ -80,15 +80,36 @@ def refine(
     Each class is refined alone; each refined value lies between the least and the greatest of its plane.
     `num_threads`: None takes every core that the process may use. `kernels`: None takes the fastest there are.
     """
+    refined = np.empty(planes.shape, np.float32)
+    chunks = class_chunks(len(planes))
+    parts = refine_each(image, (planes[chunk] for chunk in chunks), settings, num_threads=num_threads, kernels=kernels)
+    for chunk, part in zip(chunks, parts, strict=True):
+        refined[chunk] = part
+    return refined
+
+
+def class_chunks(count: int) -> list[slice]:
+    """Slices of CLASS_CHUNK classes that make up `count`."""
+    return [slice(start, start + CLASS_CHUNK) for start in range(0, count, CLASS_CHUNK)]
+
+
+def refine_each(
+    image: NDArray[np.uint8],
+    chunks: Iterable[NDArray[np.float32]],
+    settings: PamrSettings,
+    *,
+    num_threads: int | None = None,
+    kernels: Kernels | None = None,
+) -> Iterator[NDArray[np.float32]]:
+    """As `refine`, for planes (n,H,W) that come and go in chunks of classes; the affinity is computed once."""
     kernels = kernels or fastest_kernels()
     offsets = np.array([(d * down, d * right) for d in settings.dilations for down, right in NEIGHBOURS])
-    refined = np.empty(planes.shape, np.float32)
+    weights: NDArray[np.float32] | None = None
     with ThreadPoolExecutor(num_threads or available_cores()) as pool:
-        weights = _affinity(image, offsets, kernels, pool)
-        for start in range(0, len(planes), CLASS_CHUNK):
-            chunk = slice(start, start + CLASS_CHUNK)
-            refined[chunk] = _spread(planes[chunk], weights, offsets, settings.iterations, kernels, pool)
-    return refined
+        for planes in chunks:
+            if weights is None:
+                weights = _affinity(image, offsets, kernels, pool)
+            yield _spread(planes, weights, offsets, settings.iterations, kernels, pool)
 
 
 def _affinity(

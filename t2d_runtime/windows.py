@@ -24,6 +24,11 @@ class Window(NamedTuple):
     height: int
     width: int
 
+    @property
+    def region(self) -> tuple[slice, slice]:
+        """Its rows and columns of the resized image."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
 
 def resized_size(size: tuple[int, int], settings: WindowSettings) -> tuple[int, int]:
     """The (height, width) at which an image of this (height, width) is segmented.
@@ -63,17 +68,23 @@ def stitch(
     The windows may come from a generator, so that only one of them exists at a time.
     """
     total: NDArray[np.float32] | None = None
-    count = np.zeros(size, np.float32)
     for window, box in zip(scores, boxes, strict=True):
         if total is None:
             total = np.zeros((window.shape[0], *size), np.float32)
-        rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+        rows, columns = box.region
         total[:, rows, columns] += window
-        count[rows, columns] += 1
     if total is None:
         raise ValueError("stitch needs at least one window")
-    total /= count
+    total /= coverage(boxes, size)
     return total
+
+
+def coverage(boxes: Sequence[Window], size: tuple[int, int]) -> NDArray[np.float32]:
+    """How many windows see each pixel (H,W) of `size`."""
+    count = np.zeros(size, np.float32)
+    for box in boxes:
+        count[box.region] += 1
+    return count
 
 
 def _starts(side: int, crop: int, stride: int) -> list[int]:
