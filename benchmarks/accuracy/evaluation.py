@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 import numpy as np
 from tqdm import tqdm
@@ -116,11 +118,20 @@ class _Worker:
 
     @classmethod
     def start(cls, recipe: Recipe, rule: LabelRule) -> None:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         cls.label, cls.rule = staticmethod(recipe.open()), rule
 
     @classmethod
     def judge(cls, sample: Sample) -> ImageRecord | Unreadable:
         return judge(cls.label, cls.rule, sample)
+
+
+def _end_with_parent() -> None:
+    """A process of the pool would wait for work for ever where the run itself was killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def judge(label: Labeller, rule: LabelRule, sample: Sample) -> ImageRecord | Unreadable:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from PIL import Image
 
 from benchmarks.__main__ import main
 from benchmarks.accuracy import against_reference, tables
-from benchmarks.accuracy.dataset import DataSet, Sample
+from benchmarks.accuracy.dataset import DataSet, Sample, folder_data
 from benchmarks.accuracy.evaluation import Evaluation, evaluate
 from benchmarks.accuracy.labelling import Labelled, Labeller, Pixels, ReferenceLabels
 from benchmarks.accuracy.pictures import DIFFERENCE_COLOUR, draw
@@ -31,6 +34,7 @@ from training.scene_masks import IntersectionOverUnion
 from training.scenes import draw_scene
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 RUN = {"refine": False, "precision": "fp32"}
 
 
@@ -84,6 +88,59 @@ def test_an_interrupted_run_resumes_to_the_same_figures(data: DataSet, tmp_path:
     again = Stub()
     assert tables.figures(run(data, again, tmp_path / "killed", resume=True), data.label_names) == expected
     assert again.seen == 0
+
+
+SLOW_RUN = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from benchmarks.accuracy.dataset import folder_data
+from benchmarks.accuracy.evaluation import evaluate
+from benchmarks.accuracy.labelling import Labelled
+from benchmarks.accuracy.records import RecordFile
+
+class Slow:
+    def open(self):
+        def label(image):
+            time.sleep(0.2)
+            return Labelled((image[..., 0] // 86).astype(np.uint8))
+        return label
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folders = folder / "images", folder / "labels", folder / "classes.txt"
+    file, done = RecordFile.open(folder / "images.jsonl", {}, resume=False)
+    data = folder_data(*folders, ignored=[255], background_label=None)
+    evaluate(data, Slow(), file, done, processes=2, skip_bad=False)
+"""
+"""A run of the stub in two processes, as a program: its processes import it again."""
+
+
+def test_a_killed_run_leaves_no_process_behind_and_resumes(data: DataSet, tmp_path: Path) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    for copy in range(6):
+        for sample in data.samples:
+            shutil.copy(sample.image, tmp_path / "images" / f"{copy}{sample.name}.png")
+            shutil.copy(sample.labels, tmp_path / "labels" / f"{copy}{sample.name}.png")
+    (tmp_path / "classes.txt").write_text("cat\ndog\nbird\n")
+    (tmp_path / "slow.py").write_text(SLOW_RUN)
+    records = tmp_path / RECORDS
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    program = [sys.executable, str(tmp_path / "slow.py"), str(tmp_path)]
+    with subprocess.Popen(program, cwd=ROOT, env=environment, **PIPES) as killed:
+        while killed.poll() is None and not (records.exists() and records.read_bytes().count(b"\n") > 2):
+            time.sleep(0.01)
+        killed.kill()
+        # The pipes are closed when the last process that writes to them has ended.
+        _, errors = killed.communicate(timeout=20)
+    assert killed.returncode == -signal.SIGKILL, errors.decode()
+    folders = (tmp_path / name for name in ("images", "labels", "classes.txt"))
+    six_times = folder_data(*folders, ignored=[255], background_label=None)
+    file, done = RecordFile.open(records, {}, resume=True)
+    assert 0 < len(done) < 30
+    resumed = evaluate(six_times, Stub(), file, done, processes=1, skip_bad=False)
+    assert (resumed.confusion == 6 * run(data, Stub(), tmp_path / "once").confusion).all()
 
 
 def test_only_the_same_run_is_resumed(data: DataSet, tmp_path: Path) -> None:
@@ -169,10 +226,9 @@ def test_agreement_by_hand(data: DataSet, tmp_path: Path) -> None:
 def test_picture_shows_where_they_part(data: DataSet) -> None:
     plain, compared = (np.asarray(draw(data.samples[0], data, stub.open())) for stub in (Stub(), ComparedStub()))
     marked = (compared == DIFFERENCE_COLOUR).all(axis=2)
-    assert marked.any()
     assert not (plain == DIFFERENCE_COLOUR).all(axis=2).any()
     assert np.flatnonzero(marked.any(axis=0))[0] > plain.shape[1], "right of image, truth and result"
-    assert (~marked[:, -6:]).all(), "the last columns agree"
+    assert 1 <= np.count_nonzero(marked.any(axis=0)) <= 4, "one column of nine, enlarged twice"
 
 
 @pytest.fixture(scope="module")
