@@ -66,11 +66,12 @@ def run(args: argparse.Namespace) -> int:
     settings = ExportSettings(args.backbone, args.backbone_weights, args.text_weights, args.projection, size)
     words = args.classes.split(",")
     setup = Setup(args.bundle, segmenter, settings.load_reference(), load_image(args.image), words, threads)
+    contenders = encoder_contenders(setup, args)
     figures = _facts(setup, args)
     print(", ".join(f"{name} {value}" for name, value in figures.items()))
     figures["stages"] = measure_stages(setup, args.image, args.rounds)
     print_stages(figures["stages"])
-    figures |= measure_encoders(setup, args)
+    figures |= measure_encoders(setup, contenders, args.rounds)
     print_encoders(figures["encoders"], figures["roofline"])
     if args.starts:
         figures["starts"] = measure_starts(segmenter, args)
@@ -161,29 +162,32 @@ def print_stages(stages: Mapping[str, Mapping[str, Any]]) -> None:
         print(f"{name:<24}{theirs:>11}{row['runtime_ms']:>11.2f}{row['runtime_p95_ms']:>9.2f}{faster:>9}  {interval}")
 
 
-def measure_encoders(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
+def encoder_contenders(setup: Setup, args: argparse.Namespace) -> list[Contender]:
+    """The image encoder in the baselines, in the bundle's own engine, and in the other engines asked for."""
+    from benchmarks.contenders import engine_contender, engine_pairs, open_active, torch_contenders
+
+    own = setup.segmenter.backend_name, setup.segmenter.precision
+    pairs = engine_pairs(args.bundle, args.engines) if args.engines else ()
+    others = [open_active(args.bundle, *pair, setup.threads) for pair in pairs if pair != own]
+    baselines = torch_contenders(setup.reference, args.baselines.split(","))
+    return baselines + [engine_contender(segmenter) for segmenter in (setup.segmenter, *others)]
+
+
+def measure_encoders(setup: Setup, contenders: Sequence[Contender], rounds: int) -> dict[str, Any]:
     """The image encoder in every contender, in turn; ratios over the first; and what the machine could do."""
     from functools import partial
 
     import numpy as np
 
-    from benchmarks.contenders import engine_contender, engine_pairs, open_active, torch_contenders
     from benchmarks.roofline import measure_roofline
     from benchmarks.timing import cuda_in_turn, in_turn
 
-    own = setup.segmenter.backend_name, setup.segmenter.precision
-    pairs = engine_pairs(args.bundle, args.engines) if args.engines else ()
-    others = [open_active(args.bundle, *pair, setup.threads) for pair in pairs if pair != own]
-    contenders = torch_contenders(setup.reference, args.baselines.split(","))
-    contenders += [engine_contender(segmenter) for segmenter in (setup.segmenter, *others)]
     window = setup.window[np.newaxis]
-    calls = {one.name: partial(one.encode, window) for one in contenders}
-    on_gpu = {one.name for one in contenders if one.on_gpu}
-    timings = in_turn({name: call for name, call in calls.items() if name not in on_gpu}, args.rounds)
-    timings |= cuda_in_turn({name: call for name, call in calls.items() if name in on_gpu}, args.rounds)
+    on_cpu = {one.name: partial(one.encode, window) for one in contenders if not one.on_gpu}
+    on_gpu = {one.name: partial(one.encode, window) for one in contenders if one.on_gpu}
+    timings = in_turn(on_cpu, rounds) | cuda_in_turn(on_gpu, rounds)
     roofline = measure_roofline(setup.reference)
-    rows = encoder_rows(contenders, timings, roofline)
-    return {"encoders": rows, "roofline": roofline._asdict()}
+    return {"encoders": encoder_rows(contenders, timings, roofline), "roofline": roofline._asdict()}
 
 
 def encoder_rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +45,7 @@ def compare(slow: Timing, fast: Timing) -> Ratio:
     return Ratio(ratio(slow, fast), float(low), float(high))
 
 
-def cuda_in_turn(contenders: dict[str, Callable[[], object]], rounds: int, warm_up: int = 3) -> dict[str, Timing]:
+def cuda_in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 3) -> dict[str, Timing]:
     """As `in_turn` for PyTorch on a GPU: times of the device between two CUDA events, each call waited for."""
     import torch
 

@@ -129,17 +129,19 @@ def measure(settings: BenchSettings) -> BenchResult:
     """Run everything. Raises OptionError and as `Segmenter.open` and `load_image`."""
     if settings.rounds < 1 or settings.starts < 1:
         raise OptionError(f"rounds is {settings.rounds} and starts {settings.starts}, expected at least 1 of each")
-    opening = {
+    opening: dict[str, Any] = {
         "bundle": str(settings.bundle),
         "backend": settings.backend,
         "precision": settings.precision,
         "num_threads": settings.num_threads,
     }
     with _picture(settings) as (image, class_names):
-        segmenter = Segmenter.open(**opening)  # type: ignore[arg-type]
+        segmenter = Segmenter.open(**opening)
         stages = stages_of(segmenter, image, class_names, num_threads=settings.num_threads)
         timings = in_turn(stages, settings.rounds, WARM_UP)
         encoding = segmenter.encode_image(image)
+        # What "auto" and "fast" chose, so that the same is started.
+        opening |= {"backend": segmenter.backend_name, "precision": segmenter.precision}
         first, later = measure_starts(opening, image, class_names, settings.starts)
     model = segmenter.manifest.model
     figures = BenchFigures(

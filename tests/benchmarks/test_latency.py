@@ -161,10 +161,15 @@ def test_the_command_measures_all_it_is_asked_for(
         (["--rounds", "0"], "--rounds is 0"),
         (["--sweep", "colours"], "unknown sweeps ['colours']"),
         (["--backend", "abacus"], "unknown backend 'abacus'"),
+        (["--baselines", "jax"], "unknown baselines ['jax']"),
+        (["--engines", "onnxruntime:bf16"], "no bfloat16 kernels"),
     ],
 )
 def test_bad_options_are_one_line_and_status_2(
-    exported_bundle: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+    exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    assert main(["latency", str(exported_bundle), "--backbone", str(MODEL), "--image", "x.png", *options]) == 2
+    Image.fromarray(data.coffee()).save(tmp_path / "coffee.png")
+    arguments = ["latency", str(exported_bundle), "--backbone", str(MODEL), "--image", str(tmp_path / "coffee.png")]
+    before = torch.get_num_threads()
+    assert main([*arguments, "--threads", str(before), *options]) == 2
     assert message in capsys.readouterr().err
