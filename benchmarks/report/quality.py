@@ -51,7 +51,24 @@ def engines(result: Result) -> list[Block]:
     )
     if result.figures["tensorrt_rtx"]:
         text += f" TensorRT for RTX: {len(built)} of {len(result.figures['tensorrt_rtx'])} engines build; not run."
-    return [Table(headers, rows), Text(text)]
+    return [Table(headers, rows), Text(text), *_fused(result.figures.get("fused", []))]
+
+
+def _fused(rows: list[dict[str, Any]]) -> list[Block]:
+    """One graph from pixels to labels, where the bundle has it."""
+    if not rows:
+        return []
+    headers = ("fused graph, float32", "PAMR", "graph ms", "runtime ms", "labels equal")
+    cells = tuple(
+        (
+            row["backend"],
+            "yes" if row["refine"] else "no",
+            *(f"{row[key]:.0f}" for key in ("fused_ms", "runtime_ms")),
+            f"{row['label_agreement']:.3%}",
+        )
+        for row in rows
+    )
+    return [Table(headers, cells)]
 
 
 def scenes(result: Result) -> list[Block]:

@@ -81,6 +81,7 @@ PIPELINE = {
 }
 REFERENCE = {"miou_difference": 0.001, "miou_difference_interval": [-0.002, 0.004]}
 ACCURACY = {"images": 12, "miou": 0.5, "pixel_accuracy": 0.75, "reference": REFERENCE}
+FUSED = {"backend": "openvino", "refine": True, "runtime_ms": 50.0, "fused_ms": 90.0, "label_agreement": 0.999}
 DEVICE = {"engine": "Engine 1", "precision": "fp32", "stages": {"encode": {"p50_ms": 33.0}}, "start": START}
 
 
@@ -98,7 +99,10 @@ def results(tmp_path: Path) -> Results:
         content = {"command": name, "provenance": facts, "figures": figures}
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     for name in ("parity", "scenes", "engines"):
-        (tmp_path / f"{name}.json").write_text((RESULTS / f"{name}.json").read_text())
+        content = json.loads((RESULTS / f"{name}.json").read_text())
+        if name == "engines":
+            content["figures"]["fused"] = [FUSED]
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
     return Results(tmp_path)
 
 
@@ -158,6 +162,7 @@ def test_every_section_finds_its_figures(results: Results) -> None:
         "| encode | 33.00 |",
         "| runtime | 0.5 |  |",
         "at most 256 MiB",
+        "| openvino | yes | 90 | 50 | 99.900% |",
     ):
         assert expected in text
 
