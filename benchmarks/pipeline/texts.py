@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import json
 from collections.abc import Callable
 from functools import partial
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.accuracy.layouts import CLASS_NAMES
 from benchmarks.pipeline.rows import Row, faster, fastest, medians
 from benchmarks.pipeline.setup import CPU_BACKENDS, Setup
 from t2d_runtime.bundle import TOKENIZER
@@ -17,28 +18,23 @@ from t2d_runtime.manifest import DEFAULT_PROMPTS
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.text import Tokenizer, build_prompts, encode_class_names
 
-NUM_CLASSES = 171
-"""Of COCO-Stuff, the largest vocabulary of the published evaluation."""
-
 TORCH = "PyTorch fp32, 77 tokens"
 TORCH_CLASSES = 16
 """Classes that PyTorch encodes at a time: 112 prompts; all 1197 at once take no less time a prompt."""
 
-KINDS = ("red", "wooden", "small", "old", "bright", "distant", "broken", "painted")
-THINGS = (
-    *("sky", "sea", "sand", "boat", "person", "umbrella", "tree", "balloon", "house", "roof", "window"),
-    *("grass", "road", "car", "bird", "cloud", "mountain", "flower", "fence", "bridge", "lamp", "ball"),
-)
+VOCABULARY = "coco_stuff171"
+"""The largest vocabulary of the published evaluation."""
 
 
-def class_names(count: int) -> list[str]:
-    """Two words each, a little longer than the names of COCO-Stuff."""
-    return [f"{kind} {thing}" for kind, thing in itertools.islice(itertools.product(KINDS, THINGS), count)]
+def class_names() -> list[str]:
+    """Of COCO-Stuff."""
+    names: list[str] = json.loads(CLASS_NAMES.read_text(encoding="utf-8"))[VOCABULARY]
+    return names
 
 
 def text_rows(setup: Setup) -> list[Row]:
     """171 classes x 7 prompts, from names to embeddings; PyTorch is given the token ids."""
-    names = class_names(NUM_CLASSES)
+    names = class_names()
     pairs = [
         (backend, precision)
         for backend in CPU_BACKENDS
@@ -51,7 +47,7 @@ def text_rows(setup: Setup) -> list[Row]:
     timings = setup.time_slow({TORCH: _torch(setup, names), **runtime}, TORCH)
     full = fastest(timings, [f"{backend} fp32" for backend in CPU_BACKENDS])
     best = fastest(timings, list(runtime))
-    what = f"{NUM_CLASSES} classes x 7 prompts"
+    what = f"{len(names)} classes x 7 prompts"
     return [
         faster(f"{what}, fp32", timings, TORCH, full, bar=5, note=f"by {full}"),
         faster(f"{what}, best precision", timings, TORCH, best, bar=10, note=f"by {best}"),
@@ -60,11 +56,11 @@ def text_rows(setup: Setup) -> list[Row]:
 
 def vocabulary_rows(setup: Setup) -> list[Row]:
     """The same words again."""
-    names = class_names(NUM_CLASSES)
+    names = class_names()
     segmenter = setup.segmenter()
     timings = setup.time({"again": partial(segmenter.encode_classes, names)})
     value = timings["again"].median_ms
-    what = f"{NUM_CLASSES} words again, from the vocabulary cache"
+    what = f"{len(names)} words again, from the vocabulary cache"
     return [Row(what, value, "ms", 5, at_most=True, medians_ms=medians(timings), rounds=setup.rounds)]
 
 
