@@ -78,7 +78,10 @@ def released(folder: Path, batches: int, *, images: int, workers: int, slices: i
     samples = _samples(FeatureSet(folder), images)
     untimed = PREFETCHED * workers
     sampler = RandomSampler(samples, num_samples=slices * (untimed + batches) * BATCH_SIZE)
-    steps = _released_steps(DataLoader(samples, BATCH_SIZE, sampler=sampler, num_workers=workers))
+    # Forked, as from any program on Linux: this process was spawned, and would spawn them with a copy of all samples.
+    context = "fork" if workers else None
+    loader = DataLoader(samples, BATCH_SIZE, sampler=sampler, num_workers=workers, multiprocessing_context=context)
+    steps = _released_steps(loader)
     return lambda number: _timed(steps, untimed, batches)
 
 
