@@ -9,12 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import latency_tables
 from t2d_runtime.errors import OptionError
 
 if TYPE_CHECKING:
     from benchmarks.contenders import Contender
     from benchmarks.roofline import Roofline
-    from benchmarks.sweeps import Setup, Sweep
+    from benchmarks.sweeps import Setup
     from benchmarks.timing import Timing
     from t2d_runtime.segmenter import Segmenter
 
@@ -53,7 +54,6 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from benchmarks.contenders import open_active
-    from benchmarks.results_file import write_results
     from benchmarks.sweeps import Setup
     from t2d_export.export import ExportSettings
     from t2d_runtime.preprocess import load_image
@@ -70,16 +70,26 @@ def run(args: argparse.Namespace) -> int:
     figures = _facts(setup, args)
     print(", ".join(f"{name} {value}" for name, value in figures.items()))
     figures["stages"] = measure_stages(setup, args.image, args.rounds)
-    print_stages(figures["stages"])
+    latency_tables.print_stages(figures["stages"])
     figures |= measure_encoders(setup, contenders, args.rounds)
-    print_encoders(figures["encoders"], figures["roofline"])
+    latency_tables.print_encoders(figures["encoders"], figures["roofline"])
     if args.starts:
         figures["starts"] = measure_starts(segmenter, args)
-        print_starts(figures["starts"])
-    figures["sweeps"] = {name: measure_sweep(name, setup) for name in sweeps}
-    if args.json is not None:
-        write_results(args.json, "latency", figures)
+        latency_tables.print_starts(figures["starts"])
+    figures["sweeps"] = {}
+    _save(args.json, figures)
+    for name in sweeps:
+        figures["sweeps"][name] = measure_sweep(name, setup)
+        _save(args.json, figures)
     return 0
+
+
+def _save(path: Path | None, figures: dict[str, Any]) -> None:
+    """After every part: sweeps take minutes, and what is measured stays."""
+    from benchmarks.results_file import write_results
+
+    if path is not None:
+        write_results(path, "latency", figures)
 
 
 def _checked(args: argparse.Namespace) -> list[str]:
@@ -151,17 +161,6 @@ def _stage_figures(timings: Mapping[str, Timing]) -> dict[str, float | None]:
     }
 
 
-def print_stages(stages: Mapping[str, Mapping[str, Any]]) -> None:
-    """A line a stage."""
-    print(f"\n{'one window':<24}{'PyTorch ms':>11}{'runtime ms':>11}{'p95':>9}{'faster':>9}  95% interval")
-    for name, row in stages.items():
-        theirs = "" if row["torch_ms"] is None else f"{row['torch_ms']:.2f}"
-        faster = interval = ""
-        if row["faster"] is not None:
-            faster, interval = f"{row['faster']:.2f}x", f"{row['faster_low']:.2f} to {row['faster_high']:.2f}"
-        print(f"{name:<24}{theirs:>11}{row['runtime_ms']:>11.2f}{row['runtime_p95_ms']:>9.2f}{faster:>9}  {interval}")
-
-
 def encoder_contenders(setup: Setup, args: argparse.Namespace) -> list[Contender]:
     """The image encoder in the baselines, in the bundle's own engine, and in the other engines asked for."""
     from benchmarks.contenders import engine_contender, engine_pairs, open_active, torch_contenders
@@ -215,18 +214,6 @@ def encoder_rows(
     return rows
 
 
-def print_encoders(rows: Sequence[Mapping[str, Any]], roofline: Mapping[str, Any]) -> None:
-    """A line a contender, and the machine's rates."""
-    print(f"\n{'image encoder':<30}{'p50 ms':>9}{'p95':>9}{'faster':>9}  95% interval {'floor ms':>9}{'reached':>9}")
-    for row in rows:
-        ratio = row["faster"]
-        faster = f"{ratio['median']:>8.2f}x  {ratio['low']:>5.2f} to {ratio['high']:<5.2f}"
-        floor = "" if row["floor_ms"] is None else f"{row['floor_ms']:>9.1f}{row['share_of_rate']:>9.0%}"
-        print(f"{row['name']:<30}{row['p50_ms']:>9.1f}{row['p95_ms']:>9.1f}{faster}{floor}")
-    rates = ", ".join(f"{value / 1e12:.2f} TFLOP/s in {name}" for name, value in roofline["flop_per_second"].items())
-    print(f"floor: {roofline['encoder_flop'] / 1e9:.1f} GFLOP a window at the rate of matrix products here, {rates}")
-
-
 def measure_starts(segmenter: Segmenter, args: argparse.Namespace) -> dict[str, Any]:
     """New processes to their first mask with an empty cache, and later ones."""
     from t2d_runtime import bench
@@ -241,22 +228,10 @@ def measure_starts(segmenter: Segmenter, args: argparse.Namespace) -> dict[str, 
     return {"first": asdict(first), "later": asdict(later)}
 
 
-def print_starts(starts: Mapping[str, Any]) -> None:
-    """Two lines."""
-    from t2d_runtime.bench import StartTime
-    from t2d_runtime.bench_table import start_line
-
-    print("\na new process to its first mask, PAMR included")
-    for name, start in starts.items():
-        print(f"{name:<24}{start_line(StartTime(**start))}")
-
-
 def measure_sweep(name: str, setup: Setup) -> dict[str, Any]:
-    """Measure and print one sweep."""
+    """One sweep, printed when it is done."""
     from benchmarks import sweeps
 
-    sweep: Sweep = sweeps.SWEEPS[name](setup)
-    print(f"\n{sweep.quantity + ', ' + sweep.unit:<30}" + "".join(f"{value:>18}" for value in sweep.values))
-    for contender, times in sweep.series.items():
-        print(f"{contender:<30}" + "".join(f"{'-' if time is None else format(time, '.1f'):>18}" for time in times))
+    sweep = sweeps.SWEEPS[name](setup)
+    latency_tables.print_sweep(sweep)
     return asdict(sweep)
