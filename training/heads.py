@@ -85,16 +85,19 @@ def _choose_heads(selection: Selection, text: Tensor, visual: Tensor, generator:
 
 def _token_scores(selection: Selection, text: Tensor, visual: Tensor, token_mask: Tensor | None) -> Tensor:
     tokens = text if text.ndim == 3 else text.unsqueeze(1)
+    if selection in ("sum", "mean"):
+        # Products are linear: the sum of all cosines is one product of sums.
+        counted = tokens if token_mask is None else tokens * token_mask[:, :, None]
+        total = counted.sum(dim=1) @ visual.sum(dim=1).t()
+        # Masked tokens are 0 but counted: as released.
+        return total if selection == "sum" else total / (tokens.shape[1] * visual.shape[1])
     texts, length, width = tokens.shape
     images, heads, _ = visual.shape
-    cosines = (tokens.reshape(-1, width) @ visual.reshape(-1, width).t()).view(texts, length, images, heads)
+    # Images innermost, so that the maximum over heads runs along whole rows of memory.
+    columns = visual.transpose(0, 1).reshape(-1, width)
+    best = (tokens.reshape(-1, width) @ columns.t()).view(texts, length, heads, images).amax(dim=2)
     if token_mask is not None:
-        cosines = cosines.masked_fill(~token_mask[:, :, None, None], 0)
-    if selection == "sum":
-        return cosines.sum(dim=(1, 3))
-    if selection == "mean":
-        return cosines.mean(dim=(1, 3))  # masked tokens are 0 but counted: as released
-    best = cosines.amax(dim=3)  # (texts, length, images)
+        best = best.masked_fill(~token_mask[:, :, None], 0)
     return best.sum(dim=1) if selection == "max-row_sum" else _nucleus(best)
 
 
