@@ -94,9 +94,12 @@ def _outcomes(
 ) -> Iterator[Iterator[ImageRecord | Unreadable]]:
     """What becomes of the samples, in their order."""
     processes = min(processes, len(samples))
-    if processes <= 1:
-        label = recipe.open() if samples else None
-        yield (judge(label, rule, sample) for sample in samples if label is not None)
+    if processes == 0:
+        yield iter(())
+        return
+    if processes == 1:
+        label = recipe.open()
+        yield (judge(label, rule, sample) for sample in samples)
         return
     context = get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, initializer=_Worker.start, initargs=(recipe, rule))
