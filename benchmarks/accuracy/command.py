@@ -77,11 +77,11 @@ def run(args: argparse.Namespace) -> int:
         figures[REFERENCE] = _against(evaluation)
     tables.write_confusion(output / "confusion.csv", evaluation.confusion, data.label_names)
     worst = _worst(evaluation, args)
+    if args.json is not None:
+        write_results(args.json, "accuracy", facts | figures | {"worst": worst})
     if worst:
         write_pictures(output / "worst", data, worst, recipe.open())
     print(f"confusion.csv and {len(worst)} pictures of the worst images are in {output}")
-    if args.json is not None:
-        write_results(args.json, "accuracy", facts | figures | {"worst": worst})
     return 0
 
 

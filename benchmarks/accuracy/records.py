@@ -109,10 +109,13 @@ class RecordFile:
         except ValueError as error:
             raise CheckpointError(f"{self.path} is damaged ({error}); delete it to start anew") from error
         self._check_same_run(first)
-        return [
+        records = [
             parse_json(ImageRecord, line, f"{self.path}, line {number}", CheckpointError)
             for number, line in enumerate(lines, start=2)
         ]
+        if len({record.name for record in records}) < len(records):
+            raise CheckpointError(f"{self.path} holds an image twice, from two runs at once; delete it to start anew")
+        return records
 
     def _check_same_run(self, header: Any) -> None:
         if not isinstance(header, dict) or header.get("schema_version") != SCHEMA_VERSION:

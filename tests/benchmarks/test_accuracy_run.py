@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from benchmarks.accuracy.pictures import DIFFERENCE_COLOUR, draw
 from benchmarks.accuracy.records import RECORDS, RecordFile
 from benchmarks.accuracy.truth import LabelRule
 from t2d_runtime import Segmenter
-from t2d_runtime.errors import CheckpointError, DataError
+from t2d_runtime.errors import BackendError, CheckpointError, DataError
 from t2d_runtime.parity import LABEL_MARGIN
 from training.drawing.concepts import CONCEPTS
 from training.scene_masks import IntersectionOverUnion
@@ -143,6 +145,13 @@ def test_a_killed_run_leaves_no_process_behind_and_resumes(data: DataSet, tmp_pa
     assert (resumed.confusion == 6 * run(data, Stub(), tmp_path / "once").confusion).all()
 
 
+def test_a_process_that_dies_is_an_error(data: DataSet, tmp_path: Path) -> None:
+    file, done = RecordFile.open(tmp_path / RECORDS, RUN, resume=False)
+    dying = SimpleNamespace(open=partial(os._exit, 3))
+    with pytest.raises(BackendError, match=r"a process ended by itself.*go on with --resume and fewer --processes"):
+        evaluate(data, dying, file, done, processes=2, skip_bad=False)
+
+
 def test_only_the_same_run_is_resumed(data: DataSet, tmp_path: Path) -> None:
     run(data, Stub(), tmp_path)
     path = tmp_path / RECORDS
@@ -153,6 +162,9 @@ def test_only_the_same_run_is_resumed(data: DataSet, tmp_path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"not a record\n", *lines[3:]]))
     with pytest.raises(CheckpointError, match=r"images\.jsonl is damaged"):
+        RecordFile.open(path, RUN, resume=True)
+    path.write_bytes(b"".join([*lines[:2], lines[1]]))
+    with pytest.raises(CheckpointError, match="holds an image twice"):
         RecordFile.open(path, RUN, resume=True)
     path.write_bytes(b"".join([*lines[:2], b'{"name":"1"}\n']))
     with pytest.raises(CheckpointError, match=r"images\.jsonl, line 3: missing keys \['cells'\]"):
