@@ -168,6 +168,7 @@ def _facts(data: DataSet, recipe: BundleRecipe, segmenter: Segmenter) -> dict[st
         "prompts": DEFAULT_PROMPTS,
         "backbone": segmenter.manifest.model.backbone,
         "input_size": segmenter.manifest.model.input_size,
+        "model_digest": segmenter.model_digest,
         "graphs_sha256": open_backend(recipe.backend).digests(segmenter.bundle, recipe.precision),
         "vocabulary_sha256": segmenter.vocabulary_digest,
         "backend": segmenter.engine_description,

@@ -295,6 +295,7 @@ def test_command_in_one_process_and_in_two(
         judged.add(segmenter.segment(scene.image, words).label_map.astype(np.uint8), scene.labels)
     assert found["miou"] == judged.mean()
     assert found["precision"] == "fp32"
+    assert found["model_digest"] == segmenter.model_digest, "as in the files of 't2d bench'"
     assert set(found["graphs_sha256"]) == set(segmenter.bundle.graph_digests("fp32"))
     with (one / "confusion.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
