@@ -79,8 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables; status 1 where a combination misses its gates or an engine does not build."""
+    from benchmarks import fused
     from benchmarks.results_file import write_results
-    from t2d_runtime.bundle import Bundle
+    from t2d_runtime.bundle import SEGMENTER, Bundle
     from t2d_runtime.cli import FAILED_CHECK
 
     if args.rounds < 1 or args.scenes < 0:
@@ -88,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     bundle = Bundle.open(args.bundle)
     rows = measure(bundle, args.rounds, args.scenes, args.threads)
     print_combinations(rows)
+    fused_rows = fused.measure(bundle, args.rounds, args.threads) if SEGMENTER in bundle.manifest.files else []
+    fused.print_rows(fused_rows)
     builds = build_matrix(bundle) if args.rtx else []
     print_builds(builds)
     if args.json is not None:
@@ -98,7 +101,11 @@ def run(args: argparse.Namespace) -> int:
             "rounds": args.rounds,
             "scenes": args.scenes,
         }
-        tables = {"combinations": [asdict(row) for row in rows], "tensorrt_rtx": [asdict(build) for build in builds]}
+        tables = {
+            "combinations": [asdict(row) for row in rows],
+            "fused": [asdict(row) for row in fused_rows],
+            "tensorrt_rtx": [asdict(build) for build in builds],
+        }
         write_results(args.json, "engines", facts | tables)
     failed = [f"{row.precision} on {row.backend}: {reason}" for row in rows for reason in misses(row, rows[0])]
     failed += [f"{build.precision} for {build.target}: {build.error}" for build in builds if build.error]
