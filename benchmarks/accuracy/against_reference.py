@@ -18,6 +18,8 @@ from t2d_runtime.parity import LABEL_MARGIN
 from t2d_runtime.text import build_prompts
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from t2d_export.export import ExportSettings
     from t2d_export.reference import Reference
     from t2d_runtime import Segmenter
@@ -65,8 +67,8 @@ class ComparedRecipe:
         return label
 
 
-def _ranked(scores: Any, threshold: float | None, dtype: np.dtype[Any]) -> ReferenceLabels:
-    """Labels and margins of scores (N,H,W), a tensor."""
+def _ranked(scores: Tensor, threshold: float | None, dtype: np.dtype[Any]) -> ReferenceLabels:
+    """Labels and margins of scores (N,H,W)."""
     from t2d_export.reference_masks import with_background
 
     planes = scores if threshold is None else with_background(scores, threshold)

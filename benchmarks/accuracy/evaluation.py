@@ -122,7 +122,7 @@ class _Worker:
     @classmethod
     def start(cls, recipe: Recipe, rule: LabelRule) -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        cls.label, cls.rule = staticmethod(recipe.open()), rule
+        cls.label, cls.rule = recipe.open(), rule
 
     @classmethod
     def judge(cls, sample: Sample) -> ImageRecord | Unreadable:

@@ -19,6 +19,9 @@ Truth = NDArray[np.int32]
 Matrix = NDArray[np.int64]
 """(N,N): pixels of truth (row) that were given a label (column)."""
 
+Areas = NDArray[np.int64]
+"""(N,): pixels of every label."""
+
 Cells = tuple[tuple[int, int, int], ...]
 """The cells of a matrix that are not zero: truth, result, pixels. One image has few of them."""
 
@@ -49,7 +52,7 @@ def to_matrix(cells: Cells, num_labels: int) -> Matrix:
     return matrix
 
 
-def label_areas(matrix: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+def label_areas(matrix: Matrix) -> tuple[Areas, Areas, Areas]:
     """Pixels (N,) of intersection, of the result and of the truth of every label."""
     return matrix.diagonal().copy(), matrix.sum(axis=0), matrix.sum(axis=1)
 
@@ -79,6 +82,6 @@ def pixel_accuracy(matrix: Matrix) -> float:
     return int(matrix.trace()) / pixels if pixels else float("nan")
 
 
-def _ratio(part: Matrix, whole: Matrix) -> NDArray[np.float64]:
+def _ratio(part: Areas, whole: Areas) -> NDArray[np.float64]:
     ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
     return ratio
