@@ -125,6 +125,7 @@ def _segment(args: argparse.Namespace) -> int:
 
     from t2d_runtime.errors import ImageError, ImageNotFoundError
     from t2d_runtime.outputs import check_distinct, check_formats
+    from t2d_runtime.refine import begin_warm_up
     from t2d_runtime.segment_files import image_files, segment_files
 
     # Raised, it becomes the one line that names the image.
@@ -132,6 +133,8 @@ def _segment(args: argparse.Namespace) -> int:
     formats = check_formats(args.format.split(","))
     images = image_files(args.images)
     check_distinct(images)
+    if args.refine:
+        begin_warm_up()
     segmenter = _open(args)
     classes = _vocabulary(args, segmenter)
     start = time.perf_counter()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -175,6 +176,11 @@ def _padded(planes: NDArray[np.float32], border: int) -> NDArray[np.float32]:
 def warm_up() -> None:
     """Load or compile the inner loops, so that the first `refine` need not; from any thread."""
     refine(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 1), np.float32), PamrSettings((1,), 1))
+
+
+def begin_warm_up() -> None:
+    """`warm_up` beside other work, such as opening a bundle or encoding an image."""
+    threading.Thread(target=warm_up, daemon=True).start()
 
 
 @lru_cache(maxsize=1)

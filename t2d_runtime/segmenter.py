@@ -31,7 +31,7 @@ from t2d_runtime.parity import PRECISIONS
 from t2d_runtime.postprocess import label_map_of
 from t2d_runtime.preprocess import load_image, resize, to_pixel_values
 from t2d_runtime.proof import fastest_precision, require_proven
-from t2d_runtime.refine import warm_up
+from t2d_runtime.refine import begin_warm_up
 from t2d_runtime.segmentation import (
     BACKGROUND,
     Cleaning,
@@ -230,8 +230,7 @@ class Segmenter:
         ClassNamesError (more than 65,536 labels), and as `encode_image`.
         """
         if refine and not isinstance(image, ImageEncoding):
-            # Compiled code is read from its cache while the image is encoded.
-            threading.Thread(target=warm_up, daemon=True).start()
+            begin_warm_up()
         encoding = image if isinstance(image, ImageEncoding) else self.encode_image(image, window)
         settings = SegmentationSettings(
             background=background,
@@ -264,6 +263,8 @@ class Segmenter:
         While one image is encoded the next is read and the one before is segmented. `images` may be a generator: few
         of them are in memory at a time. What an image raises is raised in its place, and ends the iteration.
         """
+        if options.get("refine", False):
+            begin_warm_up()
         window = options.pop("window", "slide")
         segment = partial(self.segment, classes=classes, **options)
         stages = (load_image, partial(self.encode_image, window=window), segment)
