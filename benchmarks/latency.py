@@ -122,24 +122,29 @@ def _facts(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
 def measure_stages(setup: Setup, image: Path, rounds: int) -> dict[str, dict[str, float | None]]:
     """Stage -> times of PyTorch, where it has the stage, and of the runtime in one window, with background.
 
-    Reading the image and resizing it to the window are the runtime's alone.
+    As many classes as words, planted in the image's patches: each wins somewhere, so that PAMR has to refine them all
+    on both sides. Reading the image and resizing it to the window are the runtime's alone.
     """
     from functools import partial
 
+    import torch
+
+    from benchmarks.pipeline.planted import planted_classes
     from benchmarks.timing import in_turn
     from benchmarks.torch_stages import padded_prompts, torch_stages
     from t2d_runtime.preprocess import load_image, resize
     from t2d_runtime.stages import stages_of
 
-    segmenter = setup.segmenter
-    runtime = stages_of(segmenter, setup.window, setup.words, num_threads=setup.threads)
+    segmenter, window = setup.segmenter, setup.window
+    classes = planted_classes(segmenter, segmenter.encode_image(window), len(setup.words))
+    runtime = stages_of(segmenter, window, setup.words, classes=classes, num_threads=setup.threads)
     runtime["decode"] = partial(load_image, image)
     runtime["resize"] = partial(resize, setup.pixels, segmenter.manifest.windows.crop_size)
-    ids = padded_prompts(segmenter, setup.words)
-    torch = torch_stages(setup.reference, setup.window, ids, segmenter.manifest.defaults.cleaning_weight)
+    embeds, ids = torch.from_numpy(classes.vectors.copy()), padded_prompts(segmenter, setup.words)
+    theirs = torch_stages(setup.reference, window, embeds, ids, segmenter.manifest.defaults.cleaning_weight)
     found = {}
     for name, call in runtime.items():
-        contenders = {"torch": torch[name], "runtime": call} if name in torch else {"runtime": call}
+        contenders = {"torch": theirs[name], "runtime": call} if name in theirs else {"runtime": call}
         found[name] = _stage_figures(in_turn(contenders, rounds))
     return found
 

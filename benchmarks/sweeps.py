@@ -121,8 +121,8 @@ def classes_sweep(setup: Setup) -> Sweep:
 
 
 def windows_sweep(setup: Setup) -> Sweep:
-    """Whole images of growing size, without PAMR, in sliding windows."""
-    classes = setup.segmenter.encode_classes(setup.words)
+    """Whole images of growing size in sliding windows, without PAMR, with classes that win somewhere."""
+    classes = planted_classes(setup.segmenter, setup.segmenter.encode_image(setup.window), len(setup.words))
     embeds = torch.from_numpy(classes.vectors.copy())
     series: dict[str, list[float | None]] = {name: [] for name in ("PyTorch", "runtime")}
     labels = []

@@ -22,12 +22,13 @@ from t2d_runtime.text import build_prompts
 T = TypeVar("T")
 
 
-def torch_stages(reference: Reference, window: NDArray[np.uint8], input_ids: Tensor, cleaning_weight: float) -> Stages:
-    """Stages of a window (h,w,3) and of token ids (N,T,L), each on what the one before gave."""
+def torch_stages(
+    reference: Reference, window: NDArray[np.uint8], embeds: Tensor, input_ids: Tensor, cleaning_weight: float
+) -> Stages:
+    """Stages of a window (h,w,3) and classes (N,D), each on what the one before gave; and of token ids (N,T,L)."""
     pipeline = TorchPipeline(reference, plain_pamr)
     size = window.shape[0], window.shape[1]
     pixels = torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1)))
-    embeds = _without_gradients(reference.text_embeds, input_ids)()
     tokens, attention = pipeline.encode(window)
     similarity = cosine_similarity(tokens, embeds)
     cleaned = clean_official(similarity.sigmoid(), tokens, attention, embeds, cleaning_weight)

@@ -20,7 +20,7 @@ from t2d_runtime.errors import BackendError, DataError, OptionError
 from t2d_runtime.machine import MachineFacts, machine_facts
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.selftest import SelfTestVectors
-from t2d_runtime.stages import stages_of
+from t2d_runtime.stages import refined_classes, stages_of
 from t2d_runtime.strict_json import parse_json
 from t2d_runtime.timing import Timing, in_turn
 from t2d_runtime.whole_file import whole_file
@@ -92,6 +92,8 @@ class BenchFigures:
     image_size: tuple[int, int]
     windows: int
     classes: int
+    refined_classes: int
+    """Those that PAMR refines; the others can win nowhere in the image."""
     rounds: int
     stages: Mapping[str, StageTime]
     first_start: StartTime
@@ -155,6 +157,7 @@ def measure(settings: BenchSettings) -> BenchResult:
         image_size=(encoding.image.shape[0], encoding.image.shape[1]),
         windows=len(encoding.windows),
         classes=len(class_names),
+        refined_classes=refined_classes(segmenter, encoding, segmenter.encode_classes(class_names)),
         rounds=settings.rounds,
         stages={name: StageTime.of(timing) for name, timing in timings.items()},
         first_start=first,

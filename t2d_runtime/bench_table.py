@@ -8,7 +8,16 @@ from pathlib import Path
 from t2d_runtime.bench import BenchFigures, BenchResult, StartTime
 from t2d_runtime.machine import MachineFacts
 
-CONDITIONS = ("backbone", "model_digest", "input_size", "precision", "image_size", "windows", "classes")
+CONDITIONS = (
+    "backbone",
+    "model_digest",
+    "input_size",
+    "precision",
+    "image_size",
+    "windows",
+    "classes",
+    "refined_classes",
+)
 """Figures that two results have to share for their times to be those of one task."""
 
 
@@ -20,7 +29,7 @@ def lines_of(result: BenchResult) -> Iterator[str]:
     yield f"{figures.backbone} in {figures.precision} on {figures.engine}, {threads}"
     yield (
         f"{width} x {height} pixels in {figures.windows} windows, {figures.classes} classes with background and "
-        f"cleaning; {figures.rounds} rounds"
+        f"cleaning, {figures.refined_classes} of which PAMR refines; {figures.rounds} rounds"
     )
     yield ""
     yield f"{'stage':<22}{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}{'a second':>10}"

@@ -24,6 +24,7 @@ from t2d_runtime.windows import cut_windows, stitch
 
 if TYPE_CHECKING:
     from t2d_runtime.segmenter import ImageLike, Segmenter
+    from t2d_runtime.vocabulary import ClassEmbeddings
 
 Stages = dict[str, Callable[[], object]]
 
@@ -41,13 +42,19 @@ WORDS, KNOWN_WORDS = "words", "words, known"
 
 
 def stages_of(
-    segmenter: Segmenter, image: ImageLike, class_names: Sequence[str], *, num_threads: int | None = None
+    segmenter: Segmenter,
+    image: ImageLike,
+    class_names: Sequence[str],
+    *,
+    classes: ClassEmbeddings | None = None,
+    num_threads: int | None = None,
 ) -> Stages:
     """Every stage of an image and its words, with background and official cleaning, in order; then the whole.
 
-    `num_threads`: of PAMR; the segmenter's own for the rest.
+    `classes` stand in for the words' own embeddings, except in encoding the words. `num_threads`: of PAMR; the
+    segmenter's own for the rest.
     """
-    classes = segmenter.encode_classes(class_names)
+    classes = classes or segmenter.encode_classes(class_names)
     encoding = segmenter.encode_image(image)
     settings = segmenter.segment(encoding, classes, background=True).settings
     size = encoding.resized.shape[0], encoding.resized.shape[1]
@@ -67,6 +74,13 @@ def stages_of(
         WORDS: new_words(segmenter, class_names),
         KNOWN_WORDS: partial(segmenter.encode_classes, class_names),
     }
+
+
+def refined_classes(segmenter: Segmenter, encoding: ImageEncoding, classes: ClassEmbeddings) -> int:
+    """How many classes can be the label of a pixel where there is background; PAMR leaves the others out."""
+    settings = segmenter.segment(encoding, classes, background=True).settings
+    scores = window_scores(encoding, classes.vectors, settings)
+    return len(possible_winners(scores, threshold=settings.threshold))
 
 
 def new_words(segmenter: Segmenter, class_names: Sequence[str]) -> Callable[[], object]:

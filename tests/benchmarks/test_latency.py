@@ -19,6 +19,7 @@ from benchmarks import contenders, sweeps
 from benchmarks.__main__ import main
 from benchmarks.contenders import engine_contender, engine_pairs, require_active, torch_contenders
 from benchmarks.latency import encoder_rows
+from benchmarks.pipeline.planted import planted_classes
 from benchmarks.roofline import Roofline, encoder_flop
 from benchmarks.timing import Timing
 from benchmarks.torch_stages import padded_prompts, torch_stages
@@ -50,9 +51,10 @@ def window(segmenter: Segmenter) -> NDArray[np.uint8]:
 def test_both_sides_of_a_stage_compute_the_same(
     segmenter: Segmenter, reference: Reference, window: NDArray[np.uint8]
 ) -> None:
-    ours = stages_of(segmenter, window, WORDS)
-    weight = segmenter.manifest.defaults.cleaning_weight
-    theirs: Any = torch_stages(reference, window, padded_prompts(segmenter, WORDS), weight)
+    classes = planted_classes(segmenter, segmenter.encode_image(window), 5)
+    ours = stages_of(segmenter, window, WORDS, classes=classes)
+    weight, embeds = segmenter.manifest.defaults.cleaning_weight, torch.from_numpy(classes.vectors.copy())
+    theirs: Any = torch_stages(reference, window, embeds, padded_prompts(segmenter, WORDS), weight)
     assert set(theirs) < set(ours)
     outputs: dict[str, Any] = {name: ours[name]() for name in theirs}
     tokens = outputs["encode"].patch_tokens[0]

@@ -5,20 +5,30 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
 
-from t2d_runtime import Segmenter, bench
+from t2d_runtime import ClassEmbeddings, Segmenter, bench
 from t2d_runtime.bench import BenchResult, BenchSettings, measure, time_start
 from t2d_runtime.bench_table import comparison, lines_of
 from t2d_runtime.cli import main
 from t2d_runtime.errors import BackendError, DataError, OptionError
 from t2d_runtime.machine import peak_resident_bytes
-from t2d_runtime.stages import KNOWN_WORDS, PLAIN_WAY, REFINED_WAY, WHOLE, WHOLE_REFINED, WORDS, Stages, stages_of
+from t2d_runtime.stages import (
+    KNOWN_WORDS,
+    PLAIN_WAY,
+    REFINED_WAY,
+    WHOLE,
+    WHOLE_REFINED,
+    WORDS,
+    Stages,
+    refined_classes,
+    stages_of,
+)
 
 NAMES = ("sky", "grass", "person")
 
@@ -60,6 +70,19 @@ def test_the_stages_end_in_the_labels_of_the_whole(stages: Stages, segmenter: Se
     np.testing.assert_allclose(outputs[WORDS], classes.vectors, atol=1e-6)
 
 
+def test_classes_that_can_win_nowhere_are_not_counted(segmenter: Segmenter, photograph: Path) -> None:
+    encoding = segmenter.encode_image(photograph)
+    tokens = encoding.patch_tokens[0].reshape(-1, encoding.patch_tokens.shape[-1])
+    vectors = np.stack([tokens[0], -tokens.mean(axis=0)])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    classes = ClassEmbeddings(("here", "nowhere"), vectors, segmenter.vocabulary_digest)
+    assert refined_classes(segmenter, encoding, classes) == 1
+    stages = stages_of(segmenter, photograph, NAMES, classes=classes)
+    result: Any = stages[WHOLE]()
+    assert result.class_names == ("background", "here", "nowhere")
+    assert [len(planes) for planes in cast("Any", stages["upsampling"]())] == [1, 1, 1]
+
+
 def test_new_words_are_encoded_every_time(segmenter: Segmenter, photograph: Path) -> None:
     seen: list[int] = []
     encode = segmenter.run_text_encoder
@@ -92,7 +115,7 @@ def test_figures_are_plausible(result: BenchResult) -> None:
         assert steps < start.whole_ms
         assert start.peak_bytes is None or start.peak_bytes > 50 * 2**20
     assert figures.windows > 1
-    assert figures.classes == 5
+    assert 0 < figures.refined_classes <= figures.classes == 5
 
 
 def test_the_table_names_every_stage(result: BenchResult) -> None:
