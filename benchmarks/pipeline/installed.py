@@ -18,20 +18,24 @@ SOURCES = ("pyproject.toml", "README.md", "LICENSE", "t2d_runtime", "t2d_export"
 BLOCK_BYTES = 512
 """Unit of `st_blocks`, whatever the file system's own."""
 
-BARS_MB = {"cpu": 250.0, "cpu,fast,openvino": 650.0}
+BARS_MIB = {"cpu": 250.0, "cpu,fast,openvino": 650.0}
+"""As `du -m` counts."""
+
+MIB = 2**20
 
 
 def installed_rows(_setup: Setup) -> list[Row]:
     """ONNX Runtime alone, and every accelerator of a CPU; pip itself is not counted."""
     rows = []
-    for extras, bar in BARS_MB.items():
+    for extras, bar in BARS_MIB.items():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "environment"
             install(_copied_sources(Path(name) / "checkout"), extras, folder)
             sizes = package_bytes(folder)
-            total = disk_bytes(folder) / 1e6
-        note = "largest: " + ", ".join(f"{package} {size / 1e6:.0f}" for package, size in sizes[:6])
-        rows.append(Row(f"installed, t2d-runtime[{extras}]", total, "MB", bar, at_most=True, note=note))
+            total = disk_bytes(folder)
+        largest = ", ".join(f"{package} {size / MIB:.0f}" for package, size in sizes[:6])
+        note = f"{total / 1e6:.0f} million bytes on disk; largest: {largest}"
+        rows.append(Row(f"installed, t2d-runtime[{extras}]", total / MIB, "MiB", bar, at_most=True, note=note))
     return rows
 
 

@@ -15,7 +15,7 @@ class Row:
     what: str
     value: float | None
     unit: str
-    """"x" is a ratio of two times; others are "ms", "MB" (10^6 bytes), "MiB", "pixels" and "images/s"."""
+    """"x" is a ratio; others are "ms", "MiB", "GiB", "pixels", "share", "images/s" and "TFLOP/s"."""
     bar: float | None = None
     """None for a figure that is printed for information."""
     aim: float | None = None
