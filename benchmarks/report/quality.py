@@ -8,7 +8,7 @@ from benchmarks.report.blocks import Bar, Bars, Block, Table, Text
 from benchmarks.report.parity_share import share_used
 from benchmarks.report.results import Result
 
-PUBLISHED_COLUMN = "reference"
+REFERENCE = "reference"
 """Key of an accuracy result that holds PyTorch's figures on the same images."""
 
 
@@ -97,7 +97,7 @@ def accuracy(results: list[Result]) -> list[Block]:
             str(result.figures["images"]),
             f"{100 * result.figures['miou']:.2f}",
             f"{100 * result.figures['pixel_accuracy']:.2f}",
-            _against(result.figures.get(PUBLISHED_COLUMN)),
+            _against(result.figures.get(REFERENCE)),
         )
         for result in results
     )

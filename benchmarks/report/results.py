@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class Results:
     def __init__(self, folder: Path = RESULTS) -> None:
         self.folder = folder
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Result]:
         return (self.read(path.stem) for path in sorted(self.folder.glob("*.json")))
 
     def has(self, name: str) -> bool:
