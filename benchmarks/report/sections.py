@@ -48,6 +48,7 @@ SOURCES = (
     Source("Masks of drawn scenes", "scenes", "scenes BUNDLE", each(quality.scenes)),
     Source("Masks of data sets", "accuracy", "accuracy BUNDLE ...", quality.accuracy),
     Source("Training", "training_speed", "training_speed", each(speed.training)),
+    Source("Features of images", "extraction_speed", "extraction_speed", each(speed.extraction)),
     Source("Devices", "bench", "t2d bench BUNDLE", speed.devices),
 )
 

@@ -127,6 +127,18 @@ def training(result: Result) -> list[Block]:
     return [Bars(f"An epoch of COCO Captions on features, s, {figures['threads']} threads", bars)]
 
 
+def extraction(result: Result) -> list[Block]:
+    """Features of images, before training."""
+    figures = result.figures
+    return [
+        Text(
+            f"{figures['backbone']} in {figures['precision']}, {figures['threads']} threads: "
+            f"{figures['images_per_s']:.2f} images a second, {figures['share_of_bare_encoder']:.0%} of the bare "
+            "encoder's rate."
+        )
+    ]
+
+
 def devices(results: list[Result]) -> list[Block]:
     """What `t2d bench` saved, a column each."""
     names = list(dict.fromkeys(name for result in results for name in result.figures["stages"]))
