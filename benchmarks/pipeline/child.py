@@ -54,9 +54,9 @@ def torch_first_mask(
     return {}
 
 
-def runtime_memory(bundle: str, precision: str, threads: int, count: int) -> dict[str, Any]:
+def runtime_memory(bundle: str, backend: str, precision: str, threads: int, count: int) -> dict[str, Any]:
     """One window with many classes and PAMR by the runtime."""
-    segmenter = _open(bundle, precision, threads)
+    segmenter = _open(bundle, precision, threads, backend)
     _segment_planted(segmenter, segmenter.manifest.windows.crop_size, count, refine=True)
     return {}
 
@@ -112,10 +112,10 @@ def words(bundle: str, precision: str, threads: int, counts: list[int]) -> dict[
     return figures
 
 
-def _open(bundle: str, precision: str, threads: int) -> Segmenter:
+def _open(bundle: str, precision: str, threads: int, backend: str = "auto") -> Segmenter:
     from t2d_runtime import Segmenter
 
-    return Segmenter.open(bundle, precision=precision, num_threads=threads)
+    return Segmenter.open(bundle, backend=backend, precision=precision, num_threads=threads)
 
 
 def _segment_planted(segmenter: Segmenter, size: tuple[int, int], count: int, *, refine: bool) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from benchmarks.pipeline.child import LARGE, READY
 from benchmarks.pipeline.masks import MANY
 from benchmarks.pipeline.rows import Row, faster
-from benchmarks.pipeline.setup import Setup
+from benchmarks.pipeline.setup import CPU_BACKENDS, Setup
 from benchmarks.timing import Timing
 from t2d_runtime.errors import BenchmarkError
 from t2d_runtime.manifest import DEFAULT_PROMPTS
@@ -75,9 +75,11 @@ def memory_rows(setup: Setup) -> list[Row]:
         common = {"bundle": str(setup.bundle), "threads": setup.threads, "count": MANY}
         released = run_child("torch_memory", {"model": model} | common)[0]["process_peak_bytes"]
     rows = []
-    for precision in dict.fromkeys(("fp32", setup.fast.precision)):
-        peak = run_child("runtime_memory", {"precision": precision} | common)[0]["process_peak_bytes"]
-        what = f"peak memory, one window, {MANY} classes, PAMR, over released: {precision}"
+    pairs = [*((backend, "fp32") for backend in CPU_BACKENDS), (setup.fast.backend_name, setup.fast.precision)]
+    for backend, precision in dict.fromkeys(pairs):
+        chosen = {"backend": backend, "precision": precision}
+        peak = run_child("runtime_memory", chosen | common)[0]["process_peak_bytes"]
+        what = f"peak memory, one window, {MANY} classes, PAMR, over released: {precision} on {backend}"
         note = f"{peak / MIB:.0f} MiB, released {released / MIB:.0f} MiB"
         rows.append(Row(what, peak / released, "x", 0.25, at_most=True, note=note))
     return rows
