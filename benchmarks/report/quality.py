@@ -94,6 +94,7 @@ def accuracy(results: list[Result]) -> list[Block]:
     rows = tuple(
         (
             result.name.removeprefix("accuracy").strip("-_") or "accuracy",
+            f"{result.figures['backbone']} in {result.figures['precision']}" + ", PAMR" * result.figures["refine"],
             str(result.figures["images"]),
             f"{100 * result.figures['miou']:.2f}",
             f"{100 * result.figures['pixel_accuracy']:.2f}",
@@ -101,7 +102,7 @@ def accuracy(results: list[Result]) -> list[Block]:
         )
         for result in results
     )
-    return [Table(("data", "images", "mIoU", "pixel accuracy", "bundle minus PyTorch, points of mIoU"), rows)]
+    return [Table(("data", "model", "images", "mIoU", "pixel accuracy", "bundle minus PyTorch, points of mIoU"), rows)]
 
 
 def _against(reference: dict[str, Any] | None) -> str:
