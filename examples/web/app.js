@@ -126,9 +126,10 @@ async function segment() {
   };
   page.status.textContent = "Segmenting …";
   page.canvases.ariaBusy = "true";
+  const asked = shown;
   try {
     const result = await engine.call("segment", { words: chosen, options });
-    show(result, options);
+    if (shown === asked) show(result, options); // else another picture is there, and its turn comes
   } finally {
     page.canvases.ariaBusy = "false";
   }

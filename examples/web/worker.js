@@ -40,9 +40,10 @@ const calls = {
    * }} request
    */
   async segment({ words, options }) {
+    const { width, height } = picture; // which may be another one when this is done
     const start = performance.now();
     const segmentation = await segmenter.segment(picture, words, options);
-    return { ...segmentation, width: picture.width, height: picture.height, milliseconds: performance.now() - start };
+    return { ...segmentation, width, height, milliseconds: performance.now() - start };
   },
 };
 

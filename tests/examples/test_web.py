@@ -24,6 +24,11 @@ from t2d_runtime.palette import palette
 
 Serve = Callable[..., AbstractContextManager[str]]
 
+TIMEOUT_MS = 30_000
+"""For machines that are busy with other tests too."""
+
+expect.set_options(timeout=TIMEOUT_MS)
+
 KEEP_RESULTS = """
     window.results = [];
     document.addEventListener("segmentation", ({ detail }) =>
@@ -50,7 +55,7 @@ def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def open_page(url: str) -> Page:
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(TIMEOUT_MS)
         page.goto(url)
         return page
 
@@ -65,7 +70,7 @@ def page(new_page: Callable[..., Page], address: str) -> Page:
     page.complaints = []  # type: ignore[attr-defined]
     page.on("console", lambda message: note(page, message))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))  # type: ignore[attr-defined]
-    expect(page.locator("#status")).to_have_text("Ready for a picture.", timeout=30_000)
+    expect(page.locator("#status")).to_have_text("Ready for a picture.")
     return page
 
 
@@ -165,8 +170,8 @@ def test_the_threshold_is_live(page: Page, picture: Path) -> None:
     low = labels_of(last_result(page, background=True))
     page.focus("#threshold")
     page.keyboard.press("End")
-    expect(page.locator("#thresholdValue")).to_have_text("0.7")
-    high = labels_of(last_result(page, background=True, threshold=0.7))
+    expect(page.locator("#thresholdValue")).to_have_text("0.73")
+    high = labels_of(last_result(page, background=True, threshold=0.73))
     assert (high == 0).mean() > (low == 0).mean()
     page.set_checked("#background", False)
     expect(page.locator("#threshold")).to_be_disabled()
@@ -239,6 +244,19 @@ def test_the_smallest_and_a_large_picture(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#facts")).to_contain_text("8000 × 6000 pixels, shown and segmented at 2309 × 1732 pixels")
 
 
+def test_a_picture_that_replaces_another_meanwhile(page: Page, picture: Path, tmp_path: Path) -> None:
+    """The first one's masks are not laid over it."""
+    Image.new("RGB", (100, 50), "green").save(tmp_path / "next.png")
+    page.set_checked("#refine", True)
+    show(page, picture)
+    expect(page.locator("#status")).to_have_text("Segmenting …")
+    page.set_input_files("#file", tmp_path / "next.png")
+    page.set_checked("#refine", False)
+    last_result(page, width=100, refine=False)
+    sizes = {(result["width"], result["height"]) for result in page.evaluate("window.results")}
+    assert sizes == {(100, 50)}
+
+
 def test_progress_is_shown_while_the_model_loads(new_page: Callable[..., Page], address: str, picture: Path) -> None:
     """A picture that is chosen meanwhile is segmented as soon as the model is there."""
     page = new_page("about:blank")
@@ -261,7 +279,7 @@ def test_one_thread_without_the_headers(
 ) -> None:
     with serve(fused_bundle, "--no-isolation") as url:
         page = new_page(url)
-        expect(page.locator("#status")).to_have_text("Ready for a picture.", timeout=30_000)
+        expect(page.locator("#status")).to_have_text("Ready for a picture.")
         expect(page.locator("#facts")).to_contain_text("1: this server lets pages have no more")
         show(page, picture)
         last_result(page)
@@ -297,7 +315,7 @@ def test_without_its_vocabulary_the_page_takes_another(
 ) -> None:
     page = new_page(address + "?vocabulary=nowhere")
     expect(page.locator("#error")).to_contain_text("/nowhere cannot be loaded (404")
-    expect(page.locator("#status")).to_have_text("Ready for a picture.", timeout=30_000)
+    expect(page.locator("#status")).to_have_text("Ready for a picture.")
     page.set_input_files("#file", picture)
     expect(page.locator("#status")).to_have_text("Tick a word to look for.")
     page.set_input_files("#vocabulary", vocabulary)

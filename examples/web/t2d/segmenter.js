@@ -4,7 +4,7 @@ import { InputError } from "./errors.js";
 
 /**
  * @typedef {object} Options
- * @property {boolean} [background] label 0 where no word exceeds the threshold; cleaning is on then, as in the paper
+ * @property {boolean} [background] label 0 where no word exceeds the threshold; cleaning is on then, as in the runtime
  * @property {number} [threshold] 0 to 1; the bundle's where left out
  * @property {boolean} [refine] PAMR
  *
