@@ -10,8 +10,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
+from onnxscript import GraphBuilder
 
-from t2d_export import pamr_graph, to_onnx
+from t2d_export import fused_resize, pamr_graph, to_onnx
 from t2d_export.bundle_writer import file_records, write_manifest
 from t2d_export.export import ExportSettings, export_bundle
 from t2d_export.fused import write_fused
@@ -24,8 +25,10 @@ from t2d_runtime.bundle import IMAGE_ENCODER, SEGMENTER, SELFTEST, Bundle
 from t2d_runtime.engines import REFINED_SEGMENTER, read_engines
 from t2d_runtime.errors import BackendError, OptionError, VerificationError
 from t2d_runtime.fused import FusedSegmenter
-from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest, PamrSettings
+from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest, PamrSettings, WindowSettings
+from t2d_runtime.preprocess import resize
 from t2d_runtime.selftest import SelfTestVectors
+from t2d_runtime.windows import resized_size
 
 INPUTS = {
     "image": "tensor(uint8) [1, 'height', 'width', 3]",
@@ -91,6 +94,25 @@ def test_openvino_computes_it_in_float32_and_not_in_bf16(
     assert engine.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     with pytest.raises(BackendError, match="would round the fused graph's pixels and scores too; use fp32"):
         OpenVinoBackend().load(bundle, SEGMENTER, precision="bf16", num_threads=1)
+
+
+def test_levels_are_those_of_the_runtimes_resize() -> None:
+    """In whole numbers: all but the rows or columns whose position is rounded twice."""
+    import onnxruntime
+
+    windows = WindowSettings(448, 2048, (448, 448), (224, 224))
+    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": to_onnx.OPSET}, name="resize"))
+    image = builder.input("image", ir.DataType.UINT8, [1, "height", "width", 3])
+    size = builder.op.Shape(image, start=1, end=3)
+    target = fused_resize.window_size(builder.op, size, windows)
+    builder.add_output(fused_resize.resized(builder.op, image, size, target), "levels")
+    model = ir.to_proto(ir.Model(builder.graph, ir_version=10)).SerializeToString()
+    session = onnxruntime.InferenceSession(model)
+    for height, width in ((1, 1), (1, 700), (37, 1000), (500, 333), (600, 2001), (1200, 1600), (448, 448)):
+        pixels = noise(height, width)
+        expected = resize(pixels, resized_size((height, width), windows))
+        (levels,) = session.run(None, {"image": pixels[np.newaxis]})
+        np.testing.assert_array_equal(levels[0], expected)
 
 
 def test_inputs_outputs_and_metadata(exported_bundle: Path) -> None:
