@@ -66,6 +66,14 @@ def test_chosen_words_and_a_threshold(
     assert (np.asarray(Image.open(tmp_path / "out.png")) == expected).mean() > 0.999
 
 
+def test_int8(run: Run, segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmbeddings, tmp_path: Path) -> None:
+    done = run("--precision", "int8")
+    assert done.returncode == 0, done.stderr
+    expected = segmenter.segment(scene, words, window="whole").label_map
+    agreement = (np.asarray(Image.open(tmp_path / "out.png")) == expected).mean()
+    assert 0.97 < agreement < 1, "another precision, and close"
+
+
 def test_more_than_256_labels_are_16_bit_grey(
     run: Run, words: ClassEmbeddings, segmenter: Segmenter, tmp_path: Path
 ) -> None:
