@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import sys
 import time
 import warnings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 FAILED_CHECK = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""As shells report a program that SIGINT or SIGPIPE ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,13 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(program: str, command: Callable[[], int]) -> int:
     """Run a command; the project's errors become one line on stderr and exit status 2."""
     try:
-        return command()
+        status = command()
+        sys.stdout.flush()
+        return status
     except T2DError as error:
         print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough; what is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
 
 
 def build_parser() -> argparse.ArgumentParser:

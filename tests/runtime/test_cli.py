@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +232,13 @@ def test_a_folder_that_is_no_bundle_is_one_line(
 ) -> None:
     assert segment(tmp_path, photograph, "--classes", "sea") == 2
     assert "is not a bundle" in one_line(capsys)
+
+
+def test_a_reader_that_has_enough_ends_the_program_quietly(exported_bundle: Path) -> None:
+    source = "import sys, t2d_runtime.cli; sys.exit(t2d_runtime.cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", source, "info", str(exported_bundle)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 141)
