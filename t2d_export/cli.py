@@ -132,9 +132,17 @@ def _engine(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from t2d_export.verify import verify_bundle
+    from t2d_export.verify_fused import verify_fused
+    from t2d_runtime.bundle import SEGMENTER, Bundle
 
     stages = verify_bundle(args.bundle, backend=args.backend)
+    bundle = Bundle.open(args.bundle)
+    for precision in bundle.graph_precisions(SEGMENTER):
+        fused = verify_fused(args.bundle, precision)
+        stages += tuple(replace(stage, stage=f"fused {precision}: {stage.stage}") for stage in fused)
     print_stages(stages)
     failed = next((stage for stage in stages if not stage.passed), None)
     if failed is None:

@@ -14,7 +14,7 @@ MOST_CLASSES = 171
 """Of COCO-Stuff, the longest list of the published evaluations."""
 
 LONGEST_IMAGE_SIDE = 2048
-"""Pixels; larger images are made smaller before."""
+"""Pixels; the engine refuses larger images: make them smaller first."""
 
 
 def fused_profiles(manifest: Manifest) -> dict[str, Profile]:

@@ -200,12 +200,16 @@ def time_start(job: Mapping[str, Any], environment: Mapping[str, str]) -> StartT
     """Start a program that makes one mask (see `t2d_runtime.first_mask`). Raises BackendError where it fails."""
     command = [sys.executable, "-m", "t2d_runtime.first_mask", json.dumps(job)]
     start = time.perf_counter()
-    with subprocess.Popen(
-        command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    # Its messages go to a file: a pipe that nobody reads meanwhile could fill and stop it.
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
+        subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         line = process.stdout.readline() if process.stdout else ""
         whole_ms = (time.perf_counter() - start) * 1e3
-        _, errors = process.communicate()
+        process.wait()
+        log.seek(0)
+        errors = log.read()
     if process.returncode != 0:
         reason = (errors.strip().splitlines() or ["no message"])[-1]
         raise BackendError(f"a new process did not come to its first mask: {reason}; see 't2d selftest'")

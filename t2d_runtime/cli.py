@@ -277,11 +277,11 @@ def _bench(args: argparse.Namespace) -> int:
             starts=args.starts,
         )
         result = measure(settings)
-        if args.json is not None:
-            result.save(args.json)
         lines = lines_of(result)
     for line in lines:
         print(line)
+    if args.compare is None and args.json is not None:
+        result.save(args.json)
     return 0
 
 

@@ -50,6 +50,14 @@ def units(processor: Cpu, precision: str) -> str:
 def _engines(precision: str) -> str:
     """Which of the CPU engines installed here run a precision, and why the others do not."""
     installed = [name for name in AUTO_ORDER if installed_module(name) is not None]
-    refusals = {name: open_backend(name).refusal(precision) for name in installed}
+    refusals = {name: _refusal(name, precision) for name in installed}
     verdicts = [name if reason is None else f"not {name} ({reason})" for name, reason in refusals.items()]
     return f"; by {', '.join(verdicts)}" if verdicts else ""
+
+
+def _refusal(name: str, precision: str) -> str | None:
+    """Why an installed engine does not run a precision; None where it does."""
+    try:
+        return open_backend(name).refusal(precision)
+    except ImportError as error:  # BackendUnavailableError is one too
+        return f"does not load: {error}"

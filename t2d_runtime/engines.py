@@ -117,7 +117,7 @@ def find_engine(
     others = []
     for folder, manifest in read_engines(bundle, backend).items():
         identity = manifest.identity
-        if identity.precision != precision:
+        if identity.precision != precision or graphs[0] not in manifest.graphs:
             continue
         if (identity.version, identity.target, identity.onnx_sha256) == expected:
             return folder, manifest

@@ -22,7 +22,7 @@ from t2d_runtime.options import (
     checked_cleaning_weight,
     checked_threshold,
 )
-from t2d_runtime.parity import PRECISIONS
+from t2d_runtime.parity import GATES, PRECISIONS, compare_labels, gate_labels
 from t2d_runtime.preprocess import load_image
 from t2d_runtime.proof import require_fused_proven
 from t2d_runtime.segmentation import BACKGROUND, Cleaning, Segmentation, SegmentationSettings
@@ -156,7 +156,7 @@ class FusedSegmenter:
             ("upsampled", vectors.upsampled, 0),
             ("refined", vectors.refined, defaults.pamr.iterations),
         ):
-            _, scores = self.run(
+            labels, scores = self.run(
                 window,
                 vectors.text_embeds,
                 threshold=defaults.threshold,
@@ -164,6 +164,14 @@ class FusedSegmenter:
                 pamr_iterations=iterations,
             )
             yield compare_scores(stage, expected, scores[:, ::PLANE_STEP, ::PLANE_STEP], self.precision)
+            threshold = np.full((1, *expected.shape[1:]), defaults.threshold, np.float32)
+            ranked = np.concatenate([threshold, expected])  # ties go to the background, as in the graph
+            second, best = np.sort(ranked, axis=0)[-2:]
+            compared = compare_labels(
+                f"{stage} labels", ranked.argmax(axis=0), labels[::PLANE_STEP, ::PLANE_STEP], best - second
+            )
+            gates = GATES.get(self.precision)
+            yield gate_labels(compared, gates.label_agreement) if gates else compared
 
 
 def _graph_cleaning(cleaning: Cleaning | None) -> Cleaning | None:

@@ -63,8 +63,8 @@ def peak_resident_bytes() -> int | None:
     status = Path("/proc/self/status")
     if status.is_file():
         # Not getrusage: on Linux its peak is inherited from the process that started this one.
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+        found = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(found[0].split()[1]) * 1024 if found else None
     if sys.platform == "win32":
         return None
     import resource

@@ -10,6 +10,9 @@ from t2d_runtime.manifest import Defaults
 from t2d_runtime.segmentation import MAX_LABELS, Cleaning
 from t2d_runtime.vocabulary import ClassEmbeddings
 
+MOST_CLEANING = 1e30
+"""Far beyond any use; scores times it are still float32 numbers."""
+
 
 def checked_cleaning(cleaning: bool | Cleaning | None, *, background: bool) -> Cleaning | None:
     """The method; None follows `background`, True is the official one, False none. Raises OptionError."""
@@ -32,11 +35,11 @@ def checked_threshold(threshold: float | None, defaults: Defaults) -> float:
 
 
 def checked_cleaning_weight(weight: float | None, defaults: Defaults) -> float:
-    """Lambda, from 0. Raises OptionError."""
+    """Lambda, from 0 to MOST_CLEANING. Raises OptionError."""
     if weight is None:
         return defaults.cleaning_weight
-    if not 0.0 <= weight < float("inf"):
-        raise OptionError(f"cleaning_weight is {weight}, expected 0 or more")
+    if not 0.0 <= weight <= MOST_CLEANING:
+        raise OptionError(f"cleaning_weight is {weight}, expected 0 to {MOST_CLEANING:g}")
     return weight
 
 

@@ -17,15 +17,15 @@ def overlapped(
     """Each item through all stages; finished futures in the order of the items.
 
     A stage has one thread and takes items in order. A future holds the last stage's result, or what a stage raised for
-    this item alone. Items are drawn as there is room; closing the iterator drops what has not begun and waits for what
-    has.
+    this item alone. Items are drawn as there is room. What the iterable itself raises ends everything at once, and so
+    does closing the iterator: what has not begun is dropped, what has is waited for.
     """
     pools = [ThreadPoolExecutor(1) for _ in stages]
     pending: deque[Future[Any]] = deque()
     try:
         for item in items:
             pending.append(_submit(item, stages, pools))
-            if len(pending) >= in_flight:
+            while pending and (len(pending) >= in_flight or pending[0].done()):
                 yield _finished(pending.popleft())
         while pending:
             yield _finished(pending.popleft())

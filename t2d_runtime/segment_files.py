@@ -38,17 +38,22 @@ class SegmentedFile:
 def image_files(paths: Sequence[Path]) -> list[Path]:
     """The files, and of a folder those that Pillow may read by their suffix, by name; not of folders in it.
 
-    Raises OptionError for a folder without any.
+    Raises OptionError for a folder without any, or one that cannot be listed.
     """
     from PIL import Image
 
-    suffixes = Image.registered_extensions()
+    registered = Image.registered_extensions()
+    # Some formats Pillow only writes; MPO, cameras' JPEG of several pictures, is read as JPEG.
+    suffixes = {suffix for suffix, kind in registered.items() if kind in Image.OPEN or kind == "MPO"}
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
             files.append(path)
             continue
-        found = [file for file in sorted(path.iterdir()) if file.is_file() and file.suffix.lower() in suffixes]
+        try:
+            found = [file for file in sorted(path.iterdir()) if file.is_file() and file.suffix.lower() in suffixes]
+        except OSError as error:
+            raise OptionError(f"{path} cannot be listed: {error.strerror}; expected a folder of images") from error
         if not found:
             raise OptionError(f"{path} holds no image; expected JPEG, PNG or others that Pillow reads")
         files += found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ TENSOR = "text_embeds"
 """Name of the embeddings in a .safetensors file: that of the graph's input which takes them."""
 
 _KEYS = ("format", "version", "names", "digest", "sha256")
+
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What readers raise for a damaged file; zipfile has RuntimeError for flipped bits that look like encryption."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,7 @@ class ClassEmbeddings:
             raise VocabularyError(f"{path}: no such vocabulary file") from error
         except VocabularyError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise VocabularyError(f"{path} is not a vocabulary file ({error}); make it again") from error
 
     def _safetensors(self) -> bytes:

@@ -46,7 +46,8 @@ class TensorRtEngine:
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name; of an encoder, a batch above the engine's is run in parts."""
-        values = {name: np.ascontiguousarray(inputs[name]) for name in self._profiles}
+        # Not ascontiguousarray, which makes vectors of scalars.
+        values = {name: np.asarray(inputs[name], order="C") for name in self._profiles}
         with self._lock:
             if len(values) > 1:
                 return self._run_once(values)

@@ -13,6 +13,8 @@ from PIL import Image
 from skimage import data
 
 from t2d_runtime.cli import main
+from t2d_runtime.errors import OptionError
+from t2d_runtime.segment_files import image_files
 
 
 @pytest.fixture
@@ -242,3 +244,15 @@ def test_a_reader_that_has_enough_ends_the_program_quietly(exported_bundle: Path
         assert process.stderr is not None
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == (b"", 141)
+
+
+def test_a_folder_gives_what_pillow_reads(photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "manual.pdf").write_bytes(b"%PDF-1.4")
+    assert image_files([tmp_path]) == [photograph]
+
+    def forbidden(_: Path) -> list[Path]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    with pytest.raises(OptionError, match="cannot be listed: Permission denied"):
+        image_files([tmp_path])

@@ -91,6 +91,14 @@ def test_info_says_which_paths_are_taken(
     assert lines["PAMR"] == "loops compiled by numba"
 
 
+def test_an_engine_whose_library_does_not_load_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Any:
+        raise ImportError(f"lib{name}.so: wrong ELF class")
+
+    monkeypatch.setattr("t2d_runtime.cpu_paths.open_backend", broken)
+    assert "not onnxruntime (does not load: libonnxruntime.so: wrong ELF class)" in cpu_paths()["fp32 here"]
+
+
 @pytest.mark.usefixtures("_forgotten")
 def test_without_numba_the_loops_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__

@@ -178,3 +178,13 @@ def test_a_suffix_is_refused_before_words_are_encoded(tmp_path: Path, capsys: py
     nowhere = str(tmp_path / "bundle")
     assert main(["classes", nowhere, "--classes", "sea", "--output", str(tmp_path / "words.json")]) == 2
     assert "a vocabulary file is .npz or .safetensors" in capsys.readouterr().err
+
+
+def test_bits_that_look_like_encryption_are_damage(vocabulary: ClassEmbeddings, tmp_path: Path) -> None:
+    path = tmp_path / "words.npz"
+    vocabulary.save(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # flags of the first entry in the archive's directory
+    path.write_bytes(content)
+    with pytest.raises(VocabularyError, match=r"words.npz is not a vocabulary file \(.*encrypted"):
+        ClassEmbeddings.load(path)

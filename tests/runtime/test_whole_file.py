@@ -57,3 +57,13 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
         pass
     (tmp_path / "other").touch()
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_the_umask_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(_: int) -> int:
+        raise AssertionError("other threads would write files with another umask")
+
+    monkeypatch.setattr(os, "umask", changed)
+    with whole_file(tmp_path / "file") as file:
+        file.write(b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"

@@ -1,0 +1,116 @@
+"""How TensorRT engines are fed, on a stand-in for the device: no GPU is needed, and none is proved here."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from t2d_runtime.backends.tensorrt import FusedTensorRtEngine, TensorRtEngine
+from t2d_runtime.engines import Profile
+from t2d_runtime.errors import BackendError
+
+BATCH = {"values": Profile((1, 3), (1, 3), (2, 3))}
+SCALED = {"values": Profile((1, 3), (2, 3), (4, 3)), "factor": Profile((), (), ())}
+
+
+class Device:
+    """Memory by address, and an engine that multiplies all of its inputs."""
+
+    copy_kinds = ("to device", "to host")
+
+    def __init__(self, profiles: dict[str, Profile]) -> None:
+        self.profiles = profiles
+        self.memory: dict[int, Any] = {}
+        self.addresses: dict[str, int] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.runs: list[dict[str, tuple[int, ...]]] = []
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        match function:
+            case "cudaStreamCreate":
+                return 1
+            case "cudaMallocAsync":
+                buffer = ctypes.create_string_buffer(arguments[0])
+                self.memory[ctypes.addressof(buffer)] = buffer
+                return ctypes.addressof(buffer)
+            case "cudaMemcpyAsync":
+                target, source, count = arguments[:3]
+                ctypes.memmove(target, source, count)
+            case "cudaFreeAsync":
+                del self.memory[arguments[0]]
+        return None
+
+    # What an execution context does.
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        least, most = self.profiles[name].minimum, self.profiles[name].maximum
+        self.shapes[name] = shape
+        return len(shape) == len(least) and all(a <= b <= c for a, b, c in zip(least, shape, most, strict=True))
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        self.addresses[name] = address
+
+    def get_tensor_shape(self, _: str) -> tuple[int, ...]:
+        return self.shapes["values"]
+
+    def execute_async_v3(self, _: int) -> bool:
+        def view(name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+            return np.frombuffer(self.memory[self.addresses[name]], np.float32, int(np.prod(shape))).reshape(shape)
+
+        self.runs.append(dict(self.shapes))
+        product = np.prod([np.ones(1, np.float32)], axis=0)
+        for name, shape in self.shapes.items():
+            product = product * view(name, shape)
+        view("result", self.shapes["values"])[:] = product
+        return True
+
+
+def engine_on(device: Device) -> TensorRtEngine:
+    names = [*device.profiles, "result"]
+    modes = SimpleNamespace(OUTPUT="output")
+    engine = SimpleNamespace(
+        create_execution_context=lambda: device,
+        num_io_tensors=len(names),
+        get_tensor_name=lambda index: names[index],
+        get_tensor_mode=lambda name: "output" if name == "result" else "input",
+        get_tensor_dtype=lambda name: "float32",
+    )
+    trt = SimpleNamespace(TensorIOMode=modes, nptype=lambda dtype: np.dtype(dtype))
+    return TensorRtEngine(trt, device, engine, device.profiles)  # type: ignore[arg-type]
+
+
+def test_a_batch_above_the_engines_is_run_in_parts() -> None:
+    device = Device(BATCH)
+    values = np.arange(15, dtype=np.float32).reshape(5, 3)
+    assert np.array_equal(engine_on(device).run({"values": values})["result"], values)
+    assert [run["values"] for run in device.runs] == [(2, 3), (2, 3), (1, 3)]
+    assert device.memory == {}
+
+
+def test_scalars_stay_scalars() -> None:
+    device = Device(SCALED)
+    values = np.arange(6, dtype=np.float32).reshape(3, 2).T  # not in the order of rows
+    values = np.asarray(values.reshape(2, 3))
+    result = engine_on(device).run({"values": values, "factor": np.array(2, np.float32)})["result"]
+    assert np.array_equal(result, 2 * values)
+    assert device.runs == [{"values": (2, 3), "factor": ()}]
+
+
+def test_a_shape_that_the_engine_does_not_take_is_said_and_nothing_is_kept() -> None:
+    device = Device(SCALED)
+    with pytest.raises(BackendError, match=r"takes values of shapes from \(1, 3\) to \(4, 3\), got \(5, 3\)"):
+        engine_on(device).run({"values": np.zeros((5, 3), np.float32), "factor": np.array(2, np.float32)})
+    assert device.memory == {}
+
+
+def test_the_fused_graph_has_an_engine_for_each_number_of_iterations() -> None:
+    plain, refined = (engine_on(Device(BATCH)) for _ in range(2))
+    fused = FusedTensorRtEngine(plain, refined, 10)
+    values = np.ones((1, 3), np.float32)
+    for iterations in (0, 10):
+        assert np.array_equal(fused.run({"values": values, "pamr_iterations": np.array(iterations)})["result"], values)
+    with pytest.raises(BackendError, match=r"built for \[0, 10\] iterations of PAMR, 3 were asked for"):
+        fused.run({"values": values, "pamr_iterations": np.array(3)})
