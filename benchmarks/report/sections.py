@@ -29,7 +29,7 @@ def each(blocks: Callable[[Result], list[Block]]) -> Blocks:
     return lambda results: [block for result in results for block in blocks(result)]
 
 
-LATENCY = "latency BUNDLE --backbone M --image F --rounds 15 --baselines eager,bf16,compile --engines all"
+LATENCY = "latency BUNDLE --backbone M --image F --rounds 15 --baselines eager,bf16,compile,compile-bf16 --engines all"
 
 SOURCES = (
     Source("Image encoder against its baselines", "latency", LATENCY, each(speed.encoders)),
@@ -42,7 +42,7 @@ SOURCES = (
         each(speed.sweeps),
         key="sweeps",
     ),
-    Source("The runtime's bars", "pipeline", "pipeline", each(speed.pipeline)),
+    Source("The runtime's bars", "pipeline", "pipeline --bundle BUNDLE", each(speed.pipeline)),
     Source("Precisions and engines", "engines", "engines BUNDLE --scenes 60 --rounds 21", each(quality.engines)),
     Source("Parity with the authors' code", "parity", "parity --golden DIR", each(quality.parity)),
     Source("Masks of drawn scenes", "scenes", "scenes BUNDLE", each(quality.scenes)),

@@ -22,7 +22,8 @@ def model_card(config: FolderConfig, settings: TinySettings, seed: int, validati
     text, pretraining = config.text, settings.pretrain
     return f"""# The small Talk2DINO model
 
-Written by `python -m training tiny --seed {seed}`. `t2d-export bundle --backbone FOLDER` makes a bundle of this folder.
+Written by `python -m training tiny --seed {seed} --output FOLDER`;
+`t2d-export bundle --backbone FOLDER --output BUNDLE` makes a bundle of it.
 It exists because published weights cannot be shipped here: it is small enough to train on two CPU cores and good
 enough that its masks mean something, on drawn scenes.
 
