@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils import logging
 
 from t2d_runtime.errors import WeightsNotFoundError
 
@@ -30,7 +30,7 @@ def download(file: HubFile) -> Path:
     Raises WeightsNotFoundError where it is not cached and the hub cannot be reached or does not have it.
     """
     # Its retries are warnings of many lines; the error below says what came of them.
-    logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         path = huggingface_hub.hf_hub_download(file.repository, file.filename, revision=file.revision)
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
