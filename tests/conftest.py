@@ -44,10 +44,15 @@ def exported_bundle() -> Path:
         return folder
     if importlib.util.find_spec("torch") is None:
         pytest.fail(f"{folder} is missing: run the whole suite where t2d-runtime[dev] is installed first")
+    from filelock import FileLock
+
     from t2d_export.export import ExportSettings, export_bundle
 
-    shutil.rmtree(folder.parent, ignore_errors=True)
-    export_bundle(ExportSettings(backbone=str(MODEL), precisions=PRECISIONS, fused=True), folder)
+    folder.parent.parent.mkdir(exist_ok=True)
+    with FileLock(folder.parent.with_suffix(".lock")):  # of several test processes one exports
+        if not (folder / "manifest.json").is_file():
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            export_bundle(ExportSettings(backbone=str(MODEL), precisions=PRECISIONS, fused=True), folder)
     return folder
 
 
