@@ -191,7 +191,7 @@ def test_a_section_without_figures_names_the_command(results: Results) -> None:
     (results.folder / "latency.json").write_text(json.dumps(content))
     text = text_of(page(results))
     assert text.count("Not measured yet") == 2
-    assert "python -m benchmarks pipeline --json benchmarks/results/pipeline.json" in text
+    assert "python -m benchmarks pipeline --bundle BUNDLE --json benchmarks/results/pipeline.json" in text
     assert "--sweep batch,threads,classes,windows --json" in text
 
 
