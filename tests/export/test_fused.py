@@ -181,7 +181,9 @@ def test_verification_names_every_stage(exported_bundle: Path) -> None:
     stages = list(verify_fused(exported_bundle, "fp32"))
     assert [stage.stage for stage in stages] == [
         "upsampled",
+        "upsampled labels",
         "refined",
+        "refined labels",
         "labels of a window",
         "labels of a picture",
         "labels of a narrow picture",
