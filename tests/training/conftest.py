@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,17 +75,16 @@ def full_disk(monkeypatch) -> Callable[[str], None]:
     def fill(start: str) -> None:
         full: set[int] = set()
 
-        def mkstemp(prefix, dir):
-            handle, name = tempfile.mkstemp(prefix=prefix, dir=dir)
-            (full.add if prefix.startswith(f".{start}") else full.discard)(handle)
-            return handle, name
+        def opened(path, flags, mode):
+            handle = os.open(path, flags, mode)
+            (full.add if path.name.startswith(f".{start}") else full.discard)(handle)
+            return handle
 
         def fdopen(handle, mode):
             file = os.fdopen(handle, mode)
             return FullDisk(file) if handle in full else file
 
-        monkeypatch.setattr(whole_file, "tempfile", SimpleNamespace(mkstemp=mkstemp))
-        monkeypatch.setattr(whole_file, "os", SimpleNamespace(**{**vars(os), "fdopen": fdopen}))
+        monkeypatch.setattr(whole_file, "os", SimpleNamespace(**{**vars(os), "open": opened, "fdopen": fdopen}))
 
     return fill
 

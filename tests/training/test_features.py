@@ -215,18 +215,17 @@ def test_a_killed_extraction_goes_on(config, tmp_path):
     extract(dataclasses.replace(config, output=whole))
     script = tmp_path / "killed.py"
     script.write_text(
-        "import pathlib, time\n"
-        "from t2d_runtime import whole_file\n"
+        "import os, pathlib, time\n"
         "from training import features\n"
-        "make = whole_file.tempfile.mkstemp\n"
-        "def slow(prefix, dir):\n"
-        "    handle, name = make(prefix=prefix, dir=dir)\n"
-        "    if 'shard-00001' in prefix:\n"
-        "        pathlib.Path(name).write_bytes(b'half of it')\n"
+        "make = os.open\n"
+        "def slow(path, flags, *rest, **options):\n"
+        "    handle = make(path, flags, *rest, **options)\n"
+        "    if 'shard-00001' in str(path) and flags & os.O_EXCL:\n"
+        "        pathlib.Path(path).write_bytes(b'half of it')\n"
         "        print('now', flush=True)\n"
         "        time.sleep(60)\n"
-        "    return handle, name\n"
-        "whole_file.tempfile.mkstemp = slow\n"
+        "    return handle\n"
+        "os.open = slow\n"
         f"features.extract(features.{config!r})\n".replace("PosixPath", "pathlib.Path")
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
