@@ -31,9 +31,7 @@ from t2d_runtime.upsample import upsample
 from t2d_runtime.vocabulary import ClassEmbeddings
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    ImageLike = str | Path | Image.Image | NDArray[np.uint8]
+    from t2d_runtime.segmenter import ImageLike
 
 logger = logging.getLogger(__name__)
 
