@@ -241,7 +241,7 @@ def _stitched(
             upsampled = subject.upsample(cleaned.reshape(grid), (crop.shape[0], crop.shape[1]), align_corners=True)
             yield subject.refine(crop, upsampled) if pamr else upsampled
 
-    stitched = stitch(planes(), boxes, resized_size)
+    stitched = stitch(planes(), boxes, (len(text_embeds), *resized_size))
     return subject.upsample(stitched, (golden.image.shape[0], golden.image.shape[1]), align_corners=False)
 
 

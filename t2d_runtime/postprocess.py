@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from t2d_runtime.refine import class_chunks, refine_each
 from t2d_runtime.segmentation import ImageEncoding, SegmentationSettings
 from t2d_runtime.similarity import cosine_similarity, scores_of
 from t2d_runtime.upsample import upsample
-from t2d_runtime.windows import coverage, cut_windows
+from t2d_runtime.windows import cut_windows, stitch
 
 
 def label_map_of(
@@ -88,28 +89,19 @@ def _stitched(
 ) -> NDArray[np.float32]:
     """Scores (N,H',W') at the working size of patch scores (W,N,h,w), refined where the settings say so.
 
-    As `stitch`, but beside the result only few classes of one window exist at a time.
+    Beside the result only few classes of one window exist at a time.
     """
-    size = _size(encoding.resized)
-    stitched = np.zeros((patch_scores.shape[1], *size), np.float32)
-    chunks = class_chunks(len(stitched))
+    num_classes = patch_scores.shape[1]
+    chunks = class_chunks(num_classes)
+
+    def planes(crop: NDArray[np.uint8], scores: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        parts = (upsample(scores[chunk], _size(crop), align_corners=True) for chunk in chunks)
+        return chain.from_iterable(
+            refine_each(crop, parts, pamr, num_threads=num_threads) if settings.refine else parts
+        )
+
     crops = cut_windows(encoding.resized, encoding.windows)
-    for crop, box, scores in zip(crops, encoding.windows, patch_scores, strict=True):
-        parts = _upsampled(scores, chunks, _size(crop))
-        if settings.refine:
-            parts = refine_each(crop, parts, pamr, num_threads=num_threads)
-        for chunk, part in zip(chunks, parts, strict=True):
-            stitched[(chunk, *box.region)] += part
-    stitched /= coverage(encoding.windows, size)
-    return stitched
-
-
-def _upsampled(
-    scores: NDArray[np.float32], chunks: list[slice], size: tuple[int, int]
-) -> Iterator[NDArray[np.float32]]:
-    """A window's patch scores (N,h,w) at its own size, chunk by chunk."""
-    for chunk in chunks:
-        yield upsample(scores[chunk], size, align_corners=True)
+    return stitch(map(planes, crops, patch_scores), encoding.windows, (num_classes, *_size(encoding.resized)))
 
 
 def _size(image: NDArray[np.uint8]) -> tuple[int, int]:

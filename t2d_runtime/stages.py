@@ -126,7 +126,7 @@ def _label_stages(
         return [refine_window(crop, of_window) for crop, of_window in zip(crops, planes, strict=True)]
 
     def label(planes: list[NDArray[np.float32]]) -> LabelMap:
-        stitched = stitch(planes, encoding.windows, resized_size)
+        stitched = stitch(planes, encoding.windows, (len(winners), *resized_size))
         return labels_from_planes(
             stitched, size, threshold=settings.threshold, classes=winners, num_classes=len(vectors)
         )

@@ -61,30 +61,21 @@ def cut_windows(image: NDArray[np.uint8], boxes: Sequence[Window]) -> NDArray[np
 
 
 def stitch(
-    scores: Iterable[NDArray[np.float32]], boxes: Sequence[Window], size: tuple[int, int]
+    windows: Iterable[Iterable[NDArray[np.float32]]], boxes: Sequence[Window], shape: tuple[int, int, int]
 ) -> NDArray[np.float32]:
-    """Mean (N,H,W) of the windows' scores, each (N,h,w) in the order of `boxes`, at every pixel of `size`.
+    """Mean of the windows' scores at every pixel, as planes of a `shape` (N,H,W).
 
-    The windows may come from a generator, so that only one of them exists at a time.
+    Each window, in the order of `boxes`, is N planes (h,w): an array (N,h,w), or a generator, so that only few of the
+    planes exist at a time. Raises ValueError where windows or planes are missing or too many.
     """
-    total: NDArray[np.float32] | None = None
-    for window, box in zip(scores, boxes, strict=True):
-        if total is None:
-            total = np.zeros((window.shape[0], *size), np.float32)
-        rows, columns = box.region
-        total[:, rows, columns] += window
-    if total is None:
-        raise ValueError("stitch needs at least one window")
-    total /= coverage(boxes, size)
-    return total
-
-
-def coverage(boxes: Sequence[Window], size: tuple[int, int]) -> NDArray[np.float32]:
-    """How many windows see each pixel (H,W) of `size`."""
-    count = np.zeros(size, np.float32)
-    for box in boxes:
-        count[box.region] += 1
-    return count
+    stitched = np.zeros(shape, np.float32)
+    seen_by = np.zeros(shape[1:], np.float32)
+    for planes, box in zip(windows, boxes, strict=True):
+        for whole, plane in zip(stitched, planes, strict=True):
+            whole[box.region] += plane
+        seen_by[box.region] += 1
+    stitched /= seen_by
+    return stitched
 
 
 def _starts(side: int, crop: int, stride: int) -> list[int]:

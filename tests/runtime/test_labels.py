@@ -46,7 +46,7 @@ def plain_planes(
     windows = (
         upsample(own, (box.height, box.width), align_corners=True) for own, box in zip(scores, boxes, strict=True)
     )
-    stitched = stitch(windows, boxes, resized_size)
+    stitched = stitch(windows, boxes, (scores.shape[1], *resized_size))
     return upsample(stitched, size, align_corners=False)
 
 
@@ -123,7 +123,7 @@ def test_classes_left_out_of_refinement_cannot_win(case: dict[str, Any], seed: i
     for crop, own in zip(cut_windows(image, case["boxes"]), case["scores"], strict=True):
         planes = upsample(own, crop.shape[:2], align_corners=True)
         refined.append(refine(crop, planes, PamrSettings((1,), 2), kernels=refine_numpy))
-    planes = stitch(refined, case["boxes"], case["resized_size"])
+    planes = stitch(refined, case["boxes"], (case["scores"].shape[1], *case["resized_size"]))
     label_map = labels_from_planes(
         planes[winners], case["size"], threshold=threshold, classes=winners, num_classes=len(planes)
     )

@@ -63,7 +63,7 @@ def test_chunks_give_what_all_classes_give(
     for crop, scores in zip(crops, window_scores(encoding, vectors, asked), strict=True):
         planes = upsample(scores, crop.shape[:2], align_corners=True)
         windows.append(refine(crop, planes, PAMR) if refined else planes)
-    plain = stitch(windows, encoding.windows, size)
+    plain = stitch(windows, encoding.windows, (count, *size))
     np.testing.assert_array_equal(image_scores(encoding, vectors, asked, PAMR), plain)
 
 

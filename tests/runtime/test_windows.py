@@ -86,17 +86,19 @@ def test_stitching_what_was_cut_gives_it_back(size: tuple[int, int], windows: Wi
     image = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
     boxes = window_boxes(size, windows)
     crops = cut_windows(image, boxes)
-    stitched = stitch((crop.transpose(2, 0, 1).astype(np.float32) for crop in crops), boxes, size)
+    stitched = stitch((crop.transpose(2, 0, 1).astype(np.float32) for crop in crops), boxes, (3, *size))
     np.testing.assert_allclose(stitched, image.transpose(2, 0, 1), rtol=1e-6)
 
 
 def test_overlaps_are_averaged() -> None:
     boxes = (Window(0, 0, 1, 2), Window(0, 1, 1, 2))
-    stitched = stitch([np.full((1, 1, 2), value, np.float32) for value in (1, 4)], boxes, (1, 3))
+    stitched = stitch([np.full((1, 1, 2), value, np.float32) for value in (1, 4)], boxes, (1, 1, 3))
     np.testing.assert_array_equal(stitched, [[[1, 2.5, 4]]])
 
 
-def test_a_missing_window_is_an_error() -> None:
+def test_a_missing_window_or_plane_is_an_error() -> None:
     boxes = (Window(0, 0, 1, 2), Window(0, 1, 1, 2))
     with pytest.raises(ValueError, match="argument 2 is longer"):
-        stitch([np.zeros((1, 1, 2), np.float32)], boxes, (1, 3))
+        stitch([np.zeros((1, 1, 2), np.float32)], boxes, (1, 1, 3))
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        stitch([np.zeros((1, 1, 2), np.float32)] * 2, boxes, (2, 1, 3))
