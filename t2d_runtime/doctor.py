@@ -12,6 +12,7 @@ from t2d_runtime.backends.cpu import cpu_name
 from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.registry import MODULES, installed_module, open_backend
 from t2d_runtime.cache import VARIABLE, cache_folder, subfolder
+from t2d_runtime.compiled_models import LIMIT_VARIABLE, compiled_limit, compiled_size
 from t2d_runtime.errors import T2DError
 from t2d_runtime.machine import installed_version
 from t2d_runtime.parity import PRECISIONS
@@ -34,7 +35,7 @@ def examine() -> Iterator[str]:
     for package in (*RUNTIME_PACKAGES, *ENGINE_PACKAGES):
         yield f"  {package:<36} {installed_version(package) or 'not installed'}"
     yield f"processor: {cpu_name()}"
-    yield f"cache: {cache_folder()}" + ("" if subfolder() else f", which cannot be written; set {VARIABLE}")
+    yield _cache()
     yield from _onnxruntime_conflict()
     yield "backends:"
     for name in MODULES:
@@ -42,6 +43,13 @@ def examine() -> Iterator[str]:
             yield from _abilities(open_backend(name))
         except T2DError as error:
             yield f"  {name:<20} no: {error}"
+
+
+def _cache() -> str:
+    if subfolder() is None:
+        return f"cache: {cache_folder()}, which cannot be written; set {VARIABLE}"
+    size, limit = compiled_size("openvino") / 2**30, compiled_limit() / 2**30
+    return f"cache: {cache_folder()}, {size:.2f} GiB of compiled models ({LIMIT_VARIABLE}: at most {limit:.3g})"
 
 
 def _abilities(backend: Backend) -> Iterator[str]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from t2d_runtime.backends.base import Arrays, EngineIdentity
 from t2d_runtime.backends.cpu import cpu_name
 from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, SEGMENTER, Bundle
-from t2d_runtime.cache import digest_of, subfolder
+from t2d_runtime.cache import digest_of
+from t2d_runtime.compiled_models import compiled_folder, keep_within_limit
 from t2d_runtime.errors import BackendError
 
 DEVICE = "CPU"
@@ -84,13 +85,15 @@ class OpenVinoBackend:
             options["INFERENCE_NUM_THREADS"] = num_threads
         # OpenVINO knows a cached file by its path and date, not by its content: a folder for each graph.
         # It keeps versions and options apart itself, and compiles anew where a cached model is damaged.
-        cache = subfolder("openvino", digest_of(self.digests(bundle, precision, (graph,))))
+        cache = compiled_folder(self.name, digest_of(self.digests(bundle, precision, (graph,))))
         if cache is not None:
             options["CACHE_DIR"] = str(cache)
         try:
             compiled = self._core.compile_model(path, DEVICE, options)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot compile {path}: {error}") from error
+        if cache is not None:
+            keep_within_limit(cache)
         return OpenVinoEngine(compiled)
 
     def hint(self, precision: str) -> str:

@@ -107,6 +107,16 @@ def test_a_damaged_cache_is_compiled_anew(exported_bundle: Path, cache: Path, ha
     np.testing.assert_array_equal(tokens(engine, exported_bundle), expected)
 
 
+def test_compiled_models_make_room_for_each_other(
+    exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("T2D_CACHE_GIB", "0.001")
+    for precision in ("fp32", "int8"):
+        load(exported_bundle, precision)
+    assert len(list((cache / "openvino").iterdir())) == 1
+    assert load(exported_bundle, "int8").compiled.get_property("LOADED_FROM_CACHE")
+
+
 def test_every_precision_opens_and_proves_itself(exported_bundle: Path, cache: Path) -> None:
     bundle = Bundle.open(exported_bundle)
     for precision in OpenVinoBackend().precisions(bundle):

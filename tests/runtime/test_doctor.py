@@ -38,6 +38,7 @@ def test_it_says_what_each_backend_runs_and_what_not(tmp_path: Path, monkeypatch
     assert "runs fp32, fp16, int8, where the bundle holds it" in text
     assert "not bf16: ONNX Runtime's CPU provider has no bfloat16 kernels" in text
     assert f"cache: {tmp_path / 'here'}" in text
+    assert "0.00 GiB of compiled models (T2D_CACHE_GIB: at most 4)" in text
     assert "cannot be written" not in text
 
 
