@@ -6,12 +6,14 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from t2d_runtime import __version__
 from t2d_runtime.errors import ClassNamesError, OptionError, T2DError
@@ -26,7 +28,8 @@ FAILED_CHECK = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
-"""As shells report a program that SIGINT or SIGPIPE ended."""
+TERMINATED = 143
+"""As shells report a program that SIGINT, SIGPIPE or SIGTERM ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(program: str, command: Callable[[], int]) -> int:
     """Run a command; the project's errors become one line on stderr and exit status 2."""
     try:
-        status = command()
+        with _unwound_by_sigterm():
+            status = command()
         sys.stdout.flush()
         return status
     except T2DError as error:
@@ -48,10 +52,33 @@ def run_command(program: str, command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as ending:
+        if ending.code != TERMINATED:
+            raise
+        print(f"{program}: terminated", file=sys.stderr)
+        return TERMINATED
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has enough; what is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+
+
+@contextlib.contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    """SIGTERM, as `timeout` and service managers send it, ends the block as Ctrl-C does: what is half-written goes."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread is told of signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _exit_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit_terminated(number: int, frame: object) -> NoReturn:
+    # Quiet in worker processes too, which inherit it where they are forked.
+    raise SystemExit(TERMINATED)
 
 
 def build_parser() -> argparse.ArgumentParser:

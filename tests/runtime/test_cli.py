@@ -246,6 +246,32 @@ def test_a_reader_that_has_enough_ends_the_program_quietly(exported_bundle: Path
         assert (process.stderr.read(), process.wait()) == (b"", 141)
 
 
+def test_a_program_that_is_terminated_leaves_nothing_half_written(tmp_path: Path) -> None:
+    source = f"""
+import sys, time
+from pathlib import Path
+from t2d_runtime.cli import run_command
+from t2d_runtime.whole_file import whole_file
+
+def command():
+    with whole_file(Path({str(tmp_path / "result")!r})) as file:
+        file.write(b"half")
+        print("ready", flush=True)
+        time.sleep(60)
+
+sys.exit(run_command("t2d", command))
+"""
+    command = [sys.executable, "-c", source]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().strip() == b"ready"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.terminate()
+        assert (process.stderr.read().strip(), process.wait()) == (b"t2d: terminated", 143)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_gives_what_pillow_reads(photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "manual.pdf").write_bytes(b"%PDF-1.4")
     assert image_files([tmp_path]) == [photograph]
