@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnxscript import GraphBuilder
 
@@ -96,23 +99,58 @@ def test_openvino_computes_it_in_float32_and_not_in_bf16(
         OpenVinoBackend().load(bundle, SEGMENTER, precision="bf16", num_threads=1)
 
 
-def test_levels_are_those_of_the_runtimes_resize() -> None:
+Resize = Callable[[NDArray[np.uint8], tuple[int, int]], NDArray[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def graphs_resize() -> Resize:
+    """The graph's resize by itself, to any size."""
+    import onnxruntime
+
+    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": to_onnx.OPSET}, name="resize"))
+    image = builder.input("image", ir.DataType.UINT8, [1, "height", "width", 3])
+    target = builder.input("target", ir.DataType.INT64, [2])
+    source = builder.op.Shape(image, start=1, end=3)
+    builder.add_output(fused_resize.resized(builder.op, image, source, target), "levels")
+    model = ir.to_proto(ir.Model(builder.graph, ir_version=10)).SerializeToString()
+    session = onnxruntime.InferenceSession(model)
+
+    def resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
+        (levels,) = session.run(None, {"image": pixels[np.newaxis], "target": np.array(size)})
+        return np.asarray(levels[0])
+
+    return resized
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (37, 1000), (500, 333), (600, 2001), (1200, 1600), (448, 448)])
+def test_levels_are_those_of_the_runtimes_resize(graphs_resize: Resize, size: tuple[int, int]) -> None:
     """In whole numbers: all but the rows or columns whose position is rounded twice."""
+    target = resized_size(size, WindowSettings(448, 2048, (448, 448), (224, 224)))
+    np.testing.assert_array_equal(graphs_resize(noise(*size), target), resize(noise(*size), target))
+
+
+sides = st.integers(1, 100)
+
+
+@given(st.tuples(sides, sides), st.tuples(sides, sides))
+@settings(max_examples=300)
+def test_levels_are_equal_at_every_border(
+    graphs_resize: Resize, size: tuple[int, int], target: tuple[int, int]
+) -> None:
+    """Odd sizes, up and down, whose outer taps lie outside the image."""
+    np.testing.assert_array_equal(graphs_resize(noise(*size), target), resize(noise(*size), target))
+
+
+def test_the_window_is_that_of_the_runtime() -> None:
     import onnxruntime
 
     windows = WindowSettings(448, 2048, (448, 448), (224, 224))
-    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": to_onnx.OPSET}, name="resize"))
-    image = builder.input("image", ir.DataType.UINT8, [1, "height", "width", 3])
-    size = builder.op.Shape(image, start=1, end=3)
-    target = fused_resize.window_size(builder.op, size, windows)
-    builder.add_output(fused_resize.resized(builder.op, image, size, target), "levels")
-    model = ir.to_proto(ir.Model(builder.graph, ir_version=10)).SerializeToString()
-    session = onnxruntime.InferenceSession(model)
-    for height, width in ((1, 1), (1, 700), (37, 1000), (500, 333), (600, 2001), (1200, 1600), (448, 448)):
-        pixels = noise(height, width)
-        expected = resize(pixels, resized_size((height, width), windows))
-        (levels,) = session.run(None, {"image": pixels[np.newaxis]})
-        np.testing.assert_array_equal(levels[0], expected)
+    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": to_onnx.OPSET}, name="window"))
+    size = builder.input("size", ir.DataType.INT64, [2])
+    builder.add_output(fused_resize.window_size(builder.op, size, windows), "window")
+    session = onnxruntime.InferenceSession(ir.to_proto(ir.Model(builder.graph, ir_version=10)).SerializeToString())
+    for sides in ((1, 1), (1, 700), (700, 1), (37, 1000), (448, 2048), (448, 2049), (2049, 448), (1200, 1601)):
+        assert tuple(session.run(None, {"size": np.array(sides)})[0]) == resized_size(sides, windows)
 
 
 def test_inputs_outputs_and_metadata(exported_bundle: Path) -> None:
