@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from t2d_runtime.bundle import MANIFEST, record_of
 from t2d_runtime.errors import OutputError, T2DError
 from t2d_runtime.manifest import FileRecord, Manifest
 from t2d_runtime.whole_file import whole_file
+
+SYNCED_AT_ONCE = 8
+"""Files that are seen to the disk side by side: thousands of small ones one by one take a journal's turn each."""
 
 
 @contextmanager
@@ -26,7 +31,9 @@ def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
 def whole_folder(output: Path) -> Iterator[Path]:
     """A temporary folder beside `output` that takes its place when the block ends without an error.
 
-    An interrupted or failed block leaves nothing. Raises OutputError where the folder cannot be written.
+    An interrupted or failed block leaves nothing but what was there before. The files are on the disk before the
+    folder has its name, so that a power cut leaves no folder of empty ones.
+    Raises OutputError where the folder cannot be written.
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -35,18 +42,27 @@ def whole_folder(output: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write to {output.parent}: {error.strerror}") from error
     try:
         yield staging
-        # mkdtemp's folders, and the files that some libraries write, are closed to others.
-        for path in (staging, *staging.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        with ThreadPoolExecutor(SYNCED_AT_ONCE) as pool:
+            list(pool.map(_settle, (staging, *staging.rglob("*"))))
+        replaced = staging.with_name(f"{staging.name}-replaced")
         if output.exists():
-            shutil.rmtree(output)
+            output.rename(replaced)  # at once, where removing it would take a while in which neither is whole
         staging.rename(output)
+        shutil.rmtree(replaced, ignore_errors=True)
     except T2DError:
         raise
     except OSError as error:
         raise OutputError(f"cannot write {output}: {error}; free some space or choose another --output") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _settle(path: Path) -> None:
+    """Open a file or folder to others, as mkdtemp and some libraries do not, and see a file's content to the disk."""
+    path.chmod(0o755 if path.is_dir() else 0o644)
+    if path.is_file():
+        with path.open("rb+") as file:  # some systems sync only what may be written
+            os.fsync(file.fileno())
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

@@ -29,6 +29,7 @@ from training.drawing.canvas import Canvas
 from training.drawing.captions import write_captions
 from training.drawing.composition import compose
 from training.drawing.concepts import CONCEPTS
+from training.processes import end_with_parent
 
 DEFAULT_SIZE: Final = 224
 MIN_SIZE: Final = 56
@@ -90,7 +91,7 @@ def draw_scenes(
 
 
 def _parallel(draw: Callable[[int], Scene], count: int, workers: int) -> Iterator[Scene]:
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         yield from pool.map(draw, range(count), chunksize=CHUNK)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 
 import numpy as np
 from tqdm import tqdm
@@ -22,6 +20,7 @@ from benchmarks.accuracy.truth import LabelRule, read_truth
 from t2d_runtime.errors import BackendError, DataError, ImageError, ImageNotFoundError
 from t2d_runtime.parity import LABEL_MARGIN
 from t2d_runtime.preprocess import load_image
+from training.processes import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -121,20 +120,12 @@ class _Worker:
 
     @classmethod
     def start(cls, recipe: Recipe, rule: LabelRule) -> None:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        end_with_parent()
         cls.label, cls.rule = recipe.open(), rule
 
     @classmethod
     def judge(cls, sample: Sample) -> ImageRecord | Unreadable:
         return judge(cls.label, cls.rule, sample)
-
-
-def _end_with_parent() -> None:
-    """A process of the pool would wait for work for ever where the run itself was killed."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def judge(label: Labeller, rule: LabelRule, sample: Sample) -> ImageRecord | Unreadable:

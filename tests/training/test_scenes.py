@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,7 @@ from training.drawing.layouts import LAYOUT_WEIGHTS, LAYOUTS, SIZES
 from training.drawing.things import PAINTERS
 from training.scenes import FEW, MIN_SHARE, Scene, draw_scene, draw_scenes, write_scenes
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 SERIES = 5
 
 
@@ -162,3 +167,19 @@ def test_bad_sizes(tmp_path: Path, arguments: list[str], capsys: pytest.CaptureF
 def test_bad_sizes_are_an_option_error(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="at least 56"):
         write_scenes(tmp_path / "x", 1, 0, 20)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_killed_drawing_leaves_no_process_behind(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    output = tmp_path / "scenes"
+    program = [sys.executable, "-m", "training", "scenes", "--output", str(output), "--count", "5000", "--size", "56"]
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as killed:
+        while killed.poll() is None and not any(tmp_path.glob("*/images/*.png")):
+            time.sleep(0.01)
+        killed.send_signal(number)
+        # The pipes are closed when the last process that writes to them has ended.
+        _, errors = killed.communicate(timeout=20)
+    assert killed.returncode == status, errors.decode()
+    assert not output.exists()
+    if number == signal.SIGTERM:
+        assert list(tmp_path.iterdir()) == []
