@@ -1,4 +1,7 @@
-"""`python -m benchmarks COMMAND`: each command is a module with `add_arguments(parser)` and `run(args)`."""
+"""`python -m benchmarks COMMAND`: each command is a module with `add_arguments(parser)` and `run(args)`.
+
+A command's module is imported when it is asked for, and torch when it runs.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,17 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for a failed check, 2 for bad input."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    modules = {}
     for name, description in COMMANDS.items():
-        modules[name] = importlib.import_module(f"benchmarks.{name}")
-        modules[name].add_arguments(commands.add_parser(name, help=description, description=description))
-    args = parser.parse_args(arguments)
+        command = commands.add_parser(name, help=description, description=description)
+        if given[:1] == [name]:
+            importlib.import_module(f"benchmarks.{name}").add_arguments(command)
+    args = parser.parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    return run_command("benchmarks", lambda: modules[args.command].run(args))
+    module = importlib.import_module(f"benchmarks.{args.command}")
+    return run_command("benchmarks", lambda: int(module.run(args)))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from t2d_runtime.bench import StartTime
-from t2d_runtime.bench_table import start_line
-
 if TYPE_CHECKING:
     from benchmarks.sweeps import Sweep
 
@@ -37,6 +34,9 @@ def print_encoders(rows: Sequence[Mapping[str, Any]], roofline: Mapping[str, Any
 
 def print_starts(starts: Mapping[str, Any]) -> None:
     """Two lines."""
+    from t2d_runtime.bench import StartTime
+    from t2d_runtime.bench_table import start_line
+
     print("\na new process to its first mask, PAMR included")
     for name, start in starts.items():
         print(f"{name:<24}{start_line(StartTime(**start))}")
