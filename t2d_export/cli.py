@@ -70,7 +70,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         "--backend",
         required=True,
         metavar="NAME",
-        help="tensorrt (this machine's GPU) or tensorrt-rtx (also without one)",
+        help="tensorrt (this machine's GPU), tensorrt-rtx (also without one) or openvino (this machine's processor)",
     )
     parser.add_argument("--precision", default="fp32", metavar="LIST", help="of those in the bundle; default: fp32")
     parser.add_argument("--fused", action="store_true", help="build the fused graph in place of the two encoders")

@@ -1,7 +1,7 @@
-"""ONNX graphs of a bundle -> TensorRT engines, strongly typed: the precision is the graph's.
+"""ONNX graphs of a bundle -> engines. TensorRT's are strongly typed: the precision is the graph's.
 
 `tensorrt` builds for the GPU of this machine. `tensorrt-rtx` builds for a compute capability, ahead of time, also
-where there is no GPU.
+where there is no GPU. `openvino` compiles for this machine's processor.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2d_export.bundle_writer import whole_folder
 from t2d_export.fused_engine import fused_profiles, with_iterations
+from t2d_export.openvino_engine import build_openvino
 from t2d_runtime.backends.tensorrt_module import load_tensorrt
 from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle, record_of
 from t2d_runtime.cache import digest_of, subfolder
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     import tensorrt  # type: ignore[import-not-found, unused-ignore]
 
 log = logging.getLogger(__name__)
+
+BACKENDS = ("tensorrt", "tensorrt-rtx", "openvino")
 
 TEXT_BATCH = 16
 """Classes encoded at once; the runtime cuts longer lists into parts. Bounds the memory that a context reserves."""
@@ -69,16 +72,18 @@ class Target:
 def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = False) -> Path:
     """Build both encoders of a bundle, or its fused graph, for a target; returns the new folder under bundle/engines.
 
-    Raises OptionError (a compute capability), BackendUnavailableError (no TensorRT, no GPU), BundleError (no such
-    precision), and ExportError where TensorRT refuses a graph.
+    Raises OptionError (a compute capability), BackendUnavailableError (no such library, no GPU), BundleError (no such
+    precision), BackendError (one that this processor lacks), and ExportError where TensorRT refuses a graph.
     """
-    if target.backend not in ("tensorrt", "tensorrt-rtx"):
+    if target.backend not in BACKENDS:
         raise OptionError(
-            f"backend {target.backend!r} has no engines to build, expected tensorrt or tensorrt-rtx: OpenVINO and "
-            "ONNX Runtime read the bundle's graphs, and OpenVINO caches what it compiles"
+            f"backend {target.backend!r} has no engines to build, expected {', '.join(BACKENDS)}; ONNX Runtime reads "
+            "the bundle's graphs"
         )
     _check_capability(target)
     bundle = Bundle.open(folder)
+    if target.backend == "openvino":
+        return build_openvino(bundle, precision, fused=fused)
     trt = load_tensorrt(target.backend)
     name = target.compute_capability or _this_gpu()
     sources = list(_fused_sources(bundle, precision) if fused else _encoder_sources(bundle, precision))
@@ -100,8 +105,8 @@ def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = 
 
 def _check_capability(target: Target) -> None:
     given = target.compute_capability
-    if target.backend == "tensorrt" and given is not None:
-        raise OptionError("tensorrt builds for this machine's GPU; --compute-capability is for tensorrt-rtx")
+    if target.backend != "tensorrt-rtx" and given is not None:
+        raise OptionError(f"{target.backend} builds for this machine; --compute-capability is for tensorrt-rtx")
     if target.backend == "tensorrt-rtx" and not re.fullmatch(r"\d+\.\d+", given or ""):
         raise OptionError(f"tensorrt-rtx builds for a compute capability such as 8.6, got {given!r}")
 

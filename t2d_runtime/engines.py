@@ -106,36 +106,62 @@ def read_engines(bundle: Bundle, backend: str) -> dict[Path, EngineManifest]:
     return found
 
 
-def find_engine(
-    bundle: Bundle, *, backend: str, version: str, target: str, precision: str, graphs: Sequence[str] = ENCODERS
-) -> tuple[Path, EngineManifest]:
-    """The engine of a precision for this version and target, built from the bundle's present graphs.
+@dataclass(frozen=True)
+class WantedEngine:
+    """What an engine of a bundle must have been built of and for."""
+
+    backend: str
+    version: str
+    target: str
+    precision: str
+    onnx_sha256: tuple[str, ...]
+    """Of the bundle's present graphs."""
+    graphs: Sequence[str] = ENCODERS
+
+    def fits(self, identity: EngineIdentityKey) -> bool:
+        """Whether an engine that serves this precision was built here and of these graphs."""
+        built = (identity.version, identity.target, identity.onnx_sha256)
+        return built == (self.version, self.target, self.onnx_sha256)
+
+    def built(self, bundle: Bundle) -> dict[Path, EngineManifest]:
+        """The bundle's engines of these graphs in this precision, fit or not."""
+        engines = read_engines(bundle, self.backend).items()
+        return {
+            folder: manifest
+            for folder, manifest in engines
+            if manifest.identity.precision == self.precision and self.graphs[0] in manifest.graphs
+        }
+
+
+def find_engine(bundle: Bundle, wanted: WantedEngine) -> tuple[Path, EngineManifest]:
+    """The engine that fits.
 
     Raises BackendError that lists what was found, what was expected, and the command that builds it.
     """
-    expected = (version, target, bundle.graph_digests(precision, graphs))
-    others = []
-    for folder, manifest in read_engines(bundle, backend).items():
-        identity = manifest.identity
-        if identity.precision != precision or graphs[0] not in manifest.graphs:
-            continue
-        if (identity.version, identity.target, identity.onnx_sha256) == expected:
+    built = wanted.built(bundle)
+    for folder, manifest in built.items():
+        if wanted.fits(manifest.identity):
             return folder, manifest
-        stale = "" if identity.onnx_sha256 == expected[2] else ", built from other graphs than the bundle's"
-        others.append(f"{folder.name} (version {identity.version}, {identity.target}{stale})")
     raise BackendError(
-        f"no {backend} engine in {precision} fits: expected version {version}, {target}; "
-        f"found {'; '.join(others) or 'none'}; build it with "
-        f"'{build_command(bundle, backend, target, precision, graphs)}'"
+        f"no {wanted.backend} engine in {wanted.precision} fits: expected version {wanted.version}, {wanted.target}; "
+        f"found {'; '.join(misfit(wanted, folder, manifest) for folder, manifest in built.items()) or 'none'}; "
+        f"build it with '{build_command(bundle, wanted)}'"
     )
 
 
-def build_command(bundle: Bundle, backend: str, target: str, precision: str, graphs: Sequence[str] = ENCODERS) -> str:
-    """The command line that builds an engine of some graphs for a target."""
-    command = f"t2d-export engine {bundle.folder} --backend {backend} --precision {precision}"
-    if backend == "tensorrt-rtx":
-        command += f" --compute-capability {target}"
-    return f"{command} --fused" if SEGMENTER in graphs else command
+def misfit(wanted: WantedEngine, folder: Path, manifest: EngineManifest) -> str:
+    """What an engine that does not fit is, in words."""
+    identity = manifest.identity
+    stale = "" if identity.onnx_sha256 == wanted.onnx_sha256 else ", built from other graphs than the bundle's"
+    return f"{folder.name} (version {identity.version}, {identity.target}{stale})"
+
+
+def build_command(bundle: Bundle, wanted: WantedEngine) -> str:
+    """The command line that builds an engine."""
+    command = f"t2d-export engine {bundle.folder} --backend {wanted.backend} --precision {wanted.precision}"
+    if wanted.backend == "tensorrt-rtx":
+        command += f" --compute-capability {wanted.target}"
+    return f"{command} --fused" if SEGMENTER in wanted.graphs else command
 
 
 def read_engine(folder: Path, manifest: EngineManifest, graph: str) -> bytes:

@@ -1,9 +1,11 @@
-"""OpenVINO on the CPU, directly on the ONNX files."""
+"""OpenVINO on the CPU: directly on the ONNX files, or on what was compiled of them ahead of time."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,10 @@ from t2d_runtime.backends.cpu import cpu_name
 from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, SEGMENTER, Bundle
 from t2d_runtime.cache import digest_of
 from t2d_runtime.compiled_models import compiled_folder, keep_within_limit
+from t2d_runtime.engines import EngineManifest, WantedEngine, misfit, read_engine
 from t2d_runtime.errors import BackendError
+
+logger = logging.getLogger(__name__)
 
 DEVICE = "CPU"
 
@@ -63,11 +68,33 @@ class OpenVinoBackend:
         return (*stored, "bf16") if self.refusal("bf16") is None else tuple(stored)
 
     def digests(self, bundle: Bundle, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
-        """Of the stored graphs."""
-        return bundle.graph_digests(self.stored_precision(precision), graphs)
+        """Of the stored graphs, and of what was compiled of them ahead of time."""
+        stored = bundle.graph_digests(self.stored_precision(precision), graphs)
+        built = self._built(bundle, precision, graphs)
+        records = [built[1].graphs[graph].record for graph in graphs] if built else []
+        return stored + tuple(record.sha256 for record in records)
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OpenVinoEngine:
-        """Compile for latency, with the precision said explicitly, or take the compiled model from the cache."""
+        """Take the engine that was built for this CPU, or the compiled model of the cache, or compile."""
+        self.require(bundle, graph, precision)
+        options = self.options(graph, precision)
+        if num_threads is not None:
+            options["INFERENCE_NUM_THREADS"] = num_threads
+        built = self._built(bundle, precision, (graph,))
+        if built is not None:
+            return OpenVinoEngine(self._import(*built, graph, options))
+        # OpenVINO knows a cached file by its path and date, not by its content: a folder for each graph.
+        # It keeps versions and options apart itself, and compiles anew where a cached model is damaged.
+        cache = compiled_folder(self.name, digest_of(self.digests(bundle, precision, (graph,))))
+        if cache is not None:
+            options["CACHE_DIR"] = str(cache)
+        compiled = self.compile(bundle.graph(graph, self.stored_precision(precision)), options)
+        if cache is not None:
+            keep_within_limit(cache)
+        return OpenVinoEngine(compiled)
+
+    def require(self, bundle: Bundle, graph: str, precision: str) -> None:
+        """Raise BackendError where a graph cannot run in a precision here."""
         refusal = self.refusal(precision)
         if refusal is not None:
             raise BackendError(f"{refusal}; this backend runs the bundle in {', '.join(self.precisions(bundle))}")
@@ -76,25 +103,46 @@ class OpenVinoBackend:
                 f"OpenVINO computes {precision} by a hint for a whole graph, which would round the fused graph's "
                 "pixels and scores too; use fp32, fp16 or int8, or the graphs of both encoders"
             )
-        path = bundle.graph(graph, self.stored_precision(precision))
-        options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32" if graph == SEGMENTER else self.hint(precision),
-        }
-        if num_threads is not None:
-            options["INFERENCE_NUM_THREADS"] = num_threads
-        # OpenVINO knows a cached file by its path and date, not by its content: a folder for each graph.
-        # It keeps versions and options apart itself, and compiles anew where a cached model is damaged.
-        cache = compiled_folder(self.name, digest_of(self.digests(bundle, precision, (graph,))))
-        if cache is not None:
-            options["CACHE_DIR"] = str(cache)
+
+    def options(self, graph: str, precision: str) -> dict[str, Any]:
+        """For latency, with the type of the computation said explicitly."""
+        hint = "f32" if graph == SEGMENTER else self.hint(precision)
+        return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+
+    def compile(self, path: Path, options: dict[str, Any]) -> Any:
+        """An openvino.CompiledModel of an ONNX file. Raises BackendError."""
         try:
-            compiled = self._core.compile_model(path, DEVICE, options)
+            return self._core.compile_model(path, DEVICE, options)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot compile {path}: {error}") from error
-        if cache is not None:
-            keep_within_limit(cache)
-        return OpenVinoEngine(compiled)
+
+    def wanted(self, bundle: Bundle, precision: str, graphs: Sequence[str]) -> WantedEngine:
+        """What an engine must have been built of and for: this version, this processor."""
+        digests = bundle.graph_digests(self.stored_precision(precision), graphs)
+        return WantedEngine(self.name, self.identity.version, self.identity.device, precision, digests, graphs)
+
+    def _built(self, bundle: Bundle, precision: str, graphs: Sequence[str]) -> tuple[Path, EngineManifest] | None:
+        """The engine built ahead of time, if one fits; one for elsewhere is said and not missed: the graph is there."""
+        wanted = self.wanted(bundle, precision, ENCODERS if set(graphs) <= set(ENCODERS) else graphs)
+        built = wanted.built(bundle)
+        for folder, manifest in built.items():
+            if wanted.fits(manifest.identity):
+                return folder, manifest
+        for folder, manifest in built.items():
+            logger.warning(
+                "not used: %s; here are version %s, %s", misfit(wanted, folder, manifest), wanted.version, wanted.target
+            )
+        return None
+
+    def _import(self, folder: Path, manifest: EngineManifest, graph: str, options: dict[str, Any]) -> Any:
+        content = read_engine(folder, manifest, graph)
+        try:
+            # Without the options it would compute in bfloat16 wherever the CPU has units for it.
+            return self._core.import_model(content, DEVICE, options)
+        except RuntimeError as error:
+            raise BackendError(
+                f"{self.identity} refuses {folder}: {error}; remove it and build it again with 't2d-export engine'"
+            ) from error
 
     def hint(self, precision: str) -> str:
         """The type that is computed in, always given: by itself OpenVINO takes bf16 wherever the CPU has units for it.

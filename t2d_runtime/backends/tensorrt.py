@@ -19,6 +19,7 @@ from t2d_runtime.engines import (
     REFINED_SEGMENTER,
     EngineManifest,
     Profile,
+    WantedEngine,
     find_engine,
     read_engine,
     read_engines,
@@ -160,13 +161,11 @@ class TensorRtBackend:
 
     def precisions(self, bundle: Bundle) -> tuple[str, ...]:
         """Those of the engines built for this version and GPU."""
-        engines = [manifest.identity for manifest in read_engines(bundle, self.name).values()]
-        here = (self._trt.__version__, self.target)
+        identities = [manifest.identity for manifest in read_engines(bundle, self.name).values()]
         return tuple(
             identity.precision
-            for identity in engines
-            if (identity.version, identity.target) == here
-            and identity.onnx_sha256 == bundle.graph_digests(identity.precision)
+            for identity in identities
+            if self._wanted(bundle, identity.precision, ENCODERS).fits(identity)
         )
 
     def digests(self, bundle: Bundle, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
@@ -191,7 +190,8 @@ class TensorRtBackend:
         return TensorRtEngine(self._trt, self._cuda, engine, manifest.graphs[graph].profiles)
 
     def _find(self, bundle: Bundle, precision: str, graphs: Sequence[str]) -> tuple[Path, EngineManifest]:
-        version = self._trt.__version__
-        return find_engine(
-            bundle, backend=self.name, version=version, target=self.target, precision=precision, graphs=graphs
-        )
+        return find_engine(bundle, self._wanted(bundle, precision, graphs))
+
+    def _wanted(self, bundle: Bundle, precision: str, graphs: Sequence[str]) -> WantedEngine:
+        digests = bundle.graph_digests(precision, graphs)
+        return WantedEngine(self.name, self._trt.__version__, self.target, precision, digests, graphs)

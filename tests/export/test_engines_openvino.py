@@ -1,20 +1,26 @@
-"""OpenVINO as a backend: the precision always said, bf16 as a hint, compiled models cached."""
+"""OpenVINO as a backend: the precision always said, bf16 as a hint, compiled models cached or built ahead of time."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
 import pytest
 from numpy.typing import NDArray
 
+from t2d_export.cli import main
+from t2d_export.to_engine import Target, build_engine
 from t2d_runtime import Segmenter
 from t2d_runtime.backends.openvino import OpenVinoBackend, OpenVinoEngine
-from t2d_runtime.bundle import IMAGE_ENCODER, Bundle
+from t2d_runtime.bundle import IMAGE_ENCODER, Bundle, record_of
+from t2d_runtime.engines import ENGINE_MANIFEST, read_engines
 from t2d_runtime.errors import BackendError
+from t2d_runtime.fused import FusedSegmenter
 
 HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "bf16"}
 
@@ -115,6 +121,68 @@ def test_compiled_models_make_room_for_each_other(
         load(exported_bundle, precision)
     assert len(list((cache / "openvino").iterdir())) == 1
     assert load(exported_bundle, "int8").compiled.get_property("LOADED_FROM_CACHE")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_engine_built_ahead_of_time_is_taken_in_place_of_compiling(
+    bundle_copy: Path, cache: Path, with_bf16: None, precision: str
+) -> None:
+    expected = tokens(load(bundle_copy, precision), bundle_copy)
+    shutil.rmtree(cache)
+    assert main(["engine", str(bundle_copy), "--backend", "openvino", "--precision", precision]) == 0
+    engine = load(bundle_copy, precision)
+    assert not cache.exists()
+    assert engine.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == HINTS[precision]
+    assert engine.compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    np.testing.assert_array_equal(tokens(engine, bundle_copy), expected)
+
+
+def test_a_built_engine_proves_itself_like_any_other(bundle_copy: Path, cache: Path) -> None:
+    Segmenter.open(bundle_copy, backend="openvino")
+    build_engine(bundle_copy, Target("openvino"), "fp32")
+    Segmenter.open(bundle_copy, backend="openvino")
+    assert len(list((cache / "verdicts").iterdir())) == 2
+
+
+def test_the_fused_graph_is_compiled_ahead_of_time_too(bundle_copy: Path, cache: Path) -> None:
+    build_engine(bundle_copy, Target("openvino"), "fp32", fused=True)
+    FusedSegmenter.open(bundle_copy, backend="openvino")
+    assert not (cache / "openvino").exists()
+    load(bundle_copy, "fp32")  # the encoders were not built
+    assert (cache / "openvino").exists()
+
+
+@pytest.mark.parametrize("changed", [{"target": "another"}, {"version": "1"}, {"onnx_sha256": ("0",)}])
+def test_an_engine_for_elsewhere_is_said_and_the_graph_compiled(
+    bundle_copy: Path, cache: Path, caplog: pytest.LogCaptureFixture, changed: dict[str, Any]
+) -> None:
+    folder = build_engine(bundle_copy, Target("openvino"), "fp32")
+    manifest = read_engines(Bundle.open(bundle_copy), "openvino")[folder]
+    foreign = dataclasses.replace(manifest, identity=dataclasses.replace(manifest.identity, **changed))
+    (folder / ENGINE_MANIFEST).write_text(foreign.to_json())
+    assert not load(bundle_copy, "fp32").compiled.get_property("LOADED_FROM_CACHE")
+    assert f"not used: {folder.name} (version " in caplog.text
+
+
+@pytest.mark.parametrize("resealed", [False, True])
+def test_a_harmed_engine_is_refused(bundle_copy: Path, cache: Path, resealed: bool) -> None:
+    folder = build_engine(bundle_copy, Target("openvino"), "fp32")
+    path = folder / "image_encoder.blob"
+    path.write_bytes(path.read_bytes()[:1000])
+    if resealed:
+        manifest = read_engines(Bundle.open(bundle_copy), "openvino")[folder]
+        harmed = dataclasses.replace(manifest.graphs[IMAGE_ENCODER], record=record_of(path))
+        graphs = {**manifest.graphs, IMAGE_ENCODER: harmed}
+        (folder / ENGINE_MANIFEST).write_text(dataclasses.replace(manifest, graphs=graphs).to_json())
+    with pytest.raises(BackendError, match=r"remove .* build (it|the engine) again with 't2d-export engine'"):
+        load(bundle_copy, "fp32")
+
+
+def test_a_precision_that_this_processor_lacks_is_not_built(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino.Core, "get_property", lambda self, *names: ["FP32", "INT8"])
+    with pytest.raises(BackendError, match="has no bfloat16 units"):
+        build_engine(bundle_copy, Target("openvino"), "bf16")
+    assert not (bundle_copy / "engines").exists()
 
 
 def test_every_precision_opens_and_proves_itself(exported_bundle: Path, cache: Path) -> None:

@@ -13,7 +13,7 @@ from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.backends.tensorrt import Cuda
 from t2d_runtime.backends.tensorrt_module import load_tensorrt
 from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
-from t2d_runtime.engines import find_engine, read_engine, read_engines
+from t2d_runtime.engines import WantedEngine, find_engine, read_engine, read_engines
 from t2d_runtime.errors import BackendUnavailableError, BundleError, ExportError, OptionError
 from t2d_runtime.parity import PRECISIONS
 
@@ -25,13 +25,9 @@ KNOWN_WARNINGS = {IMAGE_ENCODER: set(), TEXT_ENCODER: {"Make sure input input_id
 def test_every_precision_of_both_encoders_parses_and_builds(bundle_copy: Path, precision: str) -> None:
     for capability in CAPABILITIES:
         folder = build_engine(bundle_copy, Target("tensorrt-rtx", capability), precision)
-        found, manifest = find_engine(
-            Bundle.open(bundle_copy),
-            backend="tensorrt-rtx",
-            version=load_tensorrt("tensorrt-rtx").__version__,
-            target=capability,
-            precision=precision,
-        )
+        bundle = Bundle.open(bundle_copy)
+        version, digests = load_tensorrt("tensorrt-rtx").__version__, bundle.graph_digests(precision)
+        found, manifest = find_engine(bundle, WantedEngine("tensorrt-rtx", version, capability, precision, digests))
         assert found == folder
         for graph, built in manifest.graphs.items():
             assert built.num_layers > 100
@@ -55,7 +51,8 @@ def test_the_command_prints_layers_sizes_and_warnings(bundle_copy: Path, capsys:
     [
         (Target("tensorrt-rtx"), "fp32", OptionError, "builds for a compute capability such as 8.6, got None"),
         (Target("tensorrt-rtx", "9.0"), "fp32", OptionError, "'9.0' is not among those offered: .*8.6, 8.9"),
-        (Target("openvino"), "fp32", OptionError, "expected tensorrt or tensorrt-rtx"),
+        (Target("onnxruntime"), "fp32", OptionError, "expected tensorrt, tensorrt-rtx, openvino"),
+        (Target("openvino", "8.6"), "fp32", OptionError, "--compute-capability is for tensorrt-rtx"),
         (Target("tensorrt-rtx", "8.6"), "fp8", BundleError, "in precision 'fp8'"),
     ],
 )

@@ -18,6 +18,7 @@ from t2d_runtime.engines import (
     EngineIdentityKey,
     EngineManifest,
     Profile,
+    WantedEngine,
     find_engine,
     read_engine,
     read_engines,
@@ -48,7 +49,8 @@ def write_engine(bundle: Path, identity: EngineIdentityKey) -> Path:
 
 
 def find(bundle: Path) -> tuple[Path, EngineManifest]:
-    return find_engine(Bundle.open(bundle), backend=BACKEND, version=VERSION, target=TARGET, precision="fp16")
+    opened = Bundle.open(bundle)
+    return find_engine(opened, WantedEngine(BACKEND, VERSION, TARGET, "fp16", opened.graph_digests("fp16")))
 
 
 def test_an_engine_that_fits_is_found_and_read(bundle_copy: Path, identity: EngineIdentityKey) -> None:
