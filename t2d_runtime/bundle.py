@@ -65,6 +65,12 @@ class Bundle:
         parts = [files[TEXT_ENCODER].sha256, files[TOKENIZER].sha256]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
+    @property
+    def model_digest(self) -> str:
+        """Identity of the image encoder: an encoding of one bundle is segmented with another of the same digest."""
+        files, names = self.manifest.files, (IMAGE_ENCODER, IMAGE_ENCODER + EXTERNAL_DATA_SUFFIX)
+        return hashlib.sha256("".join(files[name].sha256 for name in names if name in files).encode()).hexdigest()
+
     def graph(self, name: str, precision: str = "fp32") -> Path:
         """Path of a verified ONNX graph (one of ENCODERS, or SEGMENTER) in a precision.
 

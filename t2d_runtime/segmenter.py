@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Backend, Engine
 from t2d_runtime.backends.registry import open_backend, open_candidates
-from t2d_runtime.bundle import EXTERNAL_DATA_SUFFIX, IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.errors import BackendError, OptionError
 from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.options import (
@@ -158,9 +157,7 @@ class Segmenter:
     @property
     def model_digest(self) -> str:
         """Identity of the image encoder: an encoding of one bundle is segmented with another of the same digest."""
-        files = self.manifest.files
-        names = (IMAGE_ENCODER, IMAGE_ENCODER + EXTERNAL_DATA_SUFFIX)
-        return hashlib.sha256("".join(files[name].sha256 for name in names if name in files).encode()).hexdigest()
+        return self.bundle.model_digest
 
     def encode_image(self, image: ImageLike, window: WindowMode = "slide") -> ImageEncoding:
         """Encode an image: a path, a PIL image, or an (H,W,3) uint8 RGB array.
