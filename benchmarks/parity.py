@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +18,11 @@ from numpy.typing import NDArray
 from t2d_runtime.cli import FAILED_CHECK
 from t2d_runtime.errors import DataError, WeightsNotFoundError
 from t2d_runtime.manifest import StageParity
-from t2d_runtime.parity import (
-    LABEL_MARGIN,
-    SCORE_TOLERANCE,
-    TOKEN_TOLERANCE,
-    PrecisionGates,
-    compare_labels,
-    compare_values,
-    gate_labels,
-    gate_values,
-)
+from t2d_runtime.parity import LABEL_MARGIN, SCORE_TOLERANCE, Judge, with_background
 
 if TYPE_CHECKING:
     from benchmarks.golden import Golden
     from benchmarks.subjects import Encoded, Subject
-    from t2d_runtime.windows import Window
 
 RESIZED_SHARE = 1e-3
 """Share of pixel values that may be one level off OpenCV's after our resize."""
@@ -123,131 +113,91 @@ def subjects_of(
 
 def compare(golden: Golden, subject: Subject) -> Iterator[StageParity]:
     """All stages of a golden file in order, each computed from the subject's own previous one."""
-    judge = _Judge(golden, subject.gates)
-    text_embeds = subject.text_embeds(_cut(golden.arrays["tokens"]))
-    yield from _text_stages(judge, subject, text_embeds)
-    window = subject.encode(golden.window[None]).window(0)
-    yield from _encoder_stages(judge, window)
-    yield from _window_stages(judge, subject, window, text_embeds)
-    yield from _slide_stages(judge, subject, text_embeds)
+    return _Comparison(golden, subject).stages()
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """Compares stages with a golden file: by the tolerances of float32, or by the gates of a lower precision."""
+class _Comparison:
+    """A subject's stages against a golden file's."""
 
-    golden: Golden
-    gates: PrecisionGates | None
+    def __init__(self, golden: Golden, subject: Subject) -> None:
+        self._golden = golden
+        self._arrays = golden.arrays
+        self._subject = subject
+        self._judge = Judge(subject.gates and replace(subject.gates, label_agreement=ANY_LABELS))
+        self._text_embeds = subject.text_embeds(_cut(golden.arrays["tokens"]))
 
-    def features(self, stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
-        """What an encoder gives."""
-        compared = compare_values(stage, expected, got, tolerance=TOKEN_TOLERANCE, relative=True)
-        return gate_values(compared, self.gates.relative_frobenius) if self.gates else compared
+    def stages(self) -> Iterator[StageParity]:
+        """Text, image encoder, one window, the whole image."""
+        yield from self._text_stages()
+        window = self._subject.encode(self._golden.window[None]).window(0)
+        yield from self._encoder_stages(window)
+        yield from self._window_stages(window)
+        yield from self._slide_stages()
 
-    def scores(
-        self, stage: str, expected: NDArray[Any], got: NDArray[Any], tolerance: float = SCORE_TOLERANCE
-    ) -> StageParity:
-        """Cosines and scores; `tolerance` is float32's."""
-        limit = self.gates.scores if self.gates else tolerance
-        return compare_values(stage, expected, got, tolerance=limit, relative=False)
+    def _text_stages(self) -> Iterator[StageParity]:
+        expected = self._arrays["clip_text"]
+        shown = _cut(self._arrays["tokens"][:, : expected.shape[1]])
+        features = self._subject.text_features(shown.reshape(-1, shown.shape[-1]))
+        if features is not None:
+            yield self._judge.features("clip_text", expected, features.reshape(expected.shape))
+        yield self._judge.features("text_embeds", self._arrays["text_embeds"], self._text_embeds)
 
-    def labels(self, stage: str, ranked: NDArray[np.float32]) -> StageParity:
-        """Arg max of scores with `<stage>_labels`."""
-        certain = self.golden.certain(stage, LABEL_MARGIN).astype(np.float32)
-        expected = self.golden.arrays[f"{stage}_labels"]
-        compared = compare_labels(f"{stage}_labels", expected, ranked.argmax(axis=0), certain)
-        return gate_labels(compared, ANY_LABELS) if self.gates else compared
+    def _encoder_stages(self, window: Encoded) -> Iterator[StageParity]:
+        arrays, every, judge = self._arrays, self._golden.sampling, self._judge
+        yield judge.features("pixel_values", arrays["pixel_values_sample"], window.pixel_values[:, ::37, ::37])
+        sample = window.patch_tokens[:: every.patches, :: every.channels]
+        yield judge.features("patch_tokens", arrays["patch_tokens_sample"], sample)
+        yield judge.features("cls_attention", arrays["cls_attention_logits"], window.cls_attention)
+        yield judge.features("cls_token", arrays["cls_token"], window.cls_token)
 
+    def _window_stages(self, window: Encoded) -> Iterator[StageParity]:
+        golden, arrays, subject, judge = self._golden, self._arrays, self._subject, self._judge
+        similarity = subject.similarity(window.patch_tokens, self._text_embeds)
+        scores = subject.scores(similarity)
+        cleaned = subject.clean(window, similarity, self._text_embeds, golden.meta["lambda_bg"])
+        shape = arrays["similarity"].shape
+        yield judge.scores("similarity", arrays["similarity"], similarity.reshape(shape))
+        yield judge.scores("scores", arrays["scores"], scores.reshape(shape))
+        yield judge.scores("scores_cleaned", arrays["scores_cleaned"], cleaned.reshape(shape))
+        step = golden.sampling.window_pixels
+        for background, patches in ((0, scores), (1, cleaned)):
+            planes = subject.upsample(patches.reshape(shape), (golden.window.shape[0], golden.window.shape[1]))
+            for pamr in (0, 1):
+                stage = f"mask_bg{background}_pamr{pamr}"
+                planes = subject.refine(golden.window, planes) if pamr else planes
+                yield judge.scores(stage, arrays[stage], planes[:, ::step, ::step])
+                yield self._labels(stage, self._with_background(planes) if background else planes)
 
-def _text_stages(judge: _Judge, subject: Subject, text_embeds: NDArray[Any]) -> Iterator[StageParity]:
-    arrays = judge.golden.arrays
-    expected = arrays["clip_text"]
-    shown = arrays["tokens"][:, : expected.shape[1]]
-    features = subject.text_features(_cut(shown).reshape(-1, _cut(shown).shape[-1]))
-    if features is not None:
-        yield judge.features("clip_text", expected, features.reshape(expected.shape))
-    yield judge.features("text_embeds", arrays["text_embeds"], text_embeds)
+    def _slide_stages(self) -> Iterator[StageParity]:
+        """Stitched scores with cleaning, from OpenCV's resized image and from the original one."""
+        from t2d_runtime.preprocess import resize
 
+        golden, step = self._golden, self._golden.sampling.image_pixels
+        resized = resize(golden.image, (golden.resized.shape[0], golden.resized.shape[1]))
+        levels = np.abs(resized.astype(np.int16) - golden.resized)
+        off = float((levels > 0).mean()) if levels.max() <= 1 else 1.0
+        yield StageParity("resized", True, off, RESIZED_SHARE, None, None, None, None, None, off <= RESIZED_SHARE)
+        for stage, pamr in (("slide", False), ("slide_pamr", True)):
+            if f"{stage}_probs_sample" not in self._arrays:
+                continue
+            expected = self._arrays[f"{stage}_probs_sample"]
+            for source, pixels in (("", golden.resized), ("_from_image", resized)):
+                scores = self._subject.segment(
+                    golden.image, pixels, self._text_embeds, golden.meta["lambda_bg"], refine=pamr
+                )
+                ranked = self._with_background(scores)
+                tolerance = FROM_IMAGE_TOLERANCE if source else SCORE_TOLERANCE
+                yield self._judge.scores(stage + source, expected, ranked[:, ::step, ::step], tolerance)
+                if not source:
+                    yield self._labels(stage, ranked)
 
-def _encoder_stages(judge: _Judge, window: Encoded) -> Iterator[StageParity]:
-    arrays, every = judge.golden.arrays, judge.golden.sampling
-    yield judge.features("pixel_values", arrays["pixel_values_sample"], window.pixel_values[:, ::37, ::37])
-    sample = window.patch_tokens[:: every.patches, :: every.channels]
-    yield judge.features("patch_tokens", arrays["patch_tokens_sample"], sample)
-    yield judge.features("cls_attention", arrays["cls_attention_logits"], window.cls_attention)
-    yield judge.features("cls_token", arrays["cls_token"], window.cls_token)
+    def _with_background(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
+        return with_background(planes, self._golden.meta["background_threshold"])
 
-
-def _window_stages(
-    judge: _Judge, subject: Subject, window: Encoded, text_embeds: NDArray[np.float32]
-) -> Iterator[StageParity]:
-    golden = judge.golden
-    arrays, step = golden.arrays, golden.sampling.window_pixels
-    similarity = subject.similarity(window.patch_tokens, text_embeds)
-    scores = subject.scores(similarity)
-    cleaned = subject.clean(window, similarity, text_embeds, golden.meta["lambda_bg"])
-    shape = arrays["similarity"].shape
-    yield judge.scores("similarity", arrays["similarity"], similarity.reshape(shape))
-    yield judge.scores("scores", arrays["scores"], scores.reshape(shape))
-    yield judge.scores("scores_cleaned", arrays["scores_cleaned"], cleaned.reshape(shape))
-    for background, patches in ((0, scores), (1, cleaned)):
-        size = (golden.window.shape[0], golden.window.shape[1])
-        planes = subject.upsample(patches.reshape(shape), size, align_corners=True)
-        for pamr in (0, 1):
-            stage = f"mask_bg{background}_pamr{pamr}"
-            planes = subject.refine(golden.window, planes) if pamr else planes
-            yield judge.scores(stage, arrays[stage], planes[:, ::step, ::step])
-            yield judge.labels(stage, _with_background(planes, golden) if background else planes)
-
-
-def _slide_stages(judge: _Judge, subject: Subject, text_embeds: NDArray[np.float32]) -> Iterator[StageParity]:
-    """Stitched scores with cleaning, from OpenCV's resized image and from the original one."""
-    from t2d_runtime.preprocess import resize
-
-    golden = judge.golden
-    resized = resize(golden.image, (golden.resized.shape[0], golden.resized.shape[1]))
-    levels = np.abs(resized.astype(np.int16) - golden.resized)
-    off = float((levels > 0).mean()) if levels.max() <= 1 else 1.0
-    yield StageParity("resized", True, off, RESIZED_SHARE, None, None, None, None, None, off <= RESIZED_SHARE)
-    for stage, pamr in (("slide", False), ("slide_pamr", True)):
-        if f"{stage}_probs_sample" not in golden.arrays:
-            continue
-        for source, pixels in (("", golden.resized), ("_from_image", resized)):
-            stitched = _with_background(_stitched(golden, subject, text_embeds, pixels, pamr=pamr), golden)
-            step = golden.sampling.image_pixels
-            expected, got = golden.arrays[f"{stage}_probs_sample"], stitched[:, ::step, ::step]
-            yield judge.scores(stage + source, expected, got, FROM_IMAGE_TOLERANCE if source else SCORE_TOLERANCE)
-            if not source:
-                yield judge.labels(stage, stitched)
-
-
-def _stitched(
-    golden: Golden, subject: Subject, text_embeds: NDArray[np.float32], pixels: NDArray[np.uint8], *, pamr: bool
-) -> NDArray[np.float32]:
-    from t2d_export.reference import PUBLISHED_WINDOWS
-    from t2d_runtime.windows import cut_windows, stitch, window_boxes
-
-    resized_size = (pixels.shape[0], pixels.shape[1])
-    boxes: tuple[Window, ...] = window_boxes(resized_size, PUBLISHED_WINDOWS)
-    crops = cut_windows(pixels, boxes)
-    encoded = subject.encode(crops)
-    grid = golden.arrays["similarity"].shape
-
-    def planes() -> Iterator[NDArray[np.float32]]:
-        for i, crop in enumerate(crops):
-            window = encoded.window(i)
-            similarity = subject.similarity(window.patch_tokens, text_embeds)
-            cleaned = subject.clean(window, similarity, text_embeds, golden.meta["lambda_bg"])
-            upsampled = subject.upsample(cleaned.reshape(grid), (crop.shape[0], crop.shape[1]), align_corners=True)
-            yield subject.refine(crop, upsampled) if pamr else upsampled
-
-    stitched = stitch(planes(), boxes, (len(text_embeds), *resized_size))
-    return subject.upsample(stitched, (golden.image.shape[0], golden.image.shape[1]), align_corners=False)
-
-
-def _with_background(planes: NDArray[np.float32], golden: Golden) -> NDArray[np.float32]:
-    background = np.full((1, *planes.shape[1:]), golden.meta["background_threshold"], np.float32)
-    return np.concatenate([background, planes])
+    def _labels(self, stage: str, ranked: NDArray[np.float32]) -> StageParity:
+        """Arg max of scores against `<stage>_labels`, where the golden file is sure."""
+        margin = self._golden.certain(stage, LABEL_MARGIN).astype(np.float32)
+        return self._judge.labels(f"{stage}_labels", self._arrays[f"{stage}_labels"], ranked.argmax(axis=0), margin)
 
 
 def _cut(tokens: NDArray[Any]) -> NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from t2d_runtime.refine import refine
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.similarity import cosine_similarity, scores_of
 from t2d_runtime.upsample import upsample
+from t2d_runtime.vocabulary import ClassEmbeddings
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -67,11 +69,14 @@ class Subject(Protocol):
     def clean(self, window: Encoded, similarity: Floats, text_embeds: Floats, weight: float) -> Floats:
         """Official cleaning of one window's scores (N,P)."""
 
-    def upsample(self, planes: Floats, size: tuple[int, int], *, align_corners: bool) -> Floats:
-        """(N,h,w) -> (N,H,W)."""
+    def upsample(self, planes: Floats, size: tuple[int, int]) -> Floats:
+        """Patches (N,h,w) -> pixels of a window (N,H,W)."""
 
     def refine(self, image: Pixels, planes: Floats) -> Floats:
         """PAMR of planes (N,H,W) by an image (H,W,3)."""
+
+    def segment(self, image: Pixels, resized: Pixels, text_embeds: Floats, weight: float, *, refine: bool) -> Floats:
+        """Cleaned scores (N,H,W) of an image (H,W,3) by sliding windows over it at the working size (h,w,3)."""
 
 
 class ReferenceSubject:
@@ -112,14 +117,22 @@ class ReferenceSubject:
         tensors = _tensors(similarity, window.patch_tokens, window.cls_attention, text_embeds)
         return _array(reference_masks.clean(*tensors, cleaning="official", weight=weight))
 
-    def upsample(self, planes: Floats, size: tuple[int, int], *, align_corners: bool) -> Floats:
+    def upsample(self, planes: Floats, size: tuple[int, int]) -> Floats:
         """See `Subject`."""
-        return _array(reference_masks.upsample(torch.from_numpy(planes), size, align_corners=align_corners))
+        return _array(reference_masks.upsample(torch.from_numpy(planes), size, align_corners=True))
 
     def refine(self, image: Pixels, planes: Floats) -> Floats:
         """See `Subject`."""
         pixels, tensor = _tensors(image.transpose(2, 0, 1), planes)
         return _array(reference_masks.pamr(pixels, tensor))
+
+    def segment(self, image: Pixels, resized: Pixels, text_embeds: Floats, weight: float, *, refine: bool) -> Floats:
+        """See `Subject`."""
+        own, working, embeds = _tensors(image.transpose(2, 0, 1), resized.transpose(2, 0, 1), text_embeds)
+        scores = self.model.segment_sliding(
+            own, embeds, resized=working, cleaning="official", cleaning_weight=weight, refine=refine
+        )
+        return _array(scores)
 
 
 class BundleSubject:
@@ -162,13 +175,23 @@ class BundleSubject:
         tokens, attention = window.patch_tokens, window.cls_attention
         return clean_scores(scores, tokens, attention, text_embeds, method="official", weight=weight)
 
-    def upsample(self, planes: Floats, size: tuple[int, int], *, align_corners: bool) -> Floats:
+    def upsample(self, planes: Floats, size: tuple[int, int]) -> Floats:
         """See `Subject`."""
-        return upsample(planes, size, align_corners=align_corners)
+        return upsample(planes, size, align_corners=True)
 
     def refine(self, image: Pixels, planes: Floats) -> Floats:
         """See `Subject`."""
         return refine(image, planes, self.segmenter.manifest.defaults.pamr)
+
+    def segment(self, image: Pixels, resized: Pixels, text_embeds: Floats, weight: float, *, refine: bool) -> Floats:
+        """See `Subject`."""
+        encoding = replace(self.segmenter.encode_image(resized), image=image)
+        names = tuple(str(number) for number in range(len(text_embeds)))
+        classes = ClassEmbeddings(names, text_embeds, self.segmenter.vocabulary_digest)
+        result = self.segmenter.segment(
+            encoding, classes, cleaning="official", cleaning_weight=weight, refine=refine, keep_scores=True
+        )
+        return cast(Floats, result.scores)
 
 
 def _tensors(*arrays: NDArray[np.generic]) -> tuple[Tensor, ...]:

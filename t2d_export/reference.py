@@ -22,6 +22,7 @@ from t2d_export.reference_masks import (
     clean,
     cosine_similarity,
     pamr,
+    stitch,
     upsample,
 )
 from t2d_export.towers import Backbone, ImageFeatures, TextTower, end_positions
@@ -155,20 +156,19 @@ class Reference:
         if resized is None:
             working_size = resized_size((height, width), self.windows)
             resized = torch.from_numpy(resize(image.permute(1, 2, 0).numpy(), working_size)).permute(2, 0, 1)
-        total = torch.zeros(len(text_embeds), *resized.shape[-2:])
-        count = torch.zeros(resized.shape[-2:])
-        for box in window_boxes((resized.shape[-2], resized.shape[-1]), self.windows):
-            rows = slice(box.top, box.top + box.height)
-            columns = slice(box.left, box.left + box.width)
-            total[:, rows, columns] += self.segment_window(
-                resized[:, rows, columns],
+        size = resized.shape[-2], resized.shape[-1]
+        boxes = window_boxes(size, self.windows)
+        scores = (
+            self.segment_window(
+                resized[(slice(None), *box.region)],
                 text_embeds,
                 cleaning=cleaning,
                 cleaning_weight=cleaning_weight,
                 refine=refine,
             )
-            count[rows, columns] += 1
-        return upsample(total / count, (height, width), align_corners=False)
+            for box in boxes
+        )
+        return upsample(stitch(scores, boxes, (len(text_embeds), *size)), (height, width), align_corners=False)
 
 
 def mean_of_words(token_features: Tensor, input_ids: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ Written for reading and comparison, one window at a time, not for speed: `t2d_ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from t2d_runtime.windows import Window
 
 NORM_EPSILON = 1e-6
 """Smallest norm that L2 normalisation divides by (`us.normalize` of the released code)."""
@@ -142,6 +144,15 @@ def _rings(planes: Tensor) -> Iterator[list[Tensor]]:
             for right in (-dilation, 0, dilation)
             if (down, right) != (0, 0)
         ]
+
+
+def stitch(windows: Iterable[Tensor], boxes: Iterable[Window], shape: tuple[int, int, int]) -> Tensor:
+    """Mean of the windows' planes (N,h,w), which come in the order of `boxes`, at every pixel: planes of a `shape`."""
+    total, count = torch.zeros(shape), torch.zeros(shape[1:])
+    for planes, box in zip(windows, boxes, strict=True):
+        total[(slice(None), *box.region)] += planes
+        count[box.region] += 1
+    return total / count
 
 
 def with_background(scores: Tensor, threshold: float) -> Tensor:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from t2d_export.reference import Reference
-from t2d_export.reference_masks import clean, cosine_similarity, pamr, upsample, with_background
+from t2d_export.reference_masks import clean, cosine_similarity, pamr, stitch, upsample, with_background
 from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest, WindowSettings
 from t2d_runtime.preprocess import resize, to_pixel_values
 from t2d_runtime.selftest import PIXEL_STEP, PLANE_STEP, SelfTestVectors
 from t2d_runtime.text import Tokenizer, build_prompts
-from t2d_runtime.windows import Window, cut_windows, resized_size, window_boxes
+from t2d_runtime.windows import cut_windows, resized_size, window_boxes
 
 CLASS_NAMES = ("sky", "green grass", "person", "car", "traffic light")
 """Words of one and of several tokens."""
@@ -42,7 +42,8 @@ def selftest_vectors(reference: Reference, manifest: Manifest, tokenizer: Path) 
         refined = [
             pamr(torch.from_numpy(crop).permute(2, 0, 1), plane) for crop, plane in zip(crops, planes, strict=True)
         ]
-        stitched = _stitched(refined, boxes, resized.shape[:2], image.shape[:2])
+        scores_of_image = stitch(refined, boxes, (len(CLASS_NAMES), resized.shape[0], resized.shape[1]))
+        stitched = upsample(scores_of_image, (image.shape[0], image.shape[1]), align_corners=False)
         ranked = with_background(stitched, manifest.defaults.threshold).topk(2, dim=0).values
         labels = with_background(stitched, manifest.defaults.threshold).argmax(dim=0)
     return SelfTestVectors(
@@ -90,16 +91,3 @@ def _on_grid(rows: Tensor, manifest: Manifest) -> NDArray[np.float32]:
     """(W,n,P) -> (W,n,h,w)."""
     grid: NDArray[np.float32] = rows.reshape(*rows.shape[:2], *manifest.model.grid_size).numpy()
     return grid
-
-
-def _stitched(
-    planes: list[Tensor], boxes: tuple[Window, ...], resized: tuple[int, ...], size: tuple[int, ...]
-) -> Tensor:
-    """Windows (N,h,w) summed, divided by their count, at the image's own size (N,H,W)."""
-    total = torch.zeros(len(planes[0]), *resized)
-    count = torch.zeros(*resized)
-    for box, plane in zip(boxes, planes, strict=True):
-        rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
-        total[:, rows, columns] += plane
-        count[rows, columns] += 1
-    return upsample(total / count, (size[0], size[1]), align_corners=False)

@@ -14,8 +14,9 @@ from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle import SELFTEST, Bundle
 from t2d_runtime.errors import OptionError, VerificationError
 from t2d_runtime.fused import FusedSegmenter
+from t2d_runtime.labels import LabelMap
 from t2d_runtime.manifest import StageParity, WindowSettings
-from t2d_runtime.parity import GATES, compare_labels, gate_labels
+from t2d_runtime.parity import Judge, compare_labels, gate_labels, margin_of, with_background
 from t2d_runtime.postprocess import image_scores, labels_of
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.selftest import SelfTestVectors
@@ -56,27 +57,20 @@ def verify_fused(folder: Path, precision: str) -> Iterator[StageParity]:
     vectors = SelfTestVectors.load(bundle.file(SELFTEST))
     classes = ClassEmbeddings(vectors.class_names, vectors.text_embeds, bundle.vocabulary_digest)
     window = vectors.first_window(bundle.manifest.windows)
-    gates = GATES.get(precision)
-    least = gates.label_agreement if gates else LABEL_AGREEMENT
-    of_window = _same_labels("labels of a window", window, classes, runtime, fused, refine=True)
-    yield gate_labels(of_window, least) if gates else of_window
+    judge = Judge.of(precision)
+    yield judge.labels("labels of a window", *_labels(window, classes, runtime, fused, refine=True))
+    least = judge.gates.label_agreement if judge.gates else LABEL_AGREEMENT
     for name, image in (("a picture", vectors.image), ("a narrow picture", vectors.image[:, : window.shape[1] // 5])):
-        yield gate_labels(_same_labels(f"labels of {name}", image, classes, runtime, fused, refine=False), least)
+        compared = compare_labels(f"labels of {name}", *_labels(image, classes, runtime, fused, refine=False))
+        yield gate_labels(compared, least)
 
 
-def _same_labels(
-    stage: str,
-    image: NDArray[np.uint8],
-    classes: ClassEmbeddings,
-    runtime: Segmenter,
-    fused: FusedSegmenter,
-    *,
-    refine: bool,
-) -> StageParity:
-    """The labels with background; in float32 all must be equal that the runtime is sure of."""
+def _labels(
+    image: NDArray[np.uint8], classes: ClassEmbeddings, runtime: Segmenter, fused: FusedSegmenter, *, refine: bool
+) -> tuple[LabelMap, LabelMap, NDArray[np.float32]]:
+    """Labels (H,W) with background of the runtime and of the fused graph, and the margin of the runtime's."""
     got = fused.segment(image, classes, background=True, refine=refine)
     encoding, pamr = runtime.encode_image(image, "whole"), runtime.manifest.defaults.pamr
     scores = image_scores(encoding, classes.vectors, got.settings, pamr)
-    threshold = np.full((1, *got.label_map.shape), got.settings.threshold, np.float32)
-    ranked = np.sort(np.concatenate([threshold, scores]), axis=0)
-    return compare_labels(stage, labels_of(scores, got.settings), got.label_map, ranked[-1] - ranked[-2])
+    margin = margin_of(with_background(scores, got.settings.threshold))
+    return labels_of(scores, got.settings), got.label_map, margin

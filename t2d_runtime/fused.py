@@ -22,11 +22,11 @@ from t2d_runtime.options import (
     checked_cleaning_weight,
     checked_threshold,
 )
-from t2d_runtime.parity import GATES, PRECISIONS, compare_labels, gate_labels
+from t2d_runtime.parity import PRECISIONS, Judge, margin_of, with_background
 from t2d_runtime.preprocess import load_image
 from t2d_runtime.proof import require_fused_proven
 from t2d_runtime.segmentation import BACKGROUND, Cleaning, Segmentation, SegmentationSettings
-from t2d_runtime.selftest import PLANE_STEP, SelfTestVectors, compare_scores
+from t2d_runtime.selftest import PLANE_STEP, SelfTestVectors
 from t2d_runtime.upsample import upsample
 from t2d_runtime.vocabulary import ClassEmbeddings
 
@@ -149,7 +149,7 @@ class FusedSegmenter:
         """The bundle's self-test, as far as one window shows it: scores before and after PAMR, and their labels."""
         vectors = SelfTestVectors.load(self.bundle.file(SELFTEST))
         window = vectors.first_window(self.manifest.windows)
-        defaults = self.manifest.defaults
+        defaults, judge = self.manifest.defaults, Judge.of(self.precision)
         for stage, expected, iterations in (
             ("upsampled", vectors.upsampled, 0),
             ("refined", vectors.refined, defaults.pamr.iterations),
@@ -161,15 +161,10 @@ class FusedSegmenter:
                 cleaning_weight=defaults.cleaning_weight,
                 pamr_iterations=iterations,
             )
-            yield compare_scores(stage, expected, scores[:, ::PLANE_STEP, ::PLANE_STEP], self.precision)
-            threshold = np.full((1, *expected.shape[1:]), defaults.threshold, np.float32)
-            ranked = np.concatenate([threshold, expected])  # ties go to the background, as in the graph
-            second, best = np.sort(ranked, axis=0)[-2:]
-            compared = compare_labels(
-                f"{stage} labels", ranked.argmax(axis=0), labels[::PLANE_STEP, ::PLANE_STEP], best - second
-            )
-            gates = GATES.get(self.precision)
-            yield gate_labels(compared, gates.label_agreement) if gates else compared
+            yield judge.scores(stage, expected, scores[:, ::PLANE_STEP, ::PLANE_STEP])
+            ranked = with_background(expected, defaults.threshold)  # ties go to the background, as in the graph
+            seen = labels[::PLANE_STEP, ::PLANE_STEP]
+            yield judge.labels(f"{stage} labels", ranked.argmax(axis=0), seen, margin_of(ranked))
 
 
 def _graph_cleaning(cleaning: Cleaning | None) -> Cleaning | None:

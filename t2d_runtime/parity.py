@@ -121,11 +121,39 @@ def compare_labels(
     )
 
 
-def gate_values(stage: StageParity, limit: float) -> StageParity:
-    """The same comparison, judged by its relative Frobenius norm."""
-    norm = stage.relative_frobenius
-    passed = stage.finite and norm is not None and norm <= limit
-    return replace(stage, measure="relative_frobenius", tolerance=limit, passed=passed)
+@dataclass(frozen=True)
+class Judge:
+    """Compares what came out with the reference's: float32 by the tolerances above, a precision below by its gates."""
+
+    gates: PrecisionGates | None
+
+    @classmethod
+    def of(cls, precision: str) -> Judge:
+        """By the gates of a precision; float32 has none."""
+        return cls(GATES.get(precision))
+
+    def features(self, stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
+        """What an encoder gives; below float32 by the relative Frobenius norm."""
+        compared = compare_values(stage, expected, got, tolerance=TOKEN_TOLERANCE, relative=True)
+        if self.gates is None:
+            return compared
+        norm, limit = compared.relative_frobenius, self.gates.relative_frobenius
+        passed = norm is not None and norm <= limit
+        return replace(compared, measure="relative_frobenius", tolerance=limit, passed=passed)
+
+    def scores(
+        self, stage: str, expected: NDArray[Any], got: NDArray[Any], tolerance: float = SCORE_TOLERANCE
+    ) -> StageParity:
+        """Cosines and scores; `tolerance` is float32's."""
+        limit = self.gates.scores if self.gates else tolerance
+        return compare_values(stage, expected, got, tolerance=limit, relative=False)
+
+    def labels(
+        self, stage: str, expected: NDArray[Any], got: NDArray[Any], margin: NDArray[np.floating[Any]]
+    ) -> StageParity:
+        """Label maps; below float32 by the share of all pixels, wide margin or not."""
+        compared = compare_labels(stage, expected, got, margin)
+        return gate_labels(compared, self.gates.label_agreement) if self.gates else compared
 
 
 def gate_labels(stage: StageParity, least: float) -> StageParity:
@@ -133,6 +161,18 @@ def gate_labels(stage: StageParity, least: float) -> StageParity:
     agreement = stage.label_agreement
     passed = stage.finite and agreement is not None and agreement >= least
     return replace(stage, measure="label_agreement", tolerance=least, passed=passed)
+
+
+def with_background(planes: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """Scores (N,H,W) with a constant plane at the threshold as label 0: (N+1,H,W)."""
+    return np.concatenate([np.full((1, *planes.shape[1:]), threshold, np.float32), planes])
+
+
+def margin_of(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Best score less the second best (H,W) of two or more planes (n,H,W)."""
+    second, best = np.partition(planes, -2, axis=0)[-2:]
+    margin: NDArray[np.float32] = best - second
+    return margin
 
 
 def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,15 +16,7 @@ from numpy.typing import NDArray
 from t2d_runtime.bundle import SELFTEST
 from t2d_runtime.errors import BundleError, SelfTestError
 from t2d_runtime.manifest import DEFAULT_PROMPTS, StageParity, WindowSettings
-from t2d_runtime.parity import (
-    GATES,
-    SCORE_TOLERANCE,
-    TOKEN_TOLERANCE,
-    compare_labels,
-    compare_values,
-    gate_labels,
-    gate_values,
-)
+from t2d_runtime.parity import SCORE_TOLERANCE, Judge, compare_values
 from t2d_runtime.postprocess import image_scores, labels_of, window_scores
 from t2d_runtime.preprocess import resize, to_pixel_values
 from t2d_runtime.refine import refine
@@ -123,19 +115,13 @@ def require_parity(stages: tuple[StageParity, ...], subject: str) -> None:
         )
 
 
-def compare_scores(stage: str, expected: NDArray[Any], got: NDArray[Any], precision: str) -> StageParity:
-    """Compare cosines or scores: in float32 by their tolerance, else by the precision's gate."""
-    gates = GATES.get(precision)
-    return compare_values(stage, expected, got, tolerance=gates.scores if gates else SCORE_TOLERANCE, relative=False)
-
-
 class _Run:
-    """The vectors' image and words through one segmenter; compared in float32 by its tolerances, else by gates."""
+    """The vectors' image and words through one segmenter."""
 
     def __init__(self, segmenter: Segmenter, vectors: SelfTestVectors) -> None:
         self._segmenter = segmenter
         self._expected = vectors
-        self._gates = GATES.get(segmenter.precision)
+        self._judge = Judge.of(segmenter.precision)
         self._settings = _settings(segmenter)
         self._classes = segmenter.encode_classes(vectors.class_names, DEFAULT_PROMPTS).vectors
         self._encoding = segmenter.encode_image(vectors.image)
@@ -144,41 +130,32 @@ class _Run:
 
     def encoder_stages(self) -> Iterator[StageParity]:
         """Both encoders' inputs and outputs, and the patches' scores that follow from them."""
-        expected, encoding, classes = self._expected, self._encoding, self._classes
+        expected, encoding, classes, judge = self._expected, self._encoding, self._classes, self._judge
         ids = _input_ids(self._segmenter, expected.class_names)
         yield compare_values("input_ids", expected.input_ids, ids, tolerance=0.0, relative=False)
-        yield self._features("text_embeds", expected.text_embeds, classes)
+        yield judge.features("text_embeds", expected.text_embeds, classes)
         pixels = _pixel_values(self._segmenter, self._crops)
         yield compare_values("pixel_values", expected.pixel_values, pixels, tolerance=SCORE_TOLERANCE, relative=False)
-        yield self._features("patch_tokens", expected.patch_tokens, encoding.patch_tokens)
-        yield self._features("cls_attention", expected.cls_attention, encoding.cls_attention)
+        yield judge.features("patch_tokens", expected.patch_tokens, encoding.patch_tokens)
+        yield judge.features("cls_attention", expected.cls_attention, encoding.cls_attention)
         W, h, w, D = encoding.patch_tokens.shape
         cosine = cosine_similarity(encoding.patch_tokens.reshape(W, h * w, D), classes)
-        yield self._scores("similarity", expected.similarity, cosine.reshape(W, -1, h, w))
+        yield judge.scores("similarity", expected.similarity, cosine.reshape(W, -1, h, w))
         scores = window_scores(encoding, classes, replace(self._settings, cleaning=None))
-        yield self._scores("scores", expected.scores, scores)
-        yield self._scores("cleaned_scores", expected.cleaned_scores, self._cleaned)
+        yield judge.scores("scores", expected.scores, scores)
+        yield judge.scores("cleaned_scores", expected.cleaned_scores, self._cleaned)
 
     def mask_stages(self) -> Iterator[StageParity]:
         """What becomes of the scores in NumPy: upsampled, refined, stitched, labelled."""
-        expected, pamr = self._expected, self._segmenter.manifest.defaults.pamr
+        expected, judge, pamr = self._expected, self._judge, self._segmenter.manifest.defaults.pamr
         crop = self._crops[0]
         planes = upsample(self._cleaned[0], (crop.shape[0], crop.shape[1]), align_corners=True)
-        yield self._scores("upsampled", expected.upsampled, planes[:, ::PLANE_STEP, ::PLANE_STEP])
+        yield judge.scores("upsampled", expected.upsampled, planes[:, ::PLANE_STEP, ::PLANE_STEP])
         refined = refine(crop, planes, pamr)
-        yield self._scores("refined", expected.refined, refined[:, ::PLANE_STEP, ::PLANE_STEP])
+        yield judge.scores("refined", expected.refined, refined[:, ::PLANE_STEP, ::PLANE_STEP])
         stitched = image_scores(self._encoding, self._classes, self._settings, pamr)
-        yield self._scores("stitched", expected.stitched, stitched[:, ::PLANE_STEP, ::PLANE_STEP])
-        labels = labels_of(stitched, self._settings)
-        compared = compare_labels("label_map", expected.label_map, labels, expected.label_margin)
-        yield gate_labels(compared, self._gates.label_agreement) if self._gates else compared
-
-    def _features(self, stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
-        compared = compare_values(stage, expected, got, tolerance=TOKEN_TOLERANCE, relative=True)
-        return gate_values(compared, self._gates.relative_frobenius) if self._gates else compared
-
-    def _scores(self, stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
-        return compare_scores(stage, expected, got, self._segmenter.precision)
+        yield judge.scores("stitched", expected.stitched, stitched[:, ::PLANE_STEP, ::PLANE_STEP])
+        yield judge.labels("label_map", expected.label_map, labels_of(stitched, self._settings), expected.label_margin)
 
 
 def _settings(segmenter: Segmenter) -> SegmentationSettings:

@@ -16,7 +16,7 @@ from t2d_export import export
 from t2d_export.calibration import calibration_images, calibration_windows
 from t2d_export.cli import main
 from t2d_export.precision import linear_layers
-from t2d_runtime import selftest
+from t2d_runtime import parity
 from t2d_runtime.backends.base import Arrays
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeEngine
 from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
@@ -125,7 +125,7 @@ def test_a_precision_that_misses_its_gates_is_removed_and_the_report_says_by_how
     bundle_copy: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     gates = PrecisionGates(relative_frobenius=1e-7, label_agreement=1.0)
-    monkeypatch.setattr(selftest, "GATES", {**GATES, precision: gates})
+    monkeypatch.setattr(parity, "GATES", {**GATES, precision: gates})
     row = export._judged(bundle_copy, Bundle.open(bundle_copy).manifest, precision)
     assert not (bundle_copy / "precisions" / precision).exists()
     assert row["all"].status == "failed"
