@@ -82,6 +82,7 @@ def test_a_newer_schema_version_asks_for_an_update(bundle_copy: Path) -> None:
         (lambda data: data["windows"].update(stride=[0, 1]), r"windows.stride is \(0, 1\), expected positive"),
         (lambda data: data["prompt_sets"].pop("subset"), "expected 'subset' among them"),
         (lambda data: data["files"].update({"../x": {"sha256": "", "size_bytes": 0}}), "a path outside the bundle"),
+        (lambda data: data["files"].update({"/x": {"sha256": "", "size_bytes": 0}}), "a path outside the bundle"),
     ],
 )
 def test_a_wrong_manifest_is_refused(bundle_copy: Path, edit: Callable[[dict[str, Any]], object], message: str) -> None:

@@ -120,12 +120,23 @@ def test_ties_go_to_the_lowest_label(fused: FusedSegmenter, classes: ClassEmbedd
     assert not fused.segment(picture(60, 90), same).label_map.any()
 
 
-def test_many_words_have_wide_labels(segmenter: Segmenter, fused: FusedSegmenter, classes: ClassEmbeddings) -> None:
-    words = vectors(400, classes)
-    image = picture(90, 60)
-    got = fused.segment(image, words)
-    assert got.label_map.dtype == np.uint16
-    assert (got.label_map == segmenter.segment(image, words, window="whole").label_map).mean() >= AGREEMENT
+@pytest.mark.parametrize(
+    ("count", "background", "dtype"),
+    [(256, False, np.uint8), (257, False, np.uint16), (255, True, np.uint8), (256, True, np.uint16)],
+)
+def test_the_type_holds_every_label(
+    segmenter: Segmenter,
+    fused: FusedSegmenter,
+    classes: ClassEmbeddings,
+    count: int,
+    background: bool,
+    dtype: type,
+) -> None:
+    words, image = vectors(count, classes), picture(90, 60)
+    got = fused.segment(image, words, background=background)
+    assert got.label_map.dtype == dtype
+    expected = segmenter.segment(image, words, background=background, window="whole")
+    assert (got.label_map == expected.label_map).mean() >= AGREEMENT
 
 
 def test_int8_gives_the_labels_of_the_runtime_in_int8(exported_bundle: Path, classes: ClassEmbeddings) -> None:

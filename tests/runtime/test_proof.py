@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from t2d_runtime import Segmenter, proof, selftest
 from t2d_runtime.backends.base import EngineIdentity
 from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
+from t2d_runtime.bundle import IMAGE_ENCODER, SEGMENTER, SELFTEST, TEXT_ENCODER, Bundle
 from t2d_runtime.errors import BackendError, SelfTestError
 
 
@@ -60,6 +62,24 @@ def test_another_version_device_or_driver_proves_itself_again(
     monkeypatch.setattr(OnnxRuntimeBackend, "identity", EngineIdentity(**facts))
     open_here(exported_bundle)
     assert runs == ["fp32", "fp32"]
+
+
+def test_a_verdict_is_for_one_bundle_graph_precision_and_runtime(
+    exported_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, bundle = OnnxRuntimeBackend("onnxruntime"), Bundle.open(exported_bundle)
+    files = bundle.manifest.files
+    keys = [proof._key(bundle, backend, "fp32"), proof._key(bundle, backend, "fp32", (SEGMENTER,))]
+    for name in (IMAGE_ENCODER, TEXT_ENCODER, SELFTEST):
+        changed = replace(bundle.manifest, files={**files, name: replace(files[name], sha256="0" * 64)})
+        keys.append(proof._key(Bundle(bundle.folder, changed), backend, "fp32"))
+    with monkeypatch.context() as patch:
+        patch.setattr(proof, "__version__", "another")
+        keys.append(proof._key(bundle, backend, "fp32"))
+    with monkeypatch.context() as patch:  # as OpenVINO, which makes bf16 of the float32 graphs
+        patch.setattr(OnnxRuntimeBackend, "digests", lambda self, bundle, precision, graphs: ("the same",))
+        keys += [proof._key(bundle, backend, "fp32"), proof._key(bundle, backend, "bf16")]
+    assert len(set(keys)) == len(keys)
 
 
 def test_a_remembered_verdict_costs_less_than_five_milliseconds(

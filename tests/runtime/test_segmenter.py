@@ -15,6 +15,8 @@ from PIL import Image
 from skimage import data
 
 from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime import segmenter as segmenter_module
+from t2d_runtime.bundle import EXTERNAL_DATA_SUFFIX, IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER
 from t2d_runtime.errors import (
     BackendError,
     BackendUnavailableError,
@@ -24,8 +26,9 @@ from t2d_runtime.errors import (
     OptionError,
     VocabularyError,
 )
+from t2d_runtime.manifest import FileRecord
 from t2d_runtime.parity import compare_labels
-from t2d_runtime.segmentation import SegmentOptions
+from t2d_runtime.segmentation import MAX_LABELS, SegmentOptions
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,34 @@ def test_a_bad_image_of_a_batch_raises_in_its_place(
     with pytest.raises(ImageNotFoundError, match=r"nowhere\.jpg"):
         next(results)
     assert next(results, None) is None
+
+
+def test_an_encoding_of_another_bundle_is_refused(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    foreign = replace(segmenter.encode_image(photograph), model_digest="0" * 64)
+    with pytest.raises(OptionError, match=r"encoded with another bundle \(digest 000000000000…, this bundle's is"):
+        segmenter.segment(foreign, classes)
+
+
+def test_a_result_says_what_the_image_was_encoded_with(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    encoding = replace(segmenter.encode_image(photograph), backend="elsewhere", precision="int8")
+    settings = segmenter.segment(encoding, classes).settings
+    assert (settings.backend, settings.precision) == ("elsewhere", "int8")
+
+
+def test_the_digests_name_every_file_that_decides(exported_bundle: Path) -> None:
+    """The image encoder's external weights, and the tokenizer, which decides what words mean."""
+    segmenter = Segmenter.open(exported_bundle, backend="onnxruntime")
+    manifest = segmenter.manifest
+    digests = {(segmenter.model_digest, segmenter.vocabulary_digest)}
+    for name in (IMAGE_ENCODER, IMAGE_ENCODER + EXTERNAL_DATA_SUFFIX, TEXT_ENCODER, TOKENIZER):
+        changed = replace(manifest, files={**manifest.files, name: FileRecord("0" * 64, 1)})
+        segmenter.manifest = segmenter.bundle.manifest = changed
+        digests.add((segmenter.model_digest, segmenter.vocabulary_digest))
+    assert len(digests) == 5
 
 
 def test_an_encoding_cannot_be_written_to(segmenter: Segmenter, photograph: NDArray[np.uint8]) -> None:
@@ -193,11 +224,46 @@ def test_many_words_need_wider_labels(segmenter: Segmenter, photograph: NDArray[
     assert segmenter.segment(photograph, many, background=True).label_map.dtype == np.uint16
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_more_words_than_labels_are_refused(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8], background: bool
+) -> None:
+    count = MAX_LABELS - background + 1
+    width = classes.vectors.shape[1]
+    many = replace(classes, names=tuple(map(str, range(count))), vectors=np.zeros((count, width), np.float32))
+    with pytest.raises(ClassNamesError, match=f"{count} class names, expected at most {count - 1}"):
+        segmenter.segment(photograph, many, background=background)
+
+
 def test_words_seen_before_are_not_encoded_again(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     first = segmenter.encode_classes(["boat", "cloud"])
     monkeypatch.setattr(segmenter, "run_text_encoder", lambda ids: pytest.fail("the text encoder ran again"))
     again = segmenter.encode_classes(["cloud", "boat"])
     np.testing.assert_array_equal(first.vectors[::-1], again.vectors)
+
+
+def test_the_memory_of_words_is_bounded(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmenter_module, "CACHED_CLASSES", 3)
+    monkeypatch.setattr(segmenter, "_cached_classes", {})
+    first = segmenter.encode_classes(["boat", "cloud"])
+    again = segmenter.encode_classes(["boat", "wave", "rock"])  # with "cloud" they would be four
+    np.testing.assert_allclose(again.vectors[0], first.vectors[0], atol=1e-6, rtol=0)
+    assert len(segmenter._cached_classes) == 3
+
+
+def test_windows_are_encoded_a_few_at_a_time(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    right = segmenter.run_image_encoder
+
+    def counted(crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        sizes.append(len(crops))
+        return right(crops)
+
+    monkeypatch.setattr(segmenter, "run_image_encoder", counted)
+    side = segmenter.manifest.windows.short_side
+    windows = len(segmenter.encode_image(np.zeros((side, 4 * side, 3), np.uint8)).windows)
+    assert windows == sum(sizes) == 7
+    assert max(sizes) == segmenter_module.WINDOW_BATCH
 
 
 def test_prompts_are_a_set_or_templates(segmenter: Segmenter) -> None:
