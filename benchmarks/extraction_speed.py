@@ -19,8 +19,8 @@ from tqdm import tqdm
 from t2d_runtime.errors import OptionError
 
 if TYPE_CHECKING:
+    from training.config import FeatureConfig
     from training.encoding import Encoders
-    from training.features import FeatureConfig
 
 IMAGE_SIZE = 480, 640
 """COCO's most frequent (height, width)."""
@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from benchmarks.results_file import write_results
-    from training.features import FeatureConfig, load_encoders
+    from training.config import FeatureConfig
+    from training.features import load_encoders
 
     if min(args.images, args.batch_size, args.rounds) < 1:
         raise OptionError("expected at least one image, one image a batch and one round")

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from training.feature_set import FeatureManifest, TokenArray, write_manifest, write_shard
+from training.config import TokenArray
+from training.feature_set import FeatureManifest, write_manifest, write_shard
 
 SIGNAL = 2.0
 """Standard deviation of what a caption says of its image; the noise around it has 1."""

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.config import ProjectionKind, Selection, TextInput
-from training.feature_set import FeatureSet, FloatArray, IndexArray, TokenArray
+from training.config import ProjectionKind, Selection, TextInput, TokenArray
+from training.feature_set import FeatureSet, FloatArray, IndexArray
 
 AHEAD = 2
 """Batches being read while one is used."""

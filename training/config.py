@@ -1,8 +1,9 @@
-"""What a training run is: every choice of the paper's tables with the published defaults. Imports no torch."""
+"""What an extraction of features and a training run are, with the published defaults. Imports no torch."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,20 +19,57 @@ ProjectionKind = Literal["text", "affine", "visual", "visual_affine", "both", "l
 TextInput = Literal["end", "average", "tokens"]
 """What stands for a text: the feature at its end token, the mean over its words, or every word."""
 
+TokenArray = Literal["tokens", "penultimate"]
+"""What features may hold of every token of a text: `training/feature_set.py`."""
+
 Loss = Literal["infonce", "triplet"]
 Optimizer = Literal["adam", "adamw"]
 Schedule = Literal["constant", "warmup", "cosine"]
+
+PRECISIONS, DTYPES = ("fp32", "bf16"), ("float32", "float16")
+"""Of an extraction's encoders, and of the features that it stores."""
 
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 
 SINGLE_VECTOR: frozenset[Selection] = frozenset({"average", "cls"})
 """Selections over one image vector: the one of the averaged attention map, the CLS token."""
 
-CHOOSES_HEAD: frozenset[Selection] = frozenset({"max_score", "sampled"})
-"""Selections that take one head for each pair."""
-
 OVER_TOKENS: frozenset[Selection] = frozenset({"sum", "mean", "max-row_sum", "nucleus"})
 """Selections that may also take every token of a text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """An extraction. Weights and input size as in `t2d-export bundle`; the defaults are those of the release."""
+
+    captions: Path
+    output: Path
+    images: Path | None = None
+    backbone: str = "dinov2_vitb14_reg"
+    backbone_weights: str | None = None
+    text_weights: str | None = None
+    input_size: tuple[int, int] | None = None
+    token_arrays: tuple[TokenArray, ...] = ()
+    precision: str = "fp32"
+    """Of the encoders."""
+    dtype: str = "float32"
+    """Of what is stored."""
+    batch_size: int = 32
+    images_per_shard: int = 1024
+    workers: int = max(1, (os.cpu_count() or 2) // 2)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS or self.dtype not in DTYPES:
+            raise OptionError(
+                f"expected precision {' or '.join(PRECISIONS)} and dtype {' or '.join(DTYPES)}, got "
+                f"{self.precision!r} and {self.dtype!r}"
+            )
+        if min(self.batch_size, self.images_per_shard) < 1 or self.workers < 0:
+            raise OptionError(
+                "expected batch_size and images_per_shard of at least 1 and workers of at least 0, got "
+                f"{self.batch_size}, {self.images_per_shard} and {self.workers}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from t2d_export.tokenizer import write_tokenizer
 from t2d_export.towers import Backbone, ImageFeatures, TextTower, end_positions
 from t2d_export.weights import RANDOM
 from t2d_runtime.text import END_TOKEN, Tokenizer, token_batches
-from training.feature_set import TokenArray
+from training.config import TokenArray
 
 
 class ImageVectors(NamedTuple):

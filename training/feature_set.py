@@ -30,7 +30,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from t2d_runtime.errors import DataError
+from training.config import TokenArray
 from training.storage import write_tensors, write_text
 
 SCHEMA_VERSION = 1
@@ -47,7 +48,6 @@ MANIFEST = "manifest.json"
 LAST_BLOCK = "last_block.safetensors"
 """CLIP's last block, final LayerNorm and text projection, from which `last_block` training starts."""
 
-TokenArray = Literal["tokens", "penultimate"]
 FloatArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.int64]
 

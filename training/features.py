@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,15 +16,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from t2d_runtime.bundle import sha256_of
-from t2d_runtime.errors import DataError, OptionError
+from t2d_runtime.errors import DataError
 from training.captions import CaptionedImage, CaptionFile, read_captions
+from training.config import FeatureConfig
+from training.device import open_device
 from training.encoding import Encoders, ImageVectors, clip_tokenizer, load_towers
 from training.feature_set import (
     LAST_BLOCK,
     MANIFEST,
     FeatureManifest,
     Shard,
-    TokenArray,
     read_manifest,
     shard_path,
     write_manifest,
@@ -39,38 +38,6 @@ MAX_UNREADABLE = 0.01
 """Share of the images that may be unreadable before an extraction is given up."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureConfig:
-    """An extraction. Weights and input size as in `t2d-export bundle`; the defaults are those of the release."""
-
-    captions: Path
-    output: Path
-    images: Path | None = None
-    backbone: str = "dinov2_vitb14_reg"
-    backbone_weights: str | None = None
-    text_weights: str | None = None
-    input_size: tuple[int, int] | None = None
-    token_arrays: tuple[TokenArray, ...] = ()
-    precision: str = "fp32"
-    dtype: str = "float32"
-    batch_size: int = 32
-    images_per_shard: int = 1024
-    workers: int = max(1, (os.cpu_count() or 2) // 2)
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("fp32", "bf16") or self.dtype not in ("float32", "float16"):
-            raise OptionError(
-                "expected precision fp32 or bf16 and dtype float32 or float16, got "
-                f"{self.precision!r} and {self.dtype!r}"
-            )
-        if min(self.batch_size, self.images_per_shard) < 1 or self.workers < 0:
-            raise OptionError(
-                "expected batch_size and images_per_shard of at least 1 and workers of at least 0, got "
-                f"{self.batch_size}, {self.images_per_shard} and {self.workers}"
-            )
 
 
 def extract(config: FeatureConfig) -> FeatureManifest:
@@ -171,12 +138,11 @@ def _stack(vectors: dict[int, ImageVectors], places: Sequence[int], manifest: Fe
 
 
 def load_encoders(config: FeatureConfig) -> Encoders:
-    """The frozen towers of an extraction, on its device and in its precision."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("device 'cuda' was asked for and torch sees none here; give 'cpu'")
+    """The frozen towers of an extraction, on its device and in its precision. Raises as `load_reference`."""
+    device = open_device(config.device)
     towers = load_towers(config.backbone, config.backbone_weights, config.text_weights, config.input_size)
     tokenizer = clip_tokenizer(towers.text_tower.context_length)
-    return Encoders(towers, tokenizer, bf16=config.precision == "bf16", device=torch.device(config.device))
+    return Encoders(towers, tokenizer, bf16=config.precision == "bf16", device=device)
 
 
 def plan(config: FeatureConfig, data: CaptionFile, encoders: Encoders) -> FeatureManifest:

@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from t2d_export.projection import Projection
-from t2d_runtime.errors import OptionError
 from training.batches import Batch, BatchReader, FeatureChoice
 from training.config import Selection, TrainConfig
+from training.device import open_device
 from training.distributed import sum_gradients
 from training.feature_set import FeatureSet, IndexArray
 from training.objective import Objective, new_projection
@@ -41,7 +41,7 @@ class Trainer:
         self.config = config
         self.rank = rank
         self.world_size = world_size
-        self.device = _device(config.device)
+        self.device = open_device(config.device)
         self.features = FeatureSet(config.features)
         choice = FeatureChoice.of(config.selection, config.projection, config.text_input)
         self.reader = BatchReader(self.features, choice, config.batch_size, rank=rank, world_size=world_size)
@@ -130,14 +130,6 @@ def in_caption_order(heads: IndexArray, order: IndexArray) -> IndexArray:
     sorted_heads = np.empty_like(heads)
     sorted_heads[order] = heads
     return sorted_heads
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("cpu", "cuda"):
-        raise OptionError(f"device: expected cpu or cuda, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise OptionError("device 'cuda' was asked for and torch sees none here; give 'cpu'")
-    return torch.device(name)
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -18,10 +18,10 @@ from PIL import Image
 from t2d_export.reference import mean_of_words
 from t2d_export.towers import ImageFeatures
 from t2d_runtime.errors import DataError, OutputError
-from training.config import TrainConfig
+from training.config import FeatureConfig, TrainConfig
 from training.encoding import image_vectors, load_towers
 from training.feature_set import FeatureSet, read_manifest, shard_path
-from training.features import FeatureConfig, extract, load_encoders
+from training.features import extract, load_encoders
 from training.images import crop
 from training.train import train
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 from t2d_runtime.errors import OptionError
+from training.commands.settings import config_from
 from training.commands.train import add_settings
 from training.config import TrainConfig
 from training.tables import TABLES
@@ -32,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and compare the rows of a table."""
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    base = TrainConfig(**{name: value for name, value in vars(args).items() if name in names})
+    base = config_from(TrainConfig, args)
     if args.measure and not (args.model and args.figures):
         raise OptionError("--measure takes --model, the towers to export with, and --figures, the numbers to keep")
     from t2d_export.export import ExportSettings

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import get_args
 
-from training.config import (
-    SELECTIONS,
-    Loss,
-    Optimizer,
-    ProjectionKind,
-    Schedule,
-    TextInput,
-    TrainConfig,
-)
-
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+from training.commands.settings import add_choice, add_number, config_from
+from training.config import SELECTIONS, Loss, Optimizer, ProjectionKind, Schedule, TextInput, TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,18 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """The settings that `train` and `ablate` share."""
-    choice(parser, "--selection", SELECTIONS, "how heads (and tokens) become a score")
-    choice(parser, "--projection", get_args(ProjectionKind), "which side is projected")
-    choice(parser, "--text-input", get_args(TextInput), "what stands for a text")
-    choice(parser, "--loss", get_args(Loss), "")
-    choice(parser, "--optimizer", get_args(Optimizer), "")
-    choice(parser, "--schedule", get_args(Schedule), "")
-    number(parser, "--learning-rate", float)
-    number(parser, "--weight-decay", float)
-    number(parser, "--warmup-steps", int)
-    number(parser, "--batch-size", int)
-    number(parser, "--epochs", int)
-    number(parser, "--seed", int)
+    add_choice(parser, TrainConfig, "--selection", SELECTIONS, "how heads (and tokens) become a score")
+    add_choice(parser, TrainConfig, "--projection", get_args(ProjectionKind), "which side is projected")
+    add_choice(parser, TrainConfig, "--text-input", get_args(TextInput), "what stands for a text")
+    add_choice(parser, TrainConfig, "--loss", get_args(Loss))
+    add_choice(parser, TrainConfig, "--optimizer", get_args(Optimizer))
+    add_choice(parser, TrainConfig, "--schedule", get_args(Schedule))
+    add_number(parser, TrainConfig, "--learning-rate")
+    add_number(parser, TrainConfig, "--weight-decay", "of adamw")
+    add_number(parser, TrainConfig, "--warmup-steps")
+    add_number(parser, TrainConfig, "--batch-size", "of all processes together")
+    add_number(parser, TrainConfig, "--epochs")
+    add_number(parser, TrainConfig, "--seed")
     parser.add_argument(
         "--plain-loss",
         dest="over_batch_squared",
@@ -51,22 +41,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
 
 
-def choice(parser: argparse.ArgumentParser, flag: str, choices: tuple[str, ...], meaning: str) -> None:
-    """A setting of a few names, its default that of `TrainConfig`."""
-    default = DEFAULTS[flag.removeprefix("--").replace("-", "_")]
-    parser.add_argument(flag, choices=choices, default=default, help=f"{meaning} (default: %(default)s)".strip())
-
-
-def number(parser: argparse.ArgumentParser, flag: str, kind: type[int] | type[float]) -> None:
-    """A numeric setting, its default that of `TrainConfig`."""
-    default = DEFAULTS[flag.removeprefix("--").replace("-", "_")]
-    parser.add_argument(flag, type=kind, default=default, metavar="N", help="default: %(default)s")
-
-
 def run(args: argparse.Namespace) -> int:
     """Train a projection."""
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    config = TrainConfig(**{name: value for name, value in vars(args).items() if name in names})
+    config = config_from(TrainConfig, args)
     from training.train import train
 
     train(config)

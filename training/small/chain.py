@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from t2d_export.folder_model import PROJECTION
 from t2d_export.projection import state_dict_in_authors_layout
 from t2d_export.reference import load_reference
-from training.config import TrainConfig
-from training.features import FeatureConfig, extract
+from training.config import FeatureConfig, TrainConfig
+from training.features import extract
 from training.scenes import draw_scenes, new_folder, write_scenes
 from training.small.card import model_card
 from training.small.model import SMALL_MODEL, round_to_half, save_towers, write_config
