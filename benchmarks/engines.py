@@ -31,6 +31,9 @@ MOST_LOST_MIOU = 0.01
 COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
 """All that TensorRT for RTX 1.7 offers but 7.5, for which it has neither float32 products nor bfloat16."""
 
+FUSED_CAPABILITY = "8.9"
+"""The fused graph, with PAMR and without, takes ten times as long to build as the encoders: for one alone."""
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -54,10 +57,11 @@ class Combination:
 
 @dataclass(frozen=True)
 class Build:
-    """One precision of both encoders built for one compute capability."""
+    """One precision of both encoders, or of the fused graph, built for one compute capability."""
 
     precision: str
     target: str
+    fused: bool
     layers: dict[str, int]
     size_bytes: dict[str, int]
     warnings: tuple[str, ...]
@@ -97,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         model = bundle.manifest.model
         facts = {
             "backbone": model.backbone,
+            "model_digest": bundle.model_digest,
             "input_size": model.input_size,
             "rounds": args.rounds,
             "scenes": args.scenes,
@@ -226,31 +231,33 @@ def build_matrix(bundle: Bundle) -> list[Build]:
     """TensorRT for RTX engines of every stored precision, in a copy of the bundle that is thrown away."""
     from tqdm import tqdm
 
-    from t2d_runtime.bundle import IMAGE_ENCODER
+    from t2d_runtime.bundle import IMAGE_ENCODER, SEGMENTER
 
-    targets = [(p, c) for p in bundle.graph_precisions(IMAGE_ENCODER) for c in COMPUTE_CAPABILITIES]
+    targets = [(p, c, False) for p in bundle.graph_precisions(IMAGE_ENCODER) for c in COMPUTE_CAPABILITIES]
+    targets += [(p, FUSED_CAPABILITY, True) for p in bundle.graph_precisions(SEGMENTER)]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(bundle.folder, Path(folder) / "bundle"))
         return [build(copy, *target) for target in tqdm(targets, desc="engines", disable=None, leave=False)]
 
 
-def build(folder: Path, precision: str, capability: str) -> Build:
-    """Build both encoders, and say what came of it."""
+def build(folder: Path, precision: str, capability: str, fused: bool) -> Build:
+    """Build both encoders, or the fused graph, and say what came of it."""
     from t2d_export.to_engine import Target, build_engine
     from t2d_runtime.bundle import Bundle
     from t2d_runtime.engines import read_engines
 
     start = time.perf_counter()
     try:
-        output = build_engine(folder, Target("tensorrt-rtx", capability), precision)
+        output = build_engine(folder, Target("tensorrt-rtx", capability), precision, fused=fused)
     except T2DError as error:
-        return Build(precision, capability, {}, {}, (), time.perf_counter() - start, str(error))
+        return Build(precision, capability, fused, {}, {}, (), time.perf_counter() - start, str(error))
     seconds = time.perf_counter() - start
     graphs = read_engines(Bundle.open(folder), "tensorrt-rtx")[output].graphs
     shutil.rmtree(output)
     return Build(
         precision=precision,
         target=capability,
+        fused=fused,
         layers={name: built.num_layers for name, built in graphs.items()},
         size_bytes={name: built.record.size_bytes for name, built in graphs.items()},
         warnings=tuple(warning for built in graphs.values() for warning in built.warnings),

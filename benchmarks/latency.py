@@ -108,6 +108,7 @@ def _facts(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
 
     return {
         "backbone": setup.segmenter.manifest.model.backbone,
+        "model_digest": setup.segmenter.model_digest,
         "weights": setup.reference.sources["backbone"].name,
         "input_size": setup.segmenter.manifest.model.input_size,
         "backend": setup.segmenter.engine_description,

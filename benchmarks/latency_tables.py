@@ -45,5 +45,6 @@ def print_starts(starts: Mapping[str, Any]) -> None:
 def print_sweep(sweep: Sweep) -> None:
     """A column a value, a line a contender."""
     print(f"\n{sweep.quantity + ', ' + sweep.unit:<30}" + "".join(f"{value:>18}" for value in sweep.values))
+    print(f"{'rounds':<30}" + "".join(f"{count:>18}" for count in sweep.rounds))
     for contender, times in sweep.series.items():
         print(f"{contender:<30}" + "".join(f"{'-' if time is None else format(time, '.1f'):>18}" for time in times))

@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from benchmarks.baselines import TorchPipeline, plain_pamr
 from benchmarks.contenders import Contender, engine_contender, open_active, torch_contenders
 from benchmarks.pipeline.planted import planted_classes
-from benchmarks.timing import in_turn
+from benchmarks.timing import Timing, in_turn
 from t2d_export.reference import Reference
 from t2d_export.reference_masks import with_background
 from t2d_runtime.preprocess import resize
 from t2d_runtime.segmenter import Segmenter
+from t2d_runtime.windows import resized_size, window_boxes
 
-BATCHES = (1, 2, 4, 8)
+BATCHES = (1, 2, 4)
+"""Up to the runtime's own, `WINDOW_BATCH`."""
+
 CLASSES = (1, 10, 100, 1000)
 MOST_REFINED = 100
 """Classes with PAMR: plain PyTorch takes a tenth of a second for each."""
@@ -30,6 +33,9 @@ SIZES = ((448, 448), (480, 640), (1080, 1920), (3000, 4000))
 
 ROUNDS = 3
 
+LONG_ROUND_MS = 5000.0
+"""A round that takes longer is not repeated: a whole sweep of ViT-B ends within two minutes."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -38,8 +44,35 @@ class Sweep:
     quantity: str
     unit: str
     values: tuple[int | str, ...]
+    rounds: tuple[int, ...]
+    """Behind the median of each value."""
     series: Mapping[str, tuple[float | None, ...]]
     """Contender -> a time for each value; None where it was not measured."""
+
+
+class _Columns:
+    """A sweep as it is measured, value by value."""
+
+    def __init__(self) -> None:
+        self._rounds: list[int] = []
+        self._series: dict[str, list[float | None]] = {}
+
+    def measure(self, calls: Mapping[str, Callable[[], object]], per: int = 1) -> None:
+        """The next value: medians of contenders in turn, divided by `per`; those that are not called have no time."""
+        timings, rounds = in_turn(calls, rounds=1), 1
+        if sum(timing.median_ms for timing in timings.values()) <= LONG_ROUND_MS:
+            more, rounds = in_turn(calls, ROUNDS - 1, warm_up=0), ROUNDS
+            timings = {name: Timing(timing.rounds_ms + more[name].rounds_ms) for name, timing in timings.items()}
+        for name in timings:
+            self._series.setdefault(name, [None] * len(self._rounds))
+        for name, times in self._series.items():
+            times.append(timings[name].median_ms / per if name in timings else None)
+        self._rounds.append(rounds)
+
+    def sweep(self, quantity: str, unit: str, values: tuple[int | str, ...]) -> Sweep:
+        """All of them."""
+        series = {name: tuple(times) for name, times in self._series.items()}
+        return Sweep(quantity, unit, values, tuple(self._rounds), series)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,19 +100,17 @@ class Setup:
 
 def batch_sweep(setup: Setup) -> Sweep:
     """The image encoder with several windows at once, per window."""
-    series: dict[str, list[float | None]] = {contender.name: [] for contender in setup.contenders}
+    columns = _Columns()
     for batch in BATCHES:
         windows = np.repeat(setup.window[np.newaxis], batch, axis=0)
-        calls = {contender.name: partial(contender.encode, windows) for contender in setup.contenders}
-        for name, time_ms in _medians(calls).items():
-            series[name].append(time_ms / batch)
-    return Sweep("windows of a batch", "ms a window", BATCHES, _frozen(series))
+        columns.measure({contender.name: partial(contender.encode, windows) for contender in setup.contenders}, batch)
+    return columns.sweep("windows of a batch", "ms a window", BATCHES)
 
 
 def threads_sweep(setup: Setup) -> Sweep:
     """The image encoder with 1, 2, 4, ... threads, up to the run's own number."""
     counts = tuple(2**power for power in range(setup.threads.bit_length()))
-    series: dict[str, list[float | None]] = {contender.name: [] for contender in setup.contenders}
+    columns = _Columns()
     backend, precision = setup.segmenter.backend_name, setup.segmenter.precision
     before = torch.get_num_threads()
     try:
@@ -87,12 +118,10 @@ def threads_sweep(setup: Setup) -> Sweep:
             torch.set_num_threads(count)
             opened = open_active(setup.bundle, backend, precision, count)
             pair = [*torch_contenders(setup.reference, ["eager"]), engine_contender(opened)]
-            calls = {contender.name: partial(contender.encode, setup.window[np.newaxis]) for contender in pair}
-            for name, time_ms in _medians(calls).items():
-                series[name].append(time_ms)
+            columns.measure({one.name: partial(one.encode, setup.window[np.newaxis]) for one in pair})
     finally:
         torch.set_num_threads(before)
-    return Sweep("threads", "ms", counts, _frozen(series))
+    return columns.sweep("threads", "ms", counts)
 
 
 def classes_sweep(setup: Setup) -> Sweep:
@@ -100,9 +129,7 @@ def classes_sweep(setup: Setup) -> Sweep:
     encoding = setup.segmenter.encode_image(setup.window)
     pipeline = TorchPipeline(setup.reference, plain_pamr)
     encoded = pipeline.encode(setup.window)
-    series: dict[str, list[float | None]] = {
-        f"{side}{way}": [] for side in ("PyTorch", "runtime") for way in ("", ", PAMR")
-    }
+    columns = _Columns()
     for count in CLASSES:
         classes = planted_classes(setup.segmenter, encoding, count)
         embeds = torch.from_numpy(classes.vectors.copy())
@@ -114,29 +141,27 @@ def classes_sweep(setup: Setup) -> Sweep:
                 pipeline.labels, setup.window, encoded, embeds, background=True, refine=refine
             )
             calls[f"runtime{way}"] = partial(setup.segmenter.segment, encoding, classes, background=True, refine=refine)
-        times = _medians(calls)
-        for name, column in series.items():
-            column.append(times.get(name))
-    return Sweep("classes", "ms", CLASSES, _frozen(series))
+        columns.measure(calls)
+    return columns.sweep("classes", "ms", CLASSES)
 
 
 def windows_sweep(setup: Setup) -> Sweep:
     """Whole images of growing size in sliding windows, without PAMR, with classes that win somewhere."""
     classes = planted_classes(setup.segmenter, setup.segmenter.encode_image(setup.window), len(setup.words))
     embeds = torch.from_numpy(classes.vectors.copy())
-    series: dict[str, list[float | None]] = {name: [] for name in ("PyTorch", "runtime")}
-    labels = []
+    windows = setup.segmenter.manifest.windows
+    columns, labels = _Columns(), []
     for size in SIZES:
         image = resize(setup.pixels, size)
         tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        calls: dict[str, Callable[[], object]] = {
-            "PyTorch": partial(_torch_sliding, setup.reference, tensor, embeds),
-            "runtime": partial(setup.segmenter.segment, image, classes, background=True),
-        }
-        for name, time_ms in _medians(calls).items():
-            series[name].append(time_ms)
-        labels.append(f"{size[1]} x {size[0]} ({len(setup.segmenter.encode_image(image).windows)})")
-    return Sweep("pixels (windows)", "ms", tuple(labels), _frozen(series))
+        columns.measure(
+            {
+                "PyTorch": partial(_torch_sliding, setup.reference, tensor, embeds),
+                "runtime": partial(setup.segmenter.segment, image, classes, background=True),
+            }
+        )
+        labels.append(f"{size[1]} x {size[0]} ({len(window_boxes(resized_size(size, windows), windows))})")
+    return columns.sweep("pixels (windows)", "ms", tuple(labels))
 
 
 SWEEPS: Mapping[str, Callable[[Setup], Sweep]] = {
@@ -150,11 +175,3 @@ SWEEPS: Mapping[str, Callable[[Setup], Sweep]] = {
 def _torch_sliding(reference: Reference, image: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
     scores = reference.segment_sliding(image, embeds, cleaning="official")
     return with_background(scores, reference.threshold).argmax(dim=0)
-
-
-def _medians(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    return {name: timing.median_ms for name, timing in in_turn(calls, ROUNDS).items()}
-
-
-def _frozen(series: Mapping[str, list[float | None]]) -> dict[str, tuple[float | None, ...]]:
-    return {name: tuple(values) for name, values in series.items()}

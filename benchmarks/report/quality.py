@@ -44,14 +44,23 @@ def engines(result: Result) -> list[Block]:
         )
         for row in result.figures["combinations"]
     )
-    built = [build for build in result.figures["tensorrt_rtx"] if not build["error"]]
     text = (
         f"{result.figures['backbone']}, {result.figures['scenes']} held-out scenes; labels: share equal to those of "
         "float32 on ONNX Runtime."
     )
     if result.figures["tensorrt_rtx"]:
-        text += f" TensorRT for RTX: {len(built)} of {len(result.figures['tensorrt_rtx'])} engines build; not run."
+        text += f" TensorRT for RTX, built and not run: {_builds(result.figures['tensorrt_rtx'])}."
     return [Table(headers, rows), Text(text), *_fused(result.figures.get("fused", []))]
+
+
+def _builds(builds: list[dict[str, Any]]) -> str:
+    """How many engines build, of the encoders and of the fused graph; the first version's files have no fused ones."""
+    parts = []
+    for name, fused in (("the encoders", False), ("the fused graph", True)):
+        of_kind = [build for build in builds if build.get("fused", False) == fused]
+        if of_kind:
+            parts.append(f"{sum(not build['error'] for build in of_kind)} of {len(of_kind)} engines of {name}")
+    return ", ".join(parts)
 
 
 def _fused(rows: list[dict[str, Any]]) -> list[Block]:

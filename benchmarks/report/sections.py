@@ -29,7 +29,7 @@ def each(blocks: Callable[[Result], list[Block]]) -> Blocks:
     return lambda results: [block for result in results for block in blocks(result)]
 
 
-LATENCY = "latency BUNDLE --backbone M --image F --rounds 15 --baselines eager,bf16,compile,compile-bf16 --engines all"
+LATENCY = "latency BUNDLE --backbone M --image F --rounds 9 --baselines eager,bf16,compile,compile-bf16 --engines all"
 
 SOURCES = (
     Source("Image encoder against its baselines", "latency", LATENCY, each(speed.encoders)),

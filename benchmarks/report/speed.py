@@ -87,13 +87,18 @@ def sweeps(result: Result) -> list[Block]:
     """Times over batch, threads, classes and image sizes."""
     return [
         Lines(
-            f"Over {sweep['quantity']}",
+            f"Over {sweep['quantity']}{_rounds(sweep)}",
             sweep["unit"],
             tuple(map(str, sweep["values"])),
             tuple((name, tuple(times)) for name, times in sweep["series"].items()),
         )
         for sweep in result.figures["sweeps"].values()
     ]
+
+
+def _rounds(sweep: dict[str, Any]) -> str:
+    """How many rounds each value's median is of; the first version's files do not say."""
+    return f"; medians of {', '.join(map(str, sweep['rounds']))} rounds" if "rounds" in sweep else ""
 
 
 def pipeline(result: Result) -> list[Block]:

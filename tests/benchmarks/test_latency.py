@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from benchmarks.timing import Timing
 from benchmarks.torch_stages import padded_prompts, torch_stages
 from t2d_export.reference import Reference, load_reference
 from t2d_runtime import Segmenter
+from t2d_runtime.bundle import Bundle
 from t2d_runtime.errors import BackendError, BackendUnavailableError, OptionError
 from t2d_runtime.preprocess import resize
 from t2d_runtime.stages import stages_of
@@ -154,7 +157,27 @@ def test_the_command_measures_all_it_is_asked_for(
     assert set(figures["sweeps"]) == {"batch", "threads", "classes", "windows"}
     for sweep in figures["sweeps"].values():
         assert all(len(times) == len(sweep["values"]) for times in sweep["series"].values())
+        assert sweep["rounds"] == [1] * len(sweep["values"])
+    assert figures["model_digest"] == Bundle.open(exported_bundle).model_digest
     assert "GFLOP a window" in capsys.readouterr().out
+
+
+def test_a_long_round_of_a_sweep_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "LONG_ROUND_MS", 50)
+    calls = {"quick": 0, "slow": 0}
+
+    def call(name: str, seconds: float) -> None:
+        calls[name] += 1
+        time.sleep(seconds)
+
+    columns = sweeps._Columns()
+    columns.measure({"quick": partial(call, "quick", 0)}, per=2)
+    columns.measure({"quick": partial(call, "quick", 0), "slow": partial(call, "slow", 0.06)})
+    sweep = columns.sweep("things", "ms", (1, 2))
+    assert calls == {"quick": 4 + 2, "slow": 2}, "a warm-up, then the rounds"
+    assert sweep.rounds == (sweeps.ROUNDS, 1)
+    assert sweep.series["slow"][0] is None
+    assert sweep.series["slow"][1] >= 60
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,14 @@ LATENCY = {
             "unit": "ms",
             "values": [1, 10],
             "series": {"PyTorch": [1.5, 20.0], "runtime": [0.5, None]},
-        }
+        },
+        "windows": {
+            "quantity": "windows",
+            "unit": "ms",
+            "values": [1, 2],
+            "rounds": [3, 1],
+            "series": {"runtime": [4.0, 8.0]},
+        },
     },
 }
 PIPELINE = {
@@ -90,6 +97,9 @@ ACCURACY = {
     "reference": REFERENCE,
 }
 FUSED = {"backend": "openvino", "refine": True, "runtime_ms": 50.0, "fused_ms": 90.0, "label_agreement": 0.999}
+BUILDS = [{"error": None}, {"error": None, "fused": False}, {"error": "refused", "fused": True}]
+"""The first version's files did not say which were of the fused graph."""
+
 EXTRACTION = {"backbone": "b", "precision": "bf16", "threads": 2, "images_per_s": 3.5, "share_of_bare_encoder": 0.97}
 DEVICE = {"engine": "Engine 1", "precision": "fp32", "stages": {"encode": {"p50_ms": 33.0}}, "start": START}
 
@@ -116,7 +126,7 @@ def results(tmp_path: Path) -> Results:
     for name in ("parity", "scenes", "engines"):
         content = json.loads((RESULTS / f"{name}.json").read_text())
         if name == "engines":
-            content["figures"]["fused"] = [FUSED]
+            content["figures"] |= {"fused": [FUSED], "tensorrt_rtx": BUILDS}
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     return Results(tmp_path)
 
@@ -180,6 +190,9 @@ def test_every_section_finds_its_figures(results: Results) -> None:
         "| runtime | 0.5 |  |",
         "at most 256 MiB",
         "| openvino | yes | 90 | 50 | 99.900% |",
+        "2 of 2 engines of the encoders, 0 of 1 engines of the fused graph",
+        "\nOver classes\n",
+        "\nOver windows; medians of 3, 1 rounds\n",
     ):
         assert expected in text
 
