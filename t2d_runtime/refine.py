@@ -34,6 +34,9 @@ STD_EPS = 1e-8
 CLASS_CHUNK = 32
 """Classes refined at a time: bounds memory beside the planes themselves, 62 MB at 448 x 448."""
 
+LANES = 16
+"""Pixels that the compiled loops work on at a time: widths are rounded up to them."""
+
 BAND_BYTES = 1 << 20
 """Scores that a thread works on at a time: with their weights they fit a core's own cache."""
 
@@ -41,7 +44,8 @@ BAND_BYTES = 1 << 20
 class Kernels(Protocol):
     """The inner loops, for the rows `first` to `last`. `offsets` (K,2) are the neighbours, (down, right).
 
-    Padded arrays repeat their border pixels as far as the farthest neighbour on all four sides.
+    Padded arrays repeat their border pixels as far as the farthest neighbour on all four sides. The width W is that of
+    the image rounded up to LANES; what comes out right of the image counts for nothing.
     """
 
     name: str
@@ -118,8 +122,8 @@ def _affinity(
 ) -> NDArray[np.float32]:
     """Weights (H,K,W) of each pixel's K neighbours, adding up to one."""
     height, width, _ = image.shape
-    pixels = _padded(image.transpose(2, 0, 1).astype(np.float32, order="C"), int(offsets.max()))
-    weights = np.empty((height, len(offsets), width), np.float32)
+    pixels = _padded(image.transpose(2, 0, 1).astype(np.float32), int(offsets.max()))
+    weights = np.empty((height, len(offsets), _rounded_up(width)), np.float32)
 
     def weigh(first: int, last: int) -> None:
         kernels.write_logits(pixels, offsets, weights, first, last)
@@ -145,7 +149,7 @@ def _spread(
     border = int(offsets.max())
     _, height, width = planes.shape
     bottom, right = border + height, border + width
-    source = _padded(np.ascontiguousarray(planes), border)
+    source = _padded(planes, border)
     target = np.empty_like(source)
 
     def step(first: int, last: int) -> None:
@@ -170,7 +174,15 @@ def _in_bands(pool: ThreadPoolExecutor, height: int, row_bytes: int, work: Calla
 
 
 def _padded(planes: NDArray[np.float32], border: int) -> NDArray[np.float32]:
-    return np.pad(planes, ((0, 0), (border, border), (border, border)), mode="edge")
+    """Planes (N,H,W) with their border pixels repeated on all sides, on the right up to a multiple of LANES more."""
+    width = planes.shape[2]
+    right = border + _rounded_up(width) - width
+    contiguous = np.ascontiguousarray(planes)  # np.pad keeps another order
+    return np.pad(contiguous, ((0, 0), (border, border), (border, right)), mode="edge")
+
+
+def _rounded_up(width: int) -> int:
+    return -(-width // LANES) * LANES
 
 
 def warm_up() -> None:

@@ -1,20 +1,25 @@
 """The inner loops of PAMR, compiled by numba; see `t2d_runtime.refine.Kernels`.
 
-Pixels of a row are innermost, and four neighbours are added at a time to two planes: their weights are loaded once
-for both. Fewer neighbours, or more planes, are slower (benchmarks/LOG.md). The compiled code is kept on disk.
+A block of LANES pixels of a row stays in registers while all its neighbours are gone through. numba makes no such code
+of loops (benchmarks/LOG.md), so blocks are written in LLVM's own terms: a vector of LANES numbers is one register of
+512 bits or several smaller ones, as the processor has them. The compiled code is kept on disk.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from t2d_runtime.refine import STD_EPS, STD_WEIGHT
+from t2d_runtime.refine import LANES, STD_EPS, STD_WEIGHT
 
 logger = logging.getLogger(__name__)
 
@@ -23,120 +28,222 @@ name = "numba"
 Function = TypeVar("Function", bound=Callable[..., None])
 Floats = NDArray[np.float32]
 
+CHANNELS = 3
+FLOAT_BYTES = 4
+
+VECTOR = ir.VectorType(ir.FloatType(), LANES)
+INTEGER = ir.IntType(64)
+
+Build = Callable[[ir.IRBuilder, list[ir.Value]], None]
+Intrinsic = tuple[Any, Callable[..., ir.Value]]
+
+_intrinsic = cast(Callable[[Callable[..., Intrinsic]], Callable[..., None]], intrinsic)
+"""numba's own annotations count the context among the arguments of a call."""
+
 
 def _compiled(function: Function) -> Function:
-    """Compiled at the first call, or read from the cache; "contract" lets multiply and add be one step."""
-    fused = {"contract"}
+    """Compiled at the first call, or read from the cache."""
     compiled: Function
     try:
-        compiled = numba.njit(function, cache=True, nogil=True, error_model="numpy", fastmath=fused)
+        compiled = numba.njit(function, cache=True, nogil=True, error_model="numpy")
     except RuntimeError as error:  # neither this folder nor the user's can be written to
         logger.warning("PAMR is compiled anew in each process: %s; set NUMBA_CACHE_DIR to a folder", error)
-        compiled = numba.njit(function, nogil=True, error_model="numpy", fastmath=fused)
+        compiled = numba.njit(function, nogil=True, error_model="numpy")
     return compiled
 
 
-@_compiled
-def _add_weighted(total: Floats, weights: Floats, a: Floats, b: Floats, c: Floats, d: Floats) -> None:
-    for x in range(len(total)):
-        total[x] += weights[0, x] * a[x] + weights[1, x] * b[x] + weights[2, x] * c[x] + weights[3, x] * d[x]
+def _of_integers(count: int, build: Build) -> Intrinsic:
+    """Signature and code generator of an intrinsic that takes so many integers and returns nothing."""
+
+    def generate(context: Any, builder: ir.IRBuilder, _signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        build(builder, arguments)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * count), generate
 
 
-@_compiled
-def _add_weighted_pair(
-    total: Floats, second_total: Floats, weights: Floats, four: tuple[Floats, ...], second_four: tuple[Floats, ...]
-) -> None:
-    a, b, c, d = four
-    e, f, g, h = second_four
-    for x in range(len(total)):
-        total[x] += weights[0, x] * a[x] + weights[1, x] * b[x] + weights[2, x] * c[x] + weights[3, x] * d[x]
-        second_total[x] += weights[0, x] * e[x] + weights[1, x] * f[x] + weights[2, x] * g[x] + weights[3, x] * h[x]
+def _sums_of_planes(planes: int) -> Build:
+    """LLVM code of `sums_of_block` for some planes, `plane_bytes` apart, that share the loads of their weights."""
+
+    def build(builder: ir.IRBuilder, arguments: list[ir.Value]) -> None:
+        source, target, plane_bytes, weights, weight_bytes, steps, count = arguments
+        sums = _zeros(builder, planes)
+        with cgutils.for_range(builder, count) as loop:
+            at = builder.add(weights, builder.mul(loop.index, weight_bytes))
+            weight, neighbour = _load(builder, at), builder.add(source, _integer(builder, steps, loop.index))
+            # The same neighbour's weight in the next row; the processor sees no order in so many rows by itself.
+            _prefetch(builder, builder.add(at, builder.mul(count, weight_bytes)))
+            for plane, total in enumerate(sums):
+                value = _load(builder, _moved(builder, neighbour, plane, plane_bytes))
+                _add_product(builder, total, weight, value)
+        for plane, total in enumerate(sums):
+            _store(builder, builder.load(total), _moved(builder, target, plane, plane_bytes))
+
+    return build
 
 
-@_compiled
-def _add_differences(total: Floats, centre: Floats, a: Floats, b: Floats, c: Floats, d: Floats) -> None:
-    for x in range(len(total)):
-        total[x] += (a[x] - centre[x]) + (b[x] - centre[x]) + (c[x] - centre[x]) + (d[x] - centre[x])
+@_intrinsic
+def sums_of_block(
+    _context: Any, source: Any, target: Any, plane_bytes: Any, weights: Any, weight_bytes: Any, steps: Any, count: Any
+) -> Intrinsic:
+    """Write to `target` the weighted sum of the neighbours of the pixels at `source`.
+
+    There are `count` neighbours, `steps` (int64) away from `source`; the weights of one for all pixels of a row follow
+    the last one's after `weight_bytes`.
+    """
+    return _of_integers(7, _sums_of_planes(1))
 
 
-@_compiled
-def _add_squares(total: Floats, centre: Floats, a: Floats, b: Floats, c: Floats, d: Floats) -> None:
-    for x in range(len(total)):
-        total[x] += (
-            (a[x] - centre[x]) ** 2 + (b[x] - centre[x]) ** 2 + (c[x] - centre[x]) ** 2 + (d[x] - centre[x]) ** 2
-        )
+@_intrinsic
+def sums_of_four_blocks(
+    _context: Any, source: Any, target: Any, plane_bytes: Any, weights: Any, weight_bytes: Any, steps: Any, count: Any
+) -> Intrinsic:
+    """As `sums_of_block` for four planes, `plane_bytes` apart, that share the loads of their weights."""
+    return _of_integers(7, _sums_of_planes(4))
 
 
-@_compiled
-def _subtract_distance(logits: Floats, scale: Floats, centre: Floats, neighbour: Floats) -> None:
-    for x in range(len(logits)):
-        logits[x] -= abs(neighbour[x] - centre[x]) * scale[x]
+@_intrinsic
+def logits_of_block(
+    _context: Any, source: Any, channel_bytes: Any, steps: Any, count: Any, logits: Any, logit_bytes: Any
+) -> Intrinsic:
+    """Write minus the mean over channels of |I - I_neighbour| / (1e-8 + 0.1 std), for each neighbour.
+
+    The neighbours of the pixels at `source` are as in `sums_of_block`, their logits `logit_bytes` apart.
+    """
+    return _of_integers(6, _logits)
+
+
+def _logits(builder: ir.IRBuilder, arguments: list[ir.Value]) -> None:
+    source, channel_bytes, steps, count, logits, logit_bytes = arguments
+    centres = [_load(builder, _moved(builder, source, channel, channel_bytes)) for channel in range(CHANNELS)]
+
+    def differences(index: ir.Value) -> list[ir.Value]:
+        neighbour = builder.add(source, _integer(builder, steps, index))
+        values = [_load(builder, _moved(builder, neighbour, channel, channel_bytes)) for channel in range(CHANNELS)]
+        return [builder.fsub(value, centre) for value, centre in zip(values, centres, strict=True)]
+
+    totals, squares = _zeros(builder, CHANNELS), _zeros(builder, CHANNELS)
+    with cgutils.for_range(builder, count) as loop:
+        for difference, total, square in zip(differences(loop.index), totals, squares, strict=True):
+            builder.store(builder.fadd(builder.load(total), difference), total)
+            _add_product(builder, square, difference, difference)
+    scales = [_scale(builder, builder.load(t), builder.load(s), count) for t, s in zip(totals, squares, strict=True)]
+    with cgutils.for_range(builder, count) as loop:
+        (logit,) = _zeros(builder, 1)
+        for difference, scale in zip(differences(loop.index), scales, strict=True):
+            _add_product(builder, logit, _call(builder, "fabs", difference), scale)
+        _store(builder, builder.load(logit), builder.add(logits, builder.mul(loop.index, logit_bytes)))
+
+
+def _scale(builder: ir.IRBuilder, total: ir.Value, square: ir.Value, count: ir.Value) -> ir.Value:
+    """-1 / (3 (1e-8 + 0.1 std)), of the sum of the differences and of their squares."""
+    samples = builder.sdiv(builder.mul(count, INTEGER(9)), INTEGER(8))  # with the pixel itself once per dilation
+    one_less = builder.sub(samples, INTEGER(1))
+    mean_square = builder.fdiv(builder.fmul(total, total), _vector(builder, samples))
+    variance = builder.fdiv(builder.fsub(square, mean_square), _vector(builder, one_less))
+    zero = _constant(0)
+    variance = builder.select(builder.fcmp_ordered(">", variance, zero), variance, zero)
+    deviation = builder.fmul(_constant(STD_WEIGHT), _call(builder, "sqrt", variance))
+    whole = builder.fmul(_constant(-CHANNELS), builder.fadd(_constant(STD_EPS), deviation))
+    return builder.fdiv(_constant(1), whole)
+
+
+def _zeros(builder: ir.IRBuilder, count: int) -> list[ir.Value]:
+    """Sums that start at zero."""
+    return [cgutils.alloca_once_value(builder, _constant(0)) for _ in range(count)]  # type: ignore[no-untyped-call]
+
+
+def _add_product(builder: ir.IRBuilder, total: ir.Value, a: ir.Value, b: ir.Value) -> None:
+    """Add a * b to a sum, rounded once where the processor can."""
+    once = ("contract",)
+    builder.store(builder.fadd(builder.load(total), builder.fmul(a, b, flags=once), flags=once), total)
+
+
+def _moved(builder: ir.IRBuilder, address: ir.Value, number: int, distance: ir.Value) -> ir.Value:
+    return builder.add(address, builder.mul(distance, INTEGER(number)))
+
+
+def _integer(builder: ir.IRBuilder, array: ir.Value, index: ir.Value) -> ir.Value:
+    return builder.load(builder.gep(builder.inttoptr(array, INTEGER.as_pointer()), [index]))
+
+
+def _load(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
+    vector = builder.load(builder.inttoptr(address, VECTOR.as_pointer()))
+    vector.align = FLOAT_BYTES
+    return vector
+
+
+def _store(builder: ir.IRBuilder, vector: ir.Value, address: ir.Value) -> None:
+    builder.store(vector, builder.inttoptr(address, VECTOR.as_pointer())).align = FLOAT_BYTES
+
+
+def _constant(value: float) -> ir.Value:
+    return ir.Constant(VECTOR, [value] * LANES)
+
+
+def _vector(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
+    """An integer in all lanes."""
+    single = builder.sitofp(number, ir.FloatType())
+    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), single, ir.IntType(32)(0))
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(first, first, lanes)
+
+
+def _call(builder: ir.IRBuilder, name: str, vector: ir.Value) -> ir.Value:
+    """An LLVM intrinsic of one vector."""
+    kind = ir.FunctionType(VECTOR, [VECTOR])
+    return builder.call(builder.module.declare_intrinsic(f"llvm.{name}.v{LANES}f32", fnty=kind), [vector])
+
+
+def _prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
+    """Ask for what will be read soon; an address outside of the array does no harm."""
+    pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+    function = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
+    reading, second_level, data = number(0), number(2), number(1)
+    builder.call(function, [builder.inttoptr(address, pointer), reading, second_level, data])
 
 
 @_compiled
 def write_logits(padded: Floats, offsets: NDArray[np.intp], logits: Floats, first: int, last: int) -> None:
     """As `refine_numpy.write_logits`."""
-    border, width = offsets.max(), logits.shape[2]
-    samples = np.float32(len(offsets) // 8 * 9)
-    total, squares = np.empty(width, np.float32), np.empty(width, np.float32)
+    border, (channel_bytes, row_bytes, pixel_bytes) = offsets.max(), padded.strides
+    steps = offsets[:, 0] * row_bytes + offsets[:, 1] * pixel_bytes
     for y in range(first, last):
-        logits[y] = 0
-        for channel in padded:
-            centre = channel[border + y, border:]
-            total[:] = 0
-            squares[:] = 0
-            for k in range(0, len(offsets), 4):
-                four = (
-                    channel[border + y + offsets[k, 0], border + offsets[k, 1] :],
-                    channel[border + y + offsets[k + 1, 0], border + offsets[k + 1, 1] :],
-                    channel[border + y + offsets[k + 2, 0], border + offsets[k + 2, 1] :],
-                    channel[border + y + offsets[k + 3, 0], border + offsets[k + 3, 1] :],
-                )
-                _add_differences(total, centre, *four)
-                _add_squares(squares, centre, *four)
-            for x in range(width):
-                variance = (squares[x] - total[x] * total[x] / samples) / (samples - np.float32(1))
-                deviation = np.sqrt(max(variance, np.float32(0)))
-                scale = np.float32(STD_EPS) + np.float32(STD_WEIGHT) * deviation
-                total[x] = np.float32(1) / (scale * np.float32(3))
-            for k in range(len(offsets)):
-                neighbour = channel[border + y + offsets[k, 0], border + offsets[k, 1] :]
-                _subtract_distance(logits[y, k], total, centre, neighbour)
+        for x in range(0, logits.shape[2], LANES):
+            logits_of_block(
+                padded.ctypes.data + (border + y) * row_bytes + (border + x) * pixel_bytes,
+                channel_bytes,
+                steps.ctypes.data,
+                len(steps),
+                logits.ctypes.data + y * logits.strides[0] + x * pixel_bytes,
+                logits.strides[1],
+            )
 
 
 @_compiled
 def spread(source: Floats, weights: Floats, offsets: NDArray[np.intp], target: Floats, first: int, last: int) -> None:
     """As `refine_numpy.spread`."""
-    border, width = offsets.max(), weights.shape[2]
+    border, (plane_bytes, row_bytes, pixel_bytes) = offsets.max(), source.strides
+    steps = offsets[:, 0] * row_bytes + offsets[:, 1] * pixel_bytes
     for y in range(first, last):
-        row = border + y
-        target[:, row, border : border + width] = 0
-        for n in range(0, len(source) - 1, 2):
-            plane, second = source[n], source[n + 1]
-            total = target[n, row, border : border + width]
-            second_total = target[n + 1, row, border : border + width]
-            for k in range(0, len(offsets), 4):
-                four = (
-                    plane[row + offsets[k, 0], border + offsets[k, 1] :],
-                    plane[row + offsets[k + 1, 0], border + offsets[k + 1, 1] :],
-                    plane[row + offsets[k + 2, 0], border + offsets[k + 2, 1] :],
-                    plane[row + offsets[k + 3, 0], border + offsets[k + 3, 1] :],
+        weights_of_row = weights.ctypes.data + y * weights.strides[0]
+        n = 0
+        while n < len(source):
+            place = n * plane_bytes + (border + y) * row_bytes + border * pixel_bytes
+            fours = n + 4 <= len(source)
+            for x in range(0, weights.shape[2] * pixel_bytes, LANES * pixel_bytes):
+                block = (
+                    source.ctypes.data + place + x,
+                    target.ctypes.data + place + x,
+                    plane_bytes,
+                    weights_of_row + x,
+                    weights.strides[1],
+                    steps.ctypes.data,
+                    len(steps),
                 )
-                second_four = (
-                    second[row + offsets[k, 0], border + offsets[k, 1] :],
-                    second[row + offsets[k + 1, 0], border + offsets[k + 1, 1] :],
-                    second[row + offsets[k + 2, 0], border + offsets[k + 2, 1] :],
-                    second[row + offsets[k + 3, 0], border + offsets[k + 3, 1] :],
-                )
-                _add_weighted_pair(total, second_total, weights[y, k : k + 4], four, second_four)
-        if len(source) % 2:
-            plane = source[-1]
-            total = target[-1, row, border : border + width]
-            for k in range(0, len(offsets), 4):
-                four = (
-                    plane[row + offsets[k, 0], border + offsets[k, 1] :],
-                    plane[row + offsets[k + 1, 0], border + offsets[k + 1, 1] :],
-                    plane[row + offsets[k + 2, 0], border + offsets[k + 2, 1] :],
-                    plane[row + offsets[k + 3, 0], border + offsets[k + 3, 1] :],
-                )
-                _add_weighted(total, weights[y, k : k + 4], *four)
+                if fours:
+                    sums_of_four_blocks(*block)
+                else:
+                    sums_of_block(*block)
+            n += 4 if fours else 1

@@ -35,7 +35,7 @@ pamr_settings = st.builds(
 
 @st.composite
 def images_and_planes(draw: st.DrawFn) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    classes, height, width = draw(st.integers(1, 4)), draw(st.integers(1, 20)), draw(st.integers(1, 40))
+    classes, height, width = draw(st.integers(1, 9)), draw(st.integers(1, 20)), draw(st.integers(1, 40))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     levels = draw(st.sampled_from([1, 2, 256]))  # constant, black and white, noise
     image = rng.integers(0, levels, (height, width, 3)) * (255 // max(levels - 1, 1))
