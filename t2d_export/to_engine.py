@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from t2d_export.bundle_writer import whole_folder
 from t2d_export.fused_engine import fused_profiles, with_iterations
 from t2d_export.openvino_engine import build_openvino
-from t2d_runtime.backends.tensorrt_module import load_tensorrt
+from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
 from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle, record_of
 from t2d_runtime.cache import digest_of, subfolder
 from t2d_runtime.engines import (
@@ -130,7 +130,8 @@ def _fused_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
 
 
 def _build(trt: Any, target: Target, source: _Source, folder: Path) -> BuiltGraph:
-    logger = _logger(trt)
+    messages: list[str] = []
+    logger = make_logger(trt, messages.append)
     builder: tensorrt.Builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
     parser: tensorrt.OnnxParser = trt.OnnxParser(network, logger)
@@ -141,7 +142,8 @@ def _build(trt: Any, target: Target, source: _Source, folder: Path) -> BuiltGrap
     shapes = builder.create_optimization_profile()
     for name, profile in source.profiles.items():
         shapes.set_shape(name, profile.minimum, profile.optimum, profile.maximum)
-    config.add_optimization_profile(shapes)
+    if config.add_optimization_profile(shapes) < 0:
+        raise ExportError(f"{target.backend} takes no such shapes of {source.key}: {'; '.join(messages)}")
     if target.backend == "tensorrt-rtx":
         _aim(trt, config, str(target.compute_capability))
         serialized = builder.build_serialized_network(network, config)
@@ -149,28 +151,11 @@ def _build(trt: Any, target: Target, source: _Source, folder: Path) -> BuiltGrap
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
         serialized = _build_with_timing_cache(trt, builder, network, config)
     if serialized is None:
-        raise ExportError(
-            f"{target.backend} cannot build {source.key}: {'; '.join(logger.messages) or 'no reason given'}"
-        )
+        raise ExportError(f"{target.backend} cannot build {source.key}: {'; '.join(messages) or 'no reason given'}")
     path = folder / f"{source.path.stem}{'_refined' if source.key == REFINED_SEGMENTER else ''}.engine"
     path.write_bytes(serialized)
-    warnings = tuple(dict.fromkeys(logger.messages))
+    warnings = tuple(dict.fromkeys(messages))
     return BuiltGraph(path.name, record_of(path), source.profiles, network.num_layers, warnings)
-
-
-def _logger(trt: Any) -> Any:
-    """Keeps warnings and errors for the engine's manifest."""
-
-    class Kept(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)  # the bindings need this form
-            self.messages: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.WARNING:
-                self.messages.append(message)
-
-    return Kept()
 
 
 def _network_flags(trt: Any) -> int:
@@ -187,7 +172,8 @@ def _aim(trt: Any, config: Any, compute_capability: str) -> None:
         known = ", ".join(f"{key[2:-1]}.{key[-1]}" for key in offered)
         raise OptionError(f"compute capability {compute_capability!r} is not among those offered: {known}")
     config.num_compute_capabilities = 1
-    config.set_compute_capability(offered[name], 0)
+    if not config.set_compute_capability(offered[name], 0):
+        raise ExportError(f"tensorrt-rtx refuses to build for compute capability {compute_capability}")
 
 
 def _build_with_timing_cache(trt: Any, builder: Any, network: Any, config: Any) -> Any:
@@ -195,12 +181,14 @@ def _build_with_timing_cache(trt: Any, builder: Any, network: Any, config: Any) 
     folder = subfolder("tensorrt")
     path = folder / f"timing-{digest_of(trt.__version__, _this_gpu())}.bin" if folder else None
     cache = config.create_timing_cache(path.read_bytes() if path and path.is_file() else b"")
-    config.set_timing_cache(cache, False)
+    if not config.set_timing_cache(cache, False):  # of another device, for all its name
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
     serialized = builder.build_serialized_network(network, config)
     if path:
         try:
             with whole_file(path) as file:
-                file.write(config.get_timing_cache().serialize())
+                file.write(cache.serialize())
         except OutputError as error:
             log.warning("the next build will take as long: %s", error)
     return serialized

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, Engine, EngineIdentity
-from t2d_runtime.backends.tensorrt_module import load_tensorrt
+from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
 from t2d_runtime.bundle import ENCODERS, SEGMENTER, Bundle
 from t2d_runtime.engines import (
     REFINED_SEGMENTER,
@@ -26,6 +27,8 @@ from t2d_runtime.engines import (
 )
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
+logger = logging.getLogger(__name__)
+
 ENGINE_NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 
 
@@ -33,7 +36,6 @@ class TensorRtEngine:
     """One deserialised engine. A lock makes it safe for threads: an execution context serves one call at a time."""
 
     def __init__(self, trt: Any, cuda: Cuda, engine: Any, profiles: Mapping[str, Profile]) -> None:
-        self._trt = trt
         self._cuda = cuda
         self._engine = engine
         self._context = engine.create_execution_context()
@@ -44,11 +46,12 @@ class TensorRtEngine:
         self._lock = threading.Lock()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         self._outputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
+        self._dtypes = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name; of an encoder, a batch above the engine's is run in parts."""
-        # Not ascontiguousarray, which makes vectors of scalars.
-        values = {name: np.asarray(inputs[name], order="C") for name in self._profiles}
+        # The device reads bytes as they are. Not ascontiguousarray, which makes vectors of scalars.
+        values = {name: np.asarray(inputs[name], self._dtypes[name], order="C") for name in self._profiles}
         with self._lock:
             if len(values) > 1:
                 return self._run_once(values)
@@ -70,7 +73,8 @@ class TensorRtEngine:
         try:
             for name, array in {**values, **results}.items():
                 buffers[name] = cuda.call("cudaMallocAsync", max(array.nbytes, 1), stream)
-                self._context.set_tensor_address(name, int(buffers[name]))
+                if not self._context.set_tensor_address(name, int(buffers[name])):
+                    raise BackendError(f"TensorRT refuses memory for {name}; see the log")
             to_device, to_host = cuda.copy_kinds
             for name, array in values.items():
                 cuda.call("cudaMemcpyAsync", buffers[name], array.ctypes.data, array.nbytes, to_device, stream)
@@ -81,12 +85,14 @@ class TensorRtEngine:
             cuda.call("cudaStreamSynchronize", stream)
         finally:
             for buffer in buffers.values():
-                cuda.call("cudaFreeAsync", buffer, stream)
+                cuda.free(buffer, stream)
         return results
 
     def _empty(self, name: str) -> NDArray[Any]:
-        dtype = self._trt.nptype(self._engine.get_tensor_dtype(name))
-        return np.empty(tuple(self._context.get_tensor_shape(name)), dtype)
+        shape = tuple(self._context.get_tensor_shape(name))
+        if min(shape, default=0) < 0:
+            raise BackendError(f"TensorRT does not know the shape of {name} before it runs, only {shape}; see the log")
+        return np.empty(shape, self._dtypes[name])
 
 
 class FusedTensorRtEngine:
@@ -124,6 +130,13 @@ class Cuda:
             raise BackendError(f"CUDA's {function} failed: {error.name}")
         return values[0] if values else None
 
+    def free(self, buffer: int, stream: Any) -> None:
+        """Give memory back. A failure is logged: after one in a run, which is what has to be told, all calls fail."""
+        try:
+            self.call("cudaFreeAsync", buffer, stream)
+        except BackendError as error:
+            logger.warning("%s", error)
+
     def device(self) -> tuple[str, str, str]:
         """Name, compute capability and driver version of device 0. Raises BackendUnavailableError without one."""
         try:
@@ -142,7 +155,8 @@ class TensorRtBackend:
         self._trt = load_tensorrt(name)
         self._cuda = Cuda()
         self._device, self._capability, self._driver = self._cuda.device()
-        self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
+        self._logger = make_logger(self._trt, logger.warning)  # must outlive the runtime
+        self._runtime = self._trt.Runtime(self._logger)
 
     @cached_property
     def identity(self) -> EngineIdentity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,20 @@ def load_tensorrt(backend: str) -> Any:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
         raise BackendUnavailableError(f"{name} cannot be imported ({error}); {INSTALL[backend]}") from error
+
+
+def make_logger(trt: Any, tell: Callable[[str], object]) -> Any:
+    """A logger for TensorRT that tells its warnings and errors; it must outlive what is made with it."""
+
+    class Telling(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)  # the bindings need this form
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.WARNING:
+                tell(message)
+
+    return Telling()
 
 
 def _load_rtx_libraries() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from t2d_export import to_engine
 from t2d_export.cli import main
 from t2d_export.to_engine import Target, build_engine
 from t2d_runtime.backends import tensorrt
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.backends.tensorrt import Cuda
-from t2d_runtime.backends.tensorrt_module import load_tensorrt
+from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
 from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from t2d_runtime.engines import WantedEngine, find_engine, read_engine, read_engines
 from t2d_runtime.errors import BackendUnavailableError, BundleError, ExportError, OptionError
@@ -109,3 +113,94 @@ def test_what_the_runtime_calls_is_in_the_bindings() -> None:
     }
     missing = {owner: [name for name in wanted if not hasattr(owner, name)] for owner, wanted in names.items()}
     assert not any(missing.values()), missing
+
+
+def test_cuda_takes_what_the_runtime_gives_it() -> None:
+    """Without a driver every function answers with an error code; it must not be a TypeError."""
+    runtime = importlib.import_module("cuda.bindings.runtime")
+    values, stream = np.zeros(4, np.float32), runtime.cudaStream_t(0)
+    address, size = values.ctypes.data, values.nbytes
+    to_device, to_host = Cuda().copy_kinds
+    for function, arguments, outputs in (
+        ("cudaStreamCreate", (), 1),
+        ("cudaMallocAsync", (size, stream), 1),
+        ("cudaMemcpyAsync", (0, address, size, to_device, stream), 0),
+        ("cudaMemcpyAsync", (address, 0, size, to_host, stream), 0),
+        ("cudaStreamSynchronize", (stream,), 0),
+        ("cudaFreeAsync", (0, stream), 0),
+        ("cudaGetDeviceProperties", (0,), 1),
+        ("cudaDriverGetVersion", (), 1),
+    ):
+        error, *answers = getattr(runtime, function)(*arguments)
+        assert isinstance(error, runtime.cudaError_t), function
+        assert error.name.startswith("cuda"), function
+        assert len(answers) == outputs, function
+    properties = runtime.cudaDeviceProp()
+    assert (properties.name.decode(), properties.major, properties.minor, int(stream)) == ("", 0, 0, 0)
+
+
+class TimingCache:
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def serialize(self) -> bytes:
+        return self.content + b" and what was timed"
+
+
+class RefusingConfig:
+    """A builder's configuration that takes no timing cache of another device."""
+
+    def __init__(self) -> None:
+        self.attached: list[bytes] = []
+
+    def create_timing_cache(self, content: bytes) -> TimingCache:
+        return TimingCache(content)
+
+    def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        if cache.content == b"another device":
+            return False
+        self.attached.append(cache.content)
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stored", "attached"), [(None, b""), (b"this device", b"this device"), (b"another device", b"")]
+)
+def test_tactics_that_were_timed_are_kept_for_the_next_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bytes | None, attached: bytes
+) -> None:
+    monkeypatch.setattr(to_engine, "subfolder", lambda name: tmp_path)
+    monkeypatch.setattr(to_engine, "_this_gpu", lambda: "GPU 8.6")
+    monkeypatch.setattr(to_engine, "digest_of", lambda *parts: "key")
+    file = tmp_path / "timing-key.bin"
+    if stored is not None:
+        file.write_bytes(stored)
+    config = RefusingConfig()
+    builder = SimpleNamespace(build_serialized_network=lambda network, config: b"engine")
+    trt = SimpleNamespace(__version__="11.0")
+    assert to_engine._build_with_timing_cache(trt, builder, None, config) == b"engine"
+    assert config.attached == [attached]
+    assert file.read_bytes() == attached + b" and what was timed"
+
+
+def test_a_capability_that_is_refused_is_an_error() -> None:
+    capability = SimpleNamespace(__members__={"SM86": object()})
+    config = SimpleNamespace(set_compute_capability=lambda capability, index: False)
+    with pytest.raises(ExportError, match=r"refuses to build for compute capability 8\.6"):
+        to_engine._aim(SimpleNamespace(ComputeCapability=capability), config, "8.6")
+
+
+def test_no_input_or_output_must_stand_in_the_hosts_memory(exported_bundle: Path) -> None:
+    """Shape tensors would; the runtime puts all into the device's."""
+    trt, bundle = load_tensorrt("tensorrt-rtx"), Bundle.open(exported_bundle)
+    for source in (*to_engine._encoder_sources(bundle, "fp32"), *to_engine._fused_sources(bundle, "fp32")):
+        logger = make_logger(trt, lambda message: None)
+        builder = trt.Builder(logger)
+        network = builder.create_network(to_engine._network_flags(trt))
+        assert trt.OnnxParser(network, logger).parse(source.model, str(source.path))
+        tensors = [network.get_input(i) for i in range(network.num_inputs)]
+        assert {tensor.name for tensor in tensors} == set(source.profiles)
+        tensors += [network.get_output(i) for i in range(network.num_outputs)]
+        assert not [tensor.name for tensor in tensors if tensor.is_shape_tensor]
+        assert all(trt.nptype(tensor.dtype) for tensor in tensors)

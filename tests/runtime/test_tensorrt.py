@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2d_runtime.backends.tensorrt import FusedTensorRtEngine, TensorRtEngine
+from t2d_runtime.backends.tensorrt import Cuda, FusedTensorRtEngine, TensorRtEngine
 from t2d_runtime.engines import Profile
 from t2d_runtime.errors import BackendError
 
@@ -28,8 +28,15 @@ class Device:
         self.addresses: dict[str, int] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.runs: list[dict[str, tuple[int, ...]]] = []
+        self.refused: set[str] = set()
+        self.broken = False
+
+    def free(self, buffer: int, stream: Any) -> None:
+        Cuda.free(self, buffer, stream)  # type: ignore[arg-type]
 
     def call(self, function: str, *arguments: Any) -> Any:
+        if self.broken and function in ("cudaStreamSynchronize", "cudaFreeAsync"):
+            raise BackendError(f"CUDA's {function} failed: cudaErrorIllegalAddress")
         match function:
             case "cudaStreamCreate":
                 return 1
@@ -50,8 +57,9 @@ class Device:
         self.shapes[name] = shape
         return len(shape) == len(least) and all(a <= b <= c for a, b, c in zip(least, shape, most, strict=True))
 
-    def set_tensor_address(self, name: str, address: int) -> None:
+    def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
+        return name not in self.refused
 
     def get_tensor_shape(self, _: str) -> tuple[int, ...]:
         return self.shapes["values"]
@@ -104,6 +112,34 @@ def test_a_shape_that_the_engine_does_not_take_is_said_and_nothing_is_kept() -> 
     with pytest.raises(BackendError, match=r"takes values of shapes from \(1, 3\) to \(4, 3\), got \(5, 3\)"):
         engine_on(device).run({"values": np.zeros((5, 3), np.float32), "factor": np.array(2, np.float32)})
     assert device.memory == {}
+
+
+def test_numbers_of_another_width_are_converted() -> None:
+    values = np.arange(6).reshape(2, 3)  # int64, eight bytes each, where the engine reads four
+    assert np.array_equal(engine_on(Device(BATCH)).run({"values": values})["result"], values)
+
+
+def test_memory_that_tensorrt_refuses_is_an_error_and_nothing_is_kept() -> None:
+    device = Device(BATCH)
+    device.refused = {"result"}
+    with pytest.raises(BackendError, match="refuses memory for result"):
+        engine_on(device).run({"values": np.zeros((1, 3), np.float32)})
+    assert device.memory == {}
+
+
+def test_a_shape_that_is_unknown_before_the_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(BATCH)
+    monkeypatch.setattr(device, "get_tensor_shape", lambda name: (-1, 3))
+    with pytest.raises(BackendError, match=r"does not know the shape of result before it runs, only \(-1, 3\)"):
+        engine_on(device).run({"values": np.zeros((1, 3), np.float32)})
+
+
+def test_the_first_failure_of_a_run_is_the_one_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    device = Device(BATCH)
+    device.broken = True
+    with pytest.raises(BackendError, match="cudaStreamSynchronize failed: cudaErrorIllegalAddress"):
+        engine_on(device).run({"values": np.zeros((1, 3), np.float32)})
+    assert caplog.text.count("cudaFreeAsync failed") == 2
 
 
 def test_the_fused_graph_has_an_engine_for_each_number_of_iterations() -> None:
