@@ -18,6 +18,7 @@ from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
 from t2d_runtime.bundle import IMAGE_ENCODER, SEGMENTER, SELFTEST, TEXT_ENCODER, Bundle
 from t2d_runtime.errors import BackendError, SelfTestError
+from t2d_runtime.fused import FusedSegmenter
 
 
 @pytest.fixture
@@ -133,6 +134,21 @@ def test_an_engine_that_computes_wrongly_is_refused_and_tried_again(
             open_here(exported_bundle, precision=precision)
     open_here(exported_bundle, precision=precision)
     assert runs == [precision] * 2
+
+
+@pytest.mark.parametrize(
+    ("precision", "output", "stage"),
+    [("fp32", "scores", "upsampled"), ("fp32", "label_map", "upsampled labels"), ("int8", "label_map", "labels agree")],
+)
+def test_a_fused_graph_that_computes_wrongly_is_refused(
+    exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, precision: str, output: str, stage: str
+) -> None:
+    with monkeypatch.context() as patch:
+        disturb(patch, output, 0.1)
+        with pytest.raises(SelfTestError, match=rf"{stage}.*choose another backend or precision"):
+            FusedSegmenter.open(exported_bundle, backend="onnxruntime", precision=precision)
+    FusedSegmenter.open(exported_bundle, backend="onnxruntime", precision=precision)
+    assert len(list((cache / "verdicts").iterdir())) == 1
 
 
 def test_values_that_are_not_finite_are_refused(
