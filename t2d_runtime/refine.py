@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -31,14 +31,20 @@ STD_WEIGHT = 0.1
 STD_EPS = 1e-8
 """Constants of the affinity in the released code."""
 
-CLASS_CHUNK = 32
-"""Classes refined at a time: bounds memory beside the planes themselves, 62 MB at 448 x 448."""
+CLASS_CHUNK = 8
+"""Classes refined at a time: bounds memory beside the planes themselves, 16 MB at 448 x 448."""
 
 LANES = 16
 """Pixels that the compiled loops work on at a time: widths are rounded up to them."""
 
-BAND_BYTES = 1 << 20
-"""Scores that a thread works on at a time: with their weights they fit a core's own cache."""
+BAND_ROWS = 64
+"""Rows that a thread works on at a time, at most: what is done with them finds their scores in its own cache."""
+
+BANDS_A_THREAD = 4
+"""At least, so that no thread waits long for another."""
+
+InBands = Callable[[Callable[[int, int], None]], None]
+"""Runs something on the rows from first to last, for bands that make up an image."""
 
 
 class Kernels(Protocol):
@@ -110,15 +116,17 @@ def refine_each(
     kernels = kernels or fastest_kernels()
     offsets = np.array([(d * down, d * right) for d in settings.dilations for down, right in NEIGHBOURS])
     weights: NDArray[np.float32] | None = None
-    with ThreadPoolExecutor(num_threads or available_cores()) as pool:
+    threads = num_threads or available_cores()
+    with ThreadPoolExecutor(threads) as pool:
+        in_bands = partial(_in_bands, pool, image.shape[0], threads * BANDS_A_THREAD)
         for planes in chunks:
             if weights is None:
-                weights = _affinity(image, offsets, kernels, pool)
-            yield _spread(planes, weights, offsets, settings.iterations, kernels, pool)
+                weights = _affinity(image, offsets, kernels, in_bands)
+            yield _spread(planes, weights, offsets, settings.iterations, kernels, in_bands)
 
 
 def _affinity(
-    image: NDArray[np.uint8], offsets: NDArray[np.intp], kernels: Kernels, pool: ThreadPoolExecutor
+    image: NDArray[np.uint8], offsets: NDArray[np.intp], kernels: Kernels, in_bands: InBands
 ) -> NDArray[np.float32]:
     """Weights (H,K,W) of each pixel's K neighbours, adding up to one."""
     height, width, _ = image.shape
@@ -133,7 +141,7 @@ def _affinity(
         np.exp(band, out=band)
         band /= band.sum(axis=1, keepdims=True)
 
-    _in_bands(pool, height, weights[:1].nbytes, weigh)
+    in_bands(weigh)
     return weights
 
 
@@ -143,7 +151,7 @@ def _spread(
     offsets: NDArray[np.intp],
     iterations: int,
     kernels: Kernels,
-    pool: ThreadPoolExecutor,
+    in_bands: InBands,
 ) -> NDArray[np.float32]:
     """Planes (N,H,W) after some iterations, in each of which a value becomes the mean of its neighbours' values."""
     border = int(offsets.max())
@@ -159,16 +167,16 @@ def _spread(
         band[:, :, right:] = band[:, :, right - 1 : right]
 
     for _ in range(iterations):
-        _in_bands(pool, height, planes[:, 0].nbytes, step)
+        in_bands(step)
         target[:, :border] = target[:, border : border + 1]
         target[:, bottom:] = target[:, bottom - 1 : bottom]
         source, target = target, source
     return source[:, border:bottom, border:right]
 
 
-def _in_bands(pool: ThreadPoolExecutor, height: int, row_bytes: int, work: Callable[[int, int], None]) -> None:
-    """Run `work` on the rows from `first` to `last`, for bands that make up the height."""
-    rows = max(1, BAND_BYTES // row_bytes)
+def _in_bands(pool: ThreadPoolExecutor, height: int, bands: int, work: Callable[[int, int], None]) -> None:
+    """Run `work` on the rows from `first` to `last`, for so many bands or more that make up the height."""
+    rows = min(BAND_ROWS, -(-height // bands))
     for _ in pool.map(lambda first: work(first, min(first + rows, height)), range(0, height, rows)):
         pass
 
