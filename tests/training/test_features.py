@@ -210,7 +210,7 @@ def test_several_processes_and_a_second_run_give_the_same(config, tmp_path):
 
 
 def test_a_killed_extraction_goes_on(config, tmp_path):
-    """Killed with SIGKILL while the second of three shards is half written."""
+    """Killed with SIGKILL while the second of three shards is half written; the process that loads images ends too."""
     whole = tmp_path / "whole"
     extract(dataclasses.replace(config, output=whole))
     script = tmp_path / "killed.py"
@@ -226,13 +226,14 @@ def test_a_killed_extraction_goes_on(config, tmp_path):
         "        time.sleep(60)\n"
         "    return handle\n"
         "os.open = slow\n"
-        f"features.extract(features.{config!r})\n".replace("PosixPath", "pathlib.Path")
+        f"features.extract(features.{dataclasses.replace(config, workers=1)!r})\n".replace("PosixPath", "pathlib.Path")
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "now\n"
         process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=30)  # the pipe is closed when the last process that writes to it has ended
     assert shard_path(config.output, 0).is_file()
     assert not shard_path(config.output, 1).is_file()
     with pytest.raises(DataError, match="was not finished"):
