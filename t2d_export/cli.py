@@ -27,7 +27,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="log what is loaded and written")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_bundle(commands.add_parser("bundle", help="export a model to a bundle, verified against PyTorch"))
-    _add_engine(commands.add_parser("engine", help="build TensorRT engines of a bundle's graphs, kept in the bundle"))
+    _add_engine(
+        commands.add_parser("engine", help="build engines of a bundle's graphs ahead of time, kept in the bundle")
+    )
     verify = commands.add_parser("verify", help="parity report of a bundle, stage by stage; kept in its manifest")
     verify.add_argument("bundle", type=Path, metavar="BUNDLE")
     verify.add_argument("--backend", default="onnxruntime", help="default: onnxruntime")
@@ -35,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    weights = "a checkpoint FILE, hub (the published weights) or random"
+    weights = "a checkpoint FILE, hub (the published weights) or random; default: hub, or the folder's own"
     parser.add_argument(
         "--backbone",
         required=True,
