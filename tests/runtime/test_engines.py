@@ -123,6 +123,25 @@ def test_a_damaged_engine_manifest_is_an_error(bundle_copy: Path, identity: Engi
         find(bundle_copy)
 
 
+def test_an_engine_manifest_of_another_version_is_an_error(bundle_copy: Path, identity: EngineIdentityKey) -> None:
+    path = write_engine(bundle_copy, identity) / ENGINE_MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": SCHEMA_VERSION + 1}))
+    with pytest.raises(BackendError, match=f"has schema version {SCHEMA_VERSION + 1}, expected {SCHEMA_VERSION}"):
+        find(bundle_copy)
+
+
+@pytest.mark.parametrize("name", ["../image_encoder.onnx", "/etc/hostname", "absent"])
+def test_an_engine_is_read_from_its_own_folder_alone(bundle_copy: Path, identity: EngineIdentityKey, name: str) -> None:
+    write_engine(bundle_copy, identity)
+    folder, manifest = find(bundle_copy)
+    graphs = {IMAGE_ENCODER: replace(manifest.graphs[IMAGE_ENCODER], file=name)}
+    message = "is missing" if name == "absent" else "names no file of its folder"
+    with pytest.raises(BackendError, match=message):
+        read_engine(folder, replace(manifest, graphs=graphs), IMAGE_ENCODER)
+    with pytest.raises(BackendError, match=f"names no file of its folder for {TEXT_ENCODER}"):
+        read_engine(folder, replace(manifest, graphs=graphs), TEXT_ENCODER)
+
+
 def test_engines_of_another_backend_are_not_looked_at(bundle_copy: Path, identity: EngineIdentityKey) -> None:
     folder = write_engine(bundle_copy, identity)
     assert list(read_engines(Bundle.open(bundle_copy), BACKEND)) == [folder]

@@ -180,10 +180,11 @@ def test_reports_name_versions_devices_and_precisions() -> None:
     assert reported("10.9.0", "RTX 5090, compute capability 12.0", "fp32") == 0
 
 
-def test_a_damaged_memory_is_made_again(exported_bundle: Path, cache: Path, runs: list[str]) -> None:
+@pytest.mark.parametrize("content", ["", '{"engine', "[]", "true"])
+def test_a_damaged_memory_is_made_again(exported_bundle: Path, cache: Path, runs: list[str], content: str) -> None:
     open_here(exported_bundle)
     (verdict,) = (cache / "verdicts").iterdir()
-    verdict.write_text('{"engine')
+    verdict.write_text(content)
     open_here(exported_bundle)
     assert runs == ["fp32", "fp32"]
 
