@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -231,13 +232,18 @@ def build_matrix(bundle: Bundle) -> list[Build]:
     """TensorRT for RTX engines of every stored precision, in a copy of the bundle that is thrown away."""
     from tqdm import tqdm
 
-    from t2d_runtime.bundle import IMAGE_ENCODER, SEGMENTER
-
-    targets = [(p, c, False) for p in bundle.graph_precisions(IMAGE_ENCODER) for c in COMPUTE_CAPABILITIES]
-    targets += [(p, FUSED_CAPABILITY, True) for p in bundle.graph_precisions(SEGMENTER)]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(bundle.folder, Path(folder) / "bundle"))
-        return [build(copy, *target) for target in tqdm(targets, desc="engines", disable=None, leave=False)]
+        targets = tqdm(list(build_targets(bundle)), desc="engines", disable=None, leave=False)
+        return [build(copy, *target) for target in targets]
+
+
+def build_targets(bundle: Bundle) -> Iterator[tuple[str, str, bool]]:
+    """Precision, compute capability, and whether it is the fused graph, where the bundle has it."""
+    from t2d_runtime.bundle import IMAGE_ENCODER, SEGMENTER
+
+    yield from ((p, c, False) for p in bundle.graph_precisions(IMAGE_ENCODER) for c in COMPUTE_CAPABILITIES)
+    yield from ((p, FUSED_CAPABILITY, True) for p in bundle.graph_precisions(SEGMENTER))
 
 
 def build(folder: Path, precision: str, capability: str, fused: bool) -> Build:

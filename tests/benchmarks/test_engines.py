@@ -1,0 +1,48 @@
+"""The table of engines: what is built, what misses its gates, and what a build that fails leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import engines
+from benchmarks.engines import Build, Combination, build, build_targets, misses, print_builds
+from t2d_export import to_engine
+from t2d_runtime.bundle import Bundle
+from t2d_runtime.errors import ExportError
+from t2d_runtime.parity import PRECISIONS
+
+FULL = Combination("fp32", "onnxruntime", "Engine 1", 1, 1.0, 1.0, 1.0, 1.0, (), 1.0, 0.8)
+
+
+def test_encoders_and_the_fused_graph_are_built_in_every_precision(exported_bundle: Path) -> None:
+    targets = list(build_targets(Bundle.open(exported_bundle)))
+    assert len(targets) == len(set(targets))
+    for fused, capabilities in ((False, set(engines.COMPUTE_CAPABILITIES)), (True, {engines.FUSED_CAPABILITY})):
+        found = {(precision, capability) for precision, capability, kind in targets if kind == fused}
+        assert found == {(precision, capability) for precision in PRECISIONS for capability in capabilities}
+
+
+def test_a_build_that_fails_is_a_row_of_the_table(
+    exported_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*arguments: object, fused: bool) -> Path:
+        raise ExportError(f"cannot build it{' fused' * fused}")
+
+    monkeypatch.setattr(to_engine, "build_engine", refuse)
+    row = build(exported_bundle, "int8", "8.9", fused=True)
+    assert (row.fused, row.error, row.layers) == (True, "cannot build it fused", {})
+    print_builds([row, Build("fp16", "8.6", False, {"a.onnx": 7}, {"a.onnx": 2**20}, ("careful",), 1.5, None)])
+    assert capsys.readouterr().out.splitlines() == [
+        "TensorRT for RTX, int8 for 8.9: cannot build it fused",
+        "TensorRT for RTX, fp16 for 8.6: a.onnx 7 layers, 1.0 MiB, 1.5 s, 1 warnings",
+    ]
+
+
+def test_labels_and_miou_below_their_gates_are_misses() -> None:
+    assert misses(FULL, FULL) == []
+    row = replace(FULL, precision="int8", label_agreement=0.97, miou=0.78)
+    assert misses(row, FULL) == ["97.000% of the scenes' labels agree", "mIoU 0.780, float32 0.800"]
+    assert misses(replace(row, label_agreement=None, miou=None), FULL) == []
