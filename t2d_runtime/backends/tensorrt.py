@@ -118,7 +118,9 @@ class Cuda:
         try:
             runtime = importlib.import_module("cuda.bindings.runtime")
         except ImportError as error:
-            raise BackendUnavailableError("cuda-python is not installed; install t2d-runtime[tensorrt]") from error
+            raise BackendUnavailableError(
+                "cuda-python is not installed; 'pip install cuda-python' (12.8 or newer)"
+            ) from error
         self._runtime: Any = runtime
         kinds = runtime.cudaMemcpyKind
         self.copy_kinds = (kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost)
