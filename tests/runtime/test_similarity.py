@@ -46,6 +46,12 @@ def test_a_token_of_zeros_is_like_nothing() -> None:
     np.testing.assert_array_equal(similarity, np.zeros((1, 4, 1)))
 
 
+@pytest.mark.parametrize(("length", "cosine"), [(2e-6, 1.0), (5e-7, 0.5)])
+def test_tokens_are_divided_by_their_length_but_by_no_less_than_the_released_code(length: float, cosine: float) -> None:
+    similarity = cosine_similarity(np.full((1, 1, 1), length, np.float32), np.ones((1, 1), np.float32))
+    np.testing.assert_allclose(similarity, [[[cosine]]], rtol=1e-5)
+
+
 def test_no_temperature() -> None:
     """The published thresholds 0.55 and 0.54 are the cosines 0.2007 and 0.1603."""
     scores = scores_of(np.array([-1, 0, 0.2007, 0.1603, 1], np.float32))
