@@ -6,12 +6,14 @@ A verdict is remembered in the user's cache by engine, version, device, driver, 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2d_runtime import __version__
 from t2d_runtime.backends.base import Backend
@@ -20,6 +22,7 @@ from t2d_runtime.bundle import ENCODERS, SEGMENTER, SELFTEST, Bundle
 from t2d_runtime.cache import digest_of, recall, remember
 from t2d_runtime.errors import BackendError, SelfTestError
 from t2d_runtime.manifest import StageParity
+from t2d_runtime.timing import in_turn
 
 if TYPE_CHECKING:
     from t2d_runtime.fused import FusedSegmenter
@@ -28,9 +31,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VERDICTS = "verdicts"
-CHOICES = "fastest"
+CHOICES = "choices"
 
-TIMED_RUNS = 3
+ROUNDS, MORE_ROUNDS = 3, 4
+"""In which two engines are timed in turn: three that agree will do, seven decide."""
 
 
 def require_proven(segmenter: Segmenter, backend: Backend) -> None:
@@ -72,45 +76,66 @@ def _require(
 def fastest_precision(bundle: Bundle, backends: Sequence[Backend], num_threads: int | None) -> tuple[Backend, str]:
     """The backend and precision with the shortest image encoding among those that pass their self-test here.
 
-    Measured at the first call, one after the other, and remembered.
+    Measured at the first call, the best so far and the next in turn, and remembered.
     Raises SelfTestError where none passes.
     """
-    pairs = [(backend, precision) for backend in backends for precision in backend.precisions(bundle)]
-    key = digest_of(num_threads, [_key(bundle, *pair) for pair in pairs])
+    pairs = {f"{backend.name} {p}": (backend, p) for backend in backends for p in backend.precisions(bundle)}
+    key = digest_of(num_threads, [_key(bundle, *pair) for pair in pairs.values()])
     chosen = recall(CHOICES, key)
     if chosen is None:
-        times = {f"{b.name} {p}": _passing_ms(bundle, b, p, num_threads) for b, p in pairs}
-        passed = {name: value for name, value in times.items() if value is not None}
-        if not passed:
-            raise SelfTestError(f"no precision passes its self-test here: tried {', '.join(times)}; see 't2d doctor'")
-        chosen = {"fastest": min(passed, key=passed.__getitem__), "image_encoder_ms": times}
+        candidates = ((name, _proven(bundle, *pair, num_threads)) for name, pair in pairs.items())
+        chosen = _fastest((name, segmenter) for name, segmenter in candidates if segmenter is not None)
+        if chosen is None:
+            raise SelfTestError(f"no precision passes its self-test here: tried {', '.join(pairs)}; see 't2d doctor'")
         remember(CHOICES, key, chosen)
-    logger.info("precision fast: %s of %s", chosen["fastest"], chosen["image_encoder_ms"])
-    return next(pair for pair in pairs if f"{pair[0].name} {pair[1]}" == chosen["fastest"])
+    logger.info("precision fast: %s; measured: %s", chosen["fastest"], "; ".join(chosen["measured"]) or "no other runs")
+    return pairs[chosen["fastest"]]
 
 
-def _passing_ms(bundle: Bundle, backend: Backend, precision: str, num_threads: int | None) -> float | None:
-    """Time in ms to encode one window; None where the engine fails or does not pass its self-test."""
+def _proven(bundle: Bundle, backend: Backend, precision: str, num_threads: int | None) -> Segmenter | None:
+    """A segmenter that passed its self-test, without its text encoder; None where the engine fails or does not pass."""
     from t2d_runtime.segmenter import Segmenter
 
     try:
-        segmenter = Segmenter(bundle, backend, precision=precision, num_threads=num_threads)
-        require_proven(segmenter, backend)
-        return _image_encoder_ms(segmenter)
+        require_proven(Segmenter(bundle, backend, precision=precision, num_threads=num_threads), backend)
+        return Segmenter(bundle, backend, precision=precision, num_threads=num_threads)
     except (SelfTestError, BackendError) as error:
         logger.warning("left out: %s", error)
         return None
 
 
-def _image_encoder_ms(segmenter: Segmenter) -> float:
-    """Shortest of a few runs on one window."""
-    window = np.zeros((1, *segmenter.manifest.windows.crop_size, 3), np.uint8)
-    times = []
-    for _ in range(1 + TIMED_RUNS):
-        start = time.perf_counter()
-        segmenter.run_image_encoder(window)
-        times.append((time.perf_counter() - start) * 1e3)
-    return min(times[1:])
+def _fastest(candidates: Iterable[tuple[str, Segmenter]]) -> dict[str, Any] | None:
+    """The fastest, and how much faster than the other each winner was; no more than two are in memory at a time."""
+    best: tuple[str, Segmenter] | None = None
+    measured = []
+    for candidate in candidates:
+        if best is None:
+            best = candidate
+            continue
+        faster = _times_as_fast(candidate, best)
+        winner, loser = (candidate, best) if faster > 1 else (best, candidate)
+        measured.append(f"{winner[0]} {max(faster, 1 / faster):.2f} times as fast as {loser[0]}")
+        best = winner
+    return None if best is None else {"fastest": best[0], "measured": measured}
+
+
+def _times_as_fast(one: tuple[str, Segmenter], other: tuple[str, Segmenter]) -> float:
+    """How many times as fast `one` encodes a window as `other`: the median over rounds.
+
+    In a round both meet the machine as it is then. Rounds that do not agree on the faster one are followed by more.
+    """
+    calls = {name: partial(segmenter.run_image_encoder, _window(segmenter)) for name, segmenter in (one, other)}
+    ratios: list[float] = []
+    for rounds, warm_up in ((ROUNDS, 1), (MORE_ROUNDS, 0)):
+        times = in_turn(calls, rounds, warm_up)
+        ratios += [b / a for a, b in zip(times[one[0]].rounds_ms, times[other[0]].rounds_ms, strict=True)]
+        if min(ratios) > 1 or max(ratios) < 1:
+            break
+    return statistics.median(ratios)
+
+
+def _window(segmenter: Segmenter) -> NDArray[np.uint8]:
+    return np.zeros((1, *segmenter.manifest.windows.crop_size, 3), np.uint8)
 
 
 def _key(bundle: Bundle, backend: Backend, precision: str, graphs: Sequence[str] = ENCODERS) -> str:
