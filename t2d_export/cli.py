@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from t2d_runtime import __version__
-from t2d_runtime.cli import FAILED_CHECK, print_matrix, print_stages, run_command
+from t2d_runtime.cli import FAILED_CHECK, print_matrix, print_stages, print_verdict, run_command
 from t2d_runtime.errors import OptionError
 
 
@@ -145,13 +145,7 @@ def _verify(args: argparse.Namespace) -> int:
     for precision in bundle.graph_precisions(SEGMENTER):
         fused = verify_fused(args.bundle, precision)
         stages += tuple(replace(stage, stage=f"fused {precision}: {stage.stage}") for stage in fused)
-    print_stages(stages)
-    failed = next((stage for stage in stages if not stage.passed), None)
-    if failed is None:
-        print("passed: every stage is the reference's within its tolerance")
-        return 0
-    print(f"FAILED: {failed.stage} is the first stage out of tolerance")
-    return FAILED_CHECK
+    return print_verdict(stages)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"bundle": _bundle, "engine": _engine, "verify": _verify}

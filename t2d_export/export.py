@@ -43,7 +43,7 @@ EXPORTER_PACKAGES = ("t2d-runtime", "torch", "timm", "open_clip_torch", "onnx", 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What to export. Weights are a checkpoint file, "hub" or "random"; None takes a model folder's own.
+    """What to export. Weights are a checkpoint file, "hub" or "random"; None takes a model folder's own, or the hub.
 
     `input_size` is (height, width) in pixels, multiples of the patch; None is 448 x 448, or the folder's.
     """

@@ -11,7 +11,7 @@ from t2d_runtime.backends.openvino import OpenVinoBackend
 from t2d_runtime.backends.registry import installed_module, open_backend
 from t2d_runtime.bundle import Bundle
 from t2d_runtime.errors import BackendError, VerificationError
-from t2d_runtime.manifest import StageParity, Verdict
+from t2d_runtime.manifest import StageParity, Verdict, first_failure
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.selftest import run_selftest
 
@@ -41,7 +41,7 @@ def verify_bundle(folder: Path, *, backend: str = "onnxruntime") -> tuple[StageP
 
 def require_verified(stages: tuple[StageParity, ...]) -> None:
     """Raise VerificationError, naming the first stage out of tolerance, where there is one."""
-    failed = next((stage for stage in stages if not stage.passed), None)
+    failed = first_failure(stages)
     if failed is not None:
         raise VerificationError(
             f"verification failed: stage {failed.stage!r} of the exported graphs differs from PyTorch "
@@ -79,9 +79,9 @@ def _verdict(folder: Path, backend: Backend, precision: str) -> Verdict:
         run = run_selftest(Segmenter(Bundle.open(folder), backend, precision=precision))
     except BackendError as error:  # it refuses the graph, or float16 overflows
         return Verdict("failed", str(error))
-    stages = {stage.stage: stage for stage in run}
-    failed = next((stage for stage in stages.values() if not stage.passed), None)
+    failed = first_failure(run)
     if failed is not None:
         return Verdict("failed", f"{backend.identity}: {failed.verdict}")
+    stages = {stage.stage: stage for stage in run}
     norm, agreement = stages["patch_tokens"].relative_frobenius, stages["label_map"].label_agreement
     return Verdict("passed", f"patch tokens differ by {norm:.1e} of their norm, {agreement:.3%} of the labels agree")

@@ -15,7 +15,7 @@ from t2d_runtime.bundle import SELFTEST, Bundle
 from t2d_runtime.errors import OptionError, VerificationError
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.labels import LabelMap
-from t2d_runtime.manifest import StageParity, WindowSettings
+from t2d_runtime.manifest import StageParity, WindowSettings, first_failure
 from t2d_runtime.parity import Judge, compare_labels, gate_labels, margin_of, with_background
 from t2d_runtime.postprocess import image_scores, labels_of
 from t2d_runtime.segmenter import Segmenter
@@ -40,11 +40,11 @@ def check_fusible(windows: WindowSettings) -> None:
 
 def require_fused_verified(folder: Path, precision: str) -> None:
     """Raise VerificationError, naming the stage, where the fused graph of a precision is not what it should be."""
-    for stage in verify_fused(folder, precision):
-        if not stage.passed:
-            raise VerificationError(
-                f"verification of the fused graph in {precision} failed: {stage.verdict}; nothing was written"
-            )
+    failed = first_failure(verify_fused(folder, precision))
+    if failed is not None:
+        raise VerificationError(
+            f"verification of the fused graph in {precision} failed: {failed.verdict}; nothing was written"
+        )
 
 
 def verify_fused(folder: Path, precision: str) -> Iterator[StageParity]:

@@ -267,13 +267,7 @@ def _selftest(args: argparse.Namespace) -> int:
     )
     stages = run_selftest(segmenter)
     print(f"{args.bundle} in {segmenter.precision} on {segmenter.engine_description}")
-    print_stages(stages)
-    failed = next((stage for stage in stages if not stage.passed), None)
-    if failed is not None:
-        print(f"FAILED: {failed.stage} is the first stage out of tolerance", file=sys.stderr)
-        return FAILED_CHECK
-    print("passed: every stage is the reference's within its tolerance")
-    return 0
+    return print_verdict(stages)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -341,6 +335,19 @@ def print_stages(stages: Sequence[StageParity]) -> None:
         limit = f"labels >= {s.tolerance:.1%}" if s.measure == "label_agreement" else ""
         limit = limit or ("rel. norm" if s.measure == "relative_frobenius" else "max diff") + f" <= {s.tolerance:.1e}"
         print(f"{s.stage:<16} {s.max_abs_diff:>9.1e} {frobenius:>9} {cosine:>9} {agreement:>8}  {limit}{verdict}")
+
+
+def print_verdict(stages: Sequence[StageParity]) -> int:
+    """The table, and where it fails; returns the exit status."""
+    from t2d_runtime.manifest import first_failure
+
+    print_stages(stages)
+    failed = first_failure(stages)
+    if failed is None:
+        print("passed: every stage is the reference's within its tolerance")
+        return 0
+    print(f"FAILED: {failed.stage} is the first stage out of tolerance")
+    return FAILED_CHECK
 
 
 def _open(args: argparse.Namespace) -> Segmenter:

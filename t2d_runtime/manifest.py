@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -127,6 +127,11 @@ class StageParity:
             return f"{self.stage}: {value:.3%} of the labels agree, at least {self.tolerance:.2%} must"
         name = {"max_abs_diff": "largest difference", "relative_frobenius": "relative norm of the difference"}
         return f"{self.stage}: {name[self.measure]} {value:.3g}, tolerance {self.tolerance:.3g}"
+
+
+def first_failure(stages: Iterable[StageParity]) -> StageParity | None:
+    """The first stage out of tolerance, where what is wrong enters."""
+    return next((stage for stage in stages if not stage.passed), None)
 
 
 @dataclass(frozen=True)

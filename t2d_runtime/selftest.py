@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.bundle import SELFTEST
 from t2d_runtime.errors import BundleError, SelfTestError
-from t2d_runtime.manifest import DEFAULT_PROMPTS, StageParity, WindowSettings
+from t2d_runtime.manifest import DEFAULT_PROMPTS, StageParity, WindowSettings, first_failure
 from t2d_runtime.parity import SCORE_TOLERANCE, Judge, compare_values
 from t2d_runtime.postprocess import image_scores, labels_of, window_scores
 from t2d_runtime.preprocess import resize, to_pixel_values
@@ -107,7 +107,7 @@ def run_selftest(segmenter: Segmenter, *, masks: bool = True) -> tuple[StagePari
 
 def require_parity(stages: tuple[StageParity, ...], subject: str) -> None:
     """Raise SelfTestError, naming the first stage out of tolerance, where there is one."""
-    failed = next((stage for stage in stages if not stage.passed), None)
+    failed = first_failure(stages)
     if failed is not None:
         raise SelfTestError(
             f"{subject} does not give the reference's outputs: {failed.verdict}; choose another backend or precision, "
