@@ -35,7 +35,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import safetensors
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -205,10 +204,6 @@ class FeatureSet:
                     f"{other.folder}: {field} is {theirs!r}, that of {self.folder} is {ours!r}; validation features "
                     "must be of the same model"
                 )
-
-    def image_vectors(self, array: str) -> Tensor:
-        """All of an image array in memory: (images, ...) float32."""
-        return torch.cat([torch.from_numpy(shard.arrays[array]).float() for shard in self.shards])
 
     def image_numbers(self) -> IndexArray:
         """For every caption the number of its image through all shards, (captions,) int64."""

@@ -36,7 +36,6 @@ def write_projection(path: Path, projection: Projection) -> None:
 
 def write_head_choices(output: Path, caption_ids: IndexArray, heads: IndexArray) -> None:
     """Write which head each caption chose in the last epoch: `caption_ids` and `heads`, (captions,) int64 each."""
-
     with whole_file(output / HEAD_CHOICES) as file:
         np.savez_compressed(file, caption_ids=caption_ids, heads=heads)
 

@@ -46,7 +46,7 @@ def test_ranks_are_those_of_a_sort(features, monkeypatch, similarity, kind):
     texts = np.concatenate([shard.arrays["text"] for shard in features.shards])
     with torch.no_grad():
         texts = normalize(projection.project_text(torch.from_numpy(texts)), dim=-1)
-        heads = features.image_vectors("heads")
+        heads = torch.from_numpy(np.concatenate([shard.arrays["heads"] for shard in features.shards]))
         if similarity == "mean":
             scores = normalize(projection.project_visual(heads.mean(dim=1)), dim=-1) @ texts.t()
         else:
