@@ -8,7 +8,7 @@ those it is made of, and a class whose highest is below another's lowest cannot 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,31 +49,44 @@ def labels_from_patch_scores(
 
 
 def labels_from_planes(
-    planes: NDArray[np.float32],
+    parts: Iterable[NDArray[np.float32]],
     size: tuple[int, int],
     *,
     threshold: float | None,
     classes: NDArray[np.intp],
     num_classes: int,
 ) -> LabelMap:
-    """Label map from stitched planes (n,H',W') of n `classes` (indices, rising) among `num_classes`.
+    """Label map from the stitched planes of some `classes` (indices, rising) among `num_classes`.
 
-    The planes are resized to `size` as after stitching; at that size already, labels are exactly their arg max.
-    Labels as `labels_from_patch_scores`.
+    `parts` are planes (n,H',W') of some classes after the other: an array in a list, or a generator, so that one part
+    exists at a time. They are resized to `size` as after stitching; at that size already, labels are exactly their
+    arg max. Labels as `labels_from_patch_scores`.
     """
     first = 0 if threshold is None else 1
     labels = _empty_labels(size, num_classes + first)
+    best = np.full(size, -np.inf if threshold is None else threshold, np.float32)
+    done = 0
+    for planes in parts:
+        _label_planes(labels, best, planes, classes[done : done + len(planes)] + first)
+        done += len(planes)
+        del planes  # before the next ones are made
+    return labels
+
+
+def _label_planes(
+    labels: LabelMap, best: NDArray[np.float32], planes: NDArray[np.float32], names: NDArray[np.intp]
+) -> None:
+    """Write the names of planes (n,H',W') where they exceed the best scores (H,W) so far, and those scores."""
+    size = labels.shape
     rows, columns = (
         linear_taps(source, target, align_corners=False) for source, target in zip(planes.shape[1:], size, strict=True)
     )
     for top in range(0, size[0], TILE):
         band = slice(top, top + TILE)
-        best = np.full(labels[band].shape, -np.inf if threshold is None else threshold, np.float32)
-        for label, plane in zip(classes + first, planes, strict=True):
+        for label, plane in zip(names, planes, strict=True):
             values = plane[band] if planes.shape[1:] == size else _resized_band(plane, rows, columns, band)
-            np.copyto(labels[band], label, where=values > best, casting="unsafe")
-            np.maximum(best, values, out=best)
-    return labels
+            np.copyto(labels[band], label, where=values > best[band], casting="unsafe")
+            np.maximum(best[band], values, out=best[band])
 
 
 def _resized_band(plane: NDArray[np.float32], rows: Taps, columns: Taps, band: slice) -> NDArray[np.float32]:

@@ -128,7 +128,7 @@ def _label_stages(
     def label(planes: list[NDArray[np.float32]]) -> LabelMap:
         stitched = stitch(planes, encoding.windows, (len(winners), *resized_size))
         return labels_from_planes(
-            stitched, size, threshold=settings.threshold, classes=winners, num_classes=len(vectors)
+            [stitched], size, threshold=settings.threshold, classes=winners, num_classes=len(vectors)
         )
 
     planes = upsample_all()

@@ -90,7 +90,7 @@ def test_planes_equal_the_plain_way(case: dict[str, Any]) -> None:
     threshold = case.pop("threshold")
     planes = plain_planes(**case | {"size": case["resized_size"]})
     label_map = labels_from_planes(
-        planes, case["size"], threshold=threshold, classes=np.arange(len(planes)), num_classes=len(planes)
+        [planes], case["size"], threshold=threshold, classes=np.arange(len(planes)), num_classes=len(planes)
     )
     assert_labels_of(label_map, upsample(planes, case["size"], align_corners=False), threshold)
 
@@ -98,15 +98,16 @@ def test_planes_equal_the_plain_way(case: dict[str, Any]) -> None:
 @given(
     st.tuples(st.integers(1, 5), st.integers(1, 150), st.integers(1, 150)),
     st.sampled_from([None, 0.3]),
+    st.lists(st.integers(0, 5), max_size=2).map(sorted),
     st.integers(0, 2**32 - 1),
 )
 @settings(deadline=None)
 def test_planes_of_the_image_s_size_give_exactly_their_arg_max(
-    shape: tuple[int, int, int], threshold: float | None, seed: int
+    shape: tuple[int, int, int], threshold: float | None, cuts: list[int], seed: int
 ) -> None:
     planes = np.random.default_rng(seed).integers(0, 4, shape).astype(np.float32) / 10  # with many ties
     label_map = labels_from_planes(
-        planes, shape[1:], threshold=threshold, classes=np.arange(shape[0]), num_classes=shape[0]
+        np.split(planes, cuts), shape[1:], threshold=threshold, classes=np.arange(shape[0]), num_classes=shape[0]
     )
     if threshold is not None:
         planes = np.concatenate([np.full((1, *shape[1:]), threshold, np.float32), planes])
@@ -125,7 +126,7 @@ def test_classes_left_out_of_refinement_cannot_win(case: dict[str, Any], seed: i
         refined.append(refine(crop, planes, PamrSettings((1,), 2), kernels=refine_numpy))
     planes = stitch(refined, case["boxes"], (case["scores"].shape[1], *case["resized_size"]))
     label_map = labels_from_planes(
-        planes[winners], case["size"], threshold=threshold, classes=winners, num_classes=len(planes)
+        [planes[winners]], case["size"], threshold=threshold, classes=winners, num_classes=len(planes)
     )
     assert_labels_of(label_map, upsample(planes, case["size"], align_corners=False), threshold)
 
@@ -139,7 +140,7 @@ def test_classes_below_the_threshold_or_below_another_cannot_win() -> None:
 
 def test_without_a_possible_winner_all_is_background() -> None:
     planes = np.zeros((0, 4, 5), np.float32)
-    label_map = labels_from_planes(planes, (8, 9), threshold=0.5, classes=np.arange(0), num_classes=3)
+    label_map = labels_from_planes([planes], (8, 9), threshold=0.5, classes=np.arange(0), num_classes=3)
     np.testing.assert_array_equal(label_map, np.zeros((8, 9)))
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from t2d_runtime import postprocess
 from t2d_runtime.manifest import PamrSettings, WindowSettings
 from t2d_runtime.postprocess import image_scores, label_map_of, labels_of, window_scores
 from t2d_runtime.refine import CLASS_CHUNK, refine
@@ -65,6 +66,18 @@ def test_chunks_give_what_all_classes_give(
         windows.append(refine(crop, planes, PAMR) if refined else planes)
     plain = stitch(windows, encoding.windows, (count, *size))
     np.testing.assert_array_equal(image_scores(encoding, vectors, asked, PAMR), plain)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 9), group=st.integers(1, 9), background=st.booleans())
+def test_groups_of_classes_change_no_label(seed: int, count: int, group: int, background: bool) -> None:
+    rng = np.random.default_rng(seed)
+    encoding, vectors = encoded(rng, (13, 17)), unit_vectors(rng, count)
+    asked = options(background=background, refined=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postprocess, "CLASS_GROUP", group)
+        labels, _ = label_map_of(encoding, vectors, asked, PAMR, keep_scores=False)
+    np.testing.assert_array_equal(labels, label_map_of(encoding, vectors, asked, PAMR, keep_scores=True)[0])
 
 
 @settings(max_examples=25)
