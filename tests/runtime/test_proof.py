@@ -153,6 +153,15 @@ def test_a_fused_graph_that_computes_wrongly_is_refused(
     assert len(list((cache / "verdicts").iterdir())) == 1
 
 
+def test_words_cut_into_other_tokens_are_refused(
+    exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Segmenter.tokenize
+    monkeypatch.setattr(Segmenter, "tokenize", lambda self, texts: right(self, texts) + 1)
+    with pytest.raises(SelfTestError, match="input_ids: largest difference 1, tolerance 0"):
+        open_here(exported_bundle)
+
+
 def test_values_that_are_not_finite_are_refused(
     exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
