@@ -201,7 +201,7 @@ class TensorRtBackend:
         engine = self._runtime.deserialize_cuda_engine(read_engine(folder, manifest, graph))
         if engine is None:
             raise BackendError(
-                f"{self.identity} refuses {folder}; remove it and build it again with 't2d-export engine'"
+                f"{self.identity} refuses {folder}, see the log; remove it and build it again with 't2d-export engine'"
             )
         return TensorRtEngine(self._trt, self._cuda, engine, manifest.graphs[graph].profiles)
 

@@ -18,7 +18,7 @@ from t2d_runtime.backends.tensorrt import Cuda
 from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
 from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from t2d_runtime.engines import WantedEngine, find_engine, read_engine, read_engines
-from t2d_runtime.errors import BackendUnavailableError, BundleError, ExportError, OptionError
+from t2d_runtime.errors import BackendError, BackendUnavailableError, BundleError, ExportError, OptionError
 from t2d_runtime.parity import PRECISIONS
 
 CAPABILITIES = ("8.6", "8.9")
@@ -137,6 +137,21 @@ def test_cuda_takes_what_the_runtime_gives_it() -> None:
         assert len(answers) == outputs, function
     properties = runtime.cudaDeviceProp()
     assert (properties.name.decode(), properties.major, properties.minor, int(stream)) == ("", 0, 0, 0)
+
+
+def test_why_an_engine_is_refused_is_in_the_log(
+    bundle_copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TensorRT's own runtime, which reads an engine's header without a GPU."""
+    monkeypatch.setattr(Cuda, "device", lambda self: ("GPU", "8.6", "13000"))
+    monkeypatch.setattr(tensorrt, "read_engine", lambda folder, manifest, graph: b"no engine" * 100)
+    build_engine(bundle_copy, Target("tensorrt-rtx", "8.6"), "int8")
+    backend = open_backend("tensorrt-rtx")
+    bundle = Bundle.open(bundle_copy)
+    assert backend.precisions(bundle) == ("int8",)
+    with pytest.raises(BackendError, match=r"TensorRT for RTX .*, GPU, .* refuses .*, see the log; remove it"):
+        backend.load(bundle, IMAGE_ENCODER, precision="int8", num_threads=None)
+    assert "magicTag" in caplog.text
 
 
 class TimingCache:
