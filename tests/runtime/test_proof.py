@@ -153,6 +153,26 @@ def test_a_fused_graph_that_computes_wrongly_is_refused(
     assert len(list((cache / "verdicts").iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("function", "stage"),
+    [
+        ("to_pixel_values", "pixel_values"),
+        ("cosine_similarity", "similarity"),
+        ("window_scores", "scores"),
+        ("upsample", "upsampled"),
+        ("refine", "refined"),
+        ("image_scores", "stitched"),
+        ("labels_of", "label_map"),
+    ],
+)
+def test_the_whole_selftest_names_the_stage_that_fails(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch, function: str, stage: str
+) -> None:
+    right = getattr(selftest, function)
+    monkeypatch.setattr(selftest, function, lambda *given, **options: np.roll(right(*given, **options), 1))
+    assert next(parity.stage for parity in selftest.run_selftest(segmenter) if not parity.passed) == stage
+
+
 def test_words_cut_into_other_tokens_are_refused(
     exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
