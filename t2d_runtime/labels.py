@@ -19,8 +19,12 @@ from t2d_runtime.windows import Window
 TILE = 64
 """Side of a tile in pixels: small enough for few classes to be possible in it, large enough to be worth a call."""
 
-CLASS_CHUNK = 128
-"""Classes of a tile compared at a time: their scores, 2 MiB, stay in a core's cache."""
+MANY_CLASSES, SMALL_TILE = 512, 16
+"""A tile in which more classes than that are possible is taken apart into small ones, in which fewer are: of a window
+at 448 they see 9 patches instead of 36."""
+
+CHUNK_SCORES = 1 << 19
+"""Scores of a tile compared at a time, of 128 classes in a whole one: 2 MiB, which stay in a core's cache."""
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -45,7 +49,11 @@ def labels_from_patch_scores(
     rows = _axis_weights(tops, boxes[0].height, h, resized_size[0], size[0])
     columns = _axis_weights(lefts, boxes[0].width, w, resized_size[1], size[1])
     grid = scores.reshape(len(tops), len(lefts), N, h, w).transpose(0, 3, 1, 4, 2)
-    return _label(grid.reshape(len(tops) * h, len(lefts) * w, N), rows, columns, threshold)
+    first = 0 if threshold is None else 1
+    labels = _empty_labels(size, N + first)
+    source = grid.reshape(len(tops) * h, len(lefts) * w, N)
+    _label(labels, source, rows, columns, threshold, np.arange(first, N + first), TILE)
+    return labels
 
 
 def labels_from_planes(
@@ -114,23 +122,25 @@ def _candidates(lowest: NDArray[np.float32], highest: NDArray[np.float32], thres
 
 
 def _label(
+    labels: LabelMap,
     source: NDArray[np.float32],
     rows: NDArray[np.float32],
     columns: NDArray[np.float32],
     threshold: float | None,
-) -> LabelMap:
-    """Labels (H,W) of rows @ source @ columns.T, for source (a,b,n), rows (H,a) and columns (W,b)."""
-    first = 0 if threshold is None else 1
-    labels = _empty_labels((len(rows), len(columns)), source.shape[2] + first)
-    names = np.arange(first, source.shape[2] + first)
-    for top in range(0, len(rows), TILE):
-        row_weights, seen_rows = _seen(rows[top : top + TILE])
+    names: NDArray[np.intp],
+    side: int,
+) -> None:
+    """Write the labels (H,W), zero so far, of rows @ source @ columns.T, in tiles of a `side`.
+
+    `source` (a,b,n) is of n classes with those `names`, rows (H,a) and columns (W,b) are weights.
+    """
+    for top in range(0, len(rows), side):
+        row_weights, seen_rows = _seen(rows[top : top + side])
         band = source[seen_rows]
-        for left in range(0, len(columns), TILE):
-            column_weights, seen_columns = _seen(columns[left : left + TILE])
-            tile = labels[top : top + TILE, left : left + TILE]
+        for left in range(0, len(columns), side):
+            column_weights, seen_columns = _seen(columns[left : left + side])
+            tile = labels[top : top + side, left : left + side]
             _label_tile(tile, band[:, seen_columns], row_weights, column_weights, threshold, names)
-    return labels
 
 
 def _label_tile(
@@ -149,9 +159,13 @@ def _label_tile(
     if len(winners) == 1 and (threshold is None or lowest[winners[0]] > threshold):
         tile[:] = names[winners[0]]
         return
+    if len(winners) > MANY_CLASSES and max(tile.shape) > SMALL_TILE:
+        _label(tile, block[:, :, winners], rows, columns, threshold, names[winners], SMALL_TILE)
+        return
     best = np.full(tile.shape, -np.inf if threshold is None else threshold, np.float32)
-    for start in range(0, len(winners), CLASS_CHUNK):
-        chunk = winners[start : start + CLASS_CHUNK]
+    classes = max(1, CHUNK_SCORES // tile.size)
+    for start in range(0, len(winners), classes):
+        chunk = winners[start : start + classes]
         values = _resize(block[:, :, chunk], rows, columns)
         index = values.argmax(axis=2)
         highest = np.take_along_axis(values, index[:, :, np.newaxis], axis=2)[:, :, 0]

@@ -72,12 +72,13 @@ def test_tiles_equal_the_plain_way(case: dict[str, Any]) -> None:
     assert_labels_of(label_map, plain_planes(**case), threshold)
 
 
-@given(cases(), st.integers(1, 3))
+@given(cases(), st.sampled_from([1, 3000]), st.integers(1, 3))
 @settings(deadline=None, max_examples=50)
-def test_chunks_of_classes_change_nothing(case: dict[str, Any], chunk: int) -> None:
+def test_chunks_of_classes_and_small_tiles_change_nothing(case: dict[str, Any], chunk: int, many: int) -> None:
     expected = labels_from_patch_scores(**case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(labels, "CLASS_CHUNK", chunk)
+        patch.setattr(labels, "CHUNK_SCORES", chunk)
+        patch.setattr(labels, "MANY_CLASSES", many)
         label_map = labels_from_patch_scores(**case)
     threshold = case.pop("threshold")
     assert_labels_of(label_map, plain_planes(**case), threshold)
@@ -144,10 +145,14 @@ def test_without_a_possible_winner_all_is_background() -> None:
     np.testing.assert_array_equal(label_map, np.zeros((8, 9)))
 
 
-@pytest.mark.parametrize("chunk", [1, 128])
+@pytest.mark.parametrize("many", [1, 512])
+@pytest.mark.parametrize("chunk", [1, 1 << 19])
 @pytest.mark.parametrize("threshold", [None, 0.5])
-def test_ties_go_to_the_lowest_label(monkeypatch: pytest.MonkeyPatch, threshold: float | None, chunk: int) -> None:
-    monkeypatch.setattr(labels, "CLASS_CHUNK", chunk)
+def test_ties_go_to_the_lowest_label(
+    monkeypatch: pytest.MonkeyPatch, threshold: float | None, chunk: int, many: int
+) -> None:
+    monkeypatch.setattr(labels, "CHUNK_SCORES", chunk)
+    monkeypatch.setattr(labels, "MANY_CLASSES", many)
     scores = np.full((1, 3, 2, 2), 0.5, np.float32)
     label_map = labels_from_patch_scores(scores, (Window(0, 0, 4, 4),), (4, 4), (70, 90), threshold=threshold)
     np.testing.assert_array_equal(label_map, np.zeros((70, 90)))
