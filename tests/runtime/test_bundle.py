@@ -39,9 +39,10 @@ def test_a_missing_file_is_named(bundle_copy: Path, name: str) -> None:
         Bundle.open(bundle_copy)
 
 
-def test_a_shortened_file_is_named(bundle_copy: Path) -> None:
+@pytest.mark.parametrize("harm", [lambda content: content[:-1], lambda content: content + b"x"])
+def test_a_file_of_another_size_is_named(bundle_copy: Path, harm: Callable[[bytes], bytes]) -> None:
     path = bundle_copy / IMAGE_ENCODER
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(harm(path.read_bytes()))
     with pytest.raises(BundleError, match=rf"{IMAGE_ENCODER} has \d+ bytes, the manifest says"):
         Bundle.open(bundle_copy)
 

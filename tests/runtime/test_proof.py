@@ -173,6 +173,24 @@ def test_the_whole_selftest_names_the_stage_that_fails(
     assert next(parity.stage for parity in selftest.run_selftest(segmenter) if not parity.passed) == stage
 
 
+def test_a_few_wrong_labels_of_the_fused_graph_are_refused_in_fp32_alone(
+    exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row of those that are compared: fewer than int8 may miss."""
+    real = OnnxRuntimeEngine.run
+
+    def run(self: OnnxRuntimeEngine, inputs: Any) -> Any:
+        outputs = real(self, inputs)
+        if "label_map" in outputs:
+            outputs["label_map"][0] = 99
+        return outputs
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", run)
+    with pytest.raises(SelfTestError, match="upsampled labels: largest difference"):
+        FusedSegmenter.open(exported_bundle, backend="onnxruntime")
+    FusedSegmenter.open(exported_bundle, backend="onnxruntime", precision="int8")
+
+
 def test_words_cut_into_other_tokens_are_refused(
     exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
