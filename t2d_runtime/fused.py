@@ -17,15 +17,14 @@ from t2d_runtime.errors import BackendError, ImageError, OptionError
 from t2d_runtime.manifest import Manifest, StageParity
 from t2d_runtime.options import (
     check_classes,
-    check_num_threads,
-    checked_cleaning,
-    checked_cleaning_weight,
-    checked_threshold,
+    checked_flag,
+    checked_num_threads,
+    checked_settings,
 )
 from t2d_runtime.parity import PRECISIONS, Judge, margin_of, with_background
 from t2d_runtime.preprocess import load_image
 from t2d_runtime.proof import require_fused_proven
-from t2d_runtime.segmentation import BACKGROUND, Cleaning, Segmentation, SegmentationSettings
+from t2d_runtime.segmentation import BACKGROUND, Cleaning, Segmentation
 from t2d_runtime.selftest import PLANE_STEP, SelfTestVectors
 from t2d_runtime.upsample import upsample
 from t2d_runtime.vocabulary import ClassEmbeddings
@@ -58,7 +57,7 @@ class FusedSegmenter:
         cls, bundle: str | Path, *, backend: str = "auto", precision: str = "fp32", num_threads: int | None = None
     ) -> FusedSegmenter:
         """Open a bundle that was exported with `--fused`; arguments and errors as `Segmenter.open`, but for "fast"."""
-        check_num_threads(num_threads)
+        num_threads = checked_num_threads(num_threads)
         if precision not in PRECISIONS:
             raise OptionError(f"precision is {precision!r}, expected one of {list(PRECISIONS)}")
         opened = open_backend(backend)
@@ -83,27 +82,31 @@ class FusedSegmenter:
         Raises ImageError, ImageNotFoundError, OptionError, VocabularyError, ClassNamesError, BackendError.
         """
         defaults = self.manifest.defaults
-        settings = SegmentationSettings(
+        settings = checked_settings(
+            defaults,
             background=background,
-            cleaning=_graph_cleaning(checked_cleaning(cleaning, background=background)),
-            threshold=checked_threshold(threshold, defaults),
-            cleaning_weight=checked_cleaning_weight(cleaning_weight, defaults),
+            cleaning=cleaning,
+            threshold=threshold,
+            cleaning_weight=cleaning_weight,
             refine=refine,
             window="whole",
             backend=self.backend_name,
             precision=self.precision,
         )
-        check_classes(classes, self.bundle, background=background)
+        if settings.cleaning == "paper":
+            raise OptionError("the fused graph cleans as released, not as in the paper; use Segmenter for 'paper'")
+        keep_scores = checked_flag("keep_scores", keep_scores)
+        check_classes(classes, self.bundle, background=settings.background)
         pixels = load_image(image)
         labels, scores = self.run(
             pixels,
             classes.vectors,
-            threshold=settings.threshold if background else NO_BACKGROUND,
+            threshold=settings.threshold if settings.background else NO_BACKGROUND,
             cleaning_weight=settings.cleaning_weight if settings.cleaning else 0.0,
-            pamr_iterations=defaults.pamr.iterations if refine else 0,
+            pamr_iterations=defaults.pamr.iterations if settings.refine else 0,
         )
-        names = (BACKGROUND, *classes.names) if background else classes.names
-        labels = labels if background else labels - 1
+        names = (BACKGROUND, *classes.names) if settings.background else classes.names
+        labels = labels if settings.background else labels - 1
         return Segmentation(
             image=pixels,
             label_map=labels.astype(np.uint8) if len(names) <= 256 else labels.astype(np.uint16),
@@ -165,9 +168,3 @@ class FusedSegmenter:
             ranked = with_background(expected, defaults.threshold)  # ties go to the background, as in the graph
             seen = labels[::PLANE_STEP, ::PLANE_STEP]
             yield judge.labels(f"{stage} labels", ranked.argmax(axis=0), seen, margin_of(ranked))
-
-
-def _graph_cleaning(cleaning: Cleaning | None) -> Cleaning | None:
-    if cleaning == "paper":
-        raise OptionError("the fused graph cleans as released, not as in the paper; use Segmenter for 'paper'")
-    return cleaning

@@ -6,9 +6,10 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,10 @@ from t2d_runtime.errors import BackendError, OptionError
 from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.options import (
     check_classes,
-    check_num_threads,
-    checked_cleaning,
-    checked_cleaning_weight,
-    checked_threshold,
+    checked_flag,
+    checked_num_threads,
+    checked_settings,
+    checked_window,
 )
 from t2d_runtime.overlap import overlapped
 from t2d_runtime.parity import PRECISIONS
@@ -36,11 +37,10 @@ from t2d_runtime.segmentation import (
     Cleaning,
     ImageEncoding,
     Segmentation,
-    SegmentationSettings,
     SegmentOptions,
     WindowMode,
 )
-from t2d_runtime.text import Tokenizer, check_class_names, encode_class_names
+from t2d_runtime.text import Tokenizer, check_class_names, check_templates, encode_class_names
 from t2d_runtime.vocabulary import ClassEmbeddings
 from t2d_runtime.windows import Window, cut_windows, resized_size, window_boxes
 
@@ -75,7 +75,9 @@ class Segmenter:
         self._text_encoder: Engine | None = None
         self._tokenizer: Tokenizer | None = None
         self._cached_classes: dict[tuple[str, tuple[str, ...]], NDArray[np.float32]] = {}
-        self._lock = threading.Lock()
+        self._cache_lock = threading.Lock()
+        # One thread encodes words at a time; again by the same one, should `progress` encode some itself.
+        self._text_lock = threading.RLock()
 
     @classmethod
     def open(
@@ -103,7 +105,7 @@ class Segmenter:
         cls, bundle: str | Path, *, backend: str, precision: str, num_threads: int | None = None
     ) -> Segmenter:
         """As `open`, but an engine is not refused for its self-test: for showing what fails."""
-        check_num_threads(num_threads)
+        num_threads = checked_num_threads(num_threads)
         if precision not in (*PRECISIONS, FAST):
             raise OptionError(f"precision is {precision!r}, expected one of {[*PRECISIONS, FAST]}")
         opened = Bundle.open(bundle)
@@ -120,33 +122,59 @@ class Segmenter:
 
     def encode_classes(
         self,
-        names: Sequence[str],
-        prompts: str | Sequence[str] = DEFAULT_PROMPTS,
+        names: Iterable[str],
+        prompts: str | Iterable[str] = DEFAULT_PROMPTS,
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> ClassEmbeddings:
         """Encode class names, each filled into the templates of `prompts`: a set's name, or templates with {}.
 
-        Names seen before are not encoded again. `progress` is called with (classes done, classes in all).
-        Raises ClassNamesError (none, blank, given twice) and OptionError (an unknown set, a template without {}).
+        Names seen before are not encoded again, nor wait for other threads' new ones. `progress` is called, while some
+        are encoded, with (classes done, classes in all).
+        Raises ClassNamesError (none, blank, above 1,000 characters, given twice) and OptionError (an unknown set, a
+        template without {}).
         """
         names = check_class_names(names)
         templates = self._templates(prompts)
-        with self._lock:
-            cached = self._cached_classes
-            new = [name for name in names if (name, templates) not in cached]
-            if len(cached) + len(new) > CACHED_CLASSES:
-                cached.clear()
-                new = list(names)
-            if new:
-                vectors = encode_class_names(new, templates, self._open_tokenizer(), self.run_text_encoder, progress)
-                cached.update({(name, templates): vector for name, vector in zip(new, vectors, strict=True)})
-            stacked = np.stack([cached[name, templates] for name in names])
-        return ClassEmbeddings(names=names, vectors=stacked, digest=self.vocabulary_digest)
+        known = self._known(names, templates)
+        if len(known) < len(names):
+            with self._text_lock:
+                known = self._known(names, templates)  # another thread may have encoded them meanwhile
+                known |= self._encode([name for name in names if name not in known], templates, len(names), progress)
+        return ClassEmbeddings(names, np.stack([known[name] for name in names]), self.vocabulary_digest)
+
+    def _known(self, names: Sequence[str], templates: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
+        with self._cache_lock:
+            found = ((name, self._cached_classes.get((name, templates))) for name in names)
+            return {name: vector for name, vector in found if vector is not None}
+
+    def _encode(
+        self,
+        names: Sequence[str],
+        templates: tuple[str, ...],
+        wanted: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Embeddings of new names, the rest of those that are wanted."""
+        if not names:
+            return {}
+
+        def report(done: int, total: int) -> None:
+            if progress is not None:
+                progress(wanted - total + done, wanted)
+
+        vectors = encode_class_names(names, templates, self._open_tokenizer(), self.run_text_encoder, report)
+        with self._cache_lock:
+            if len(self._cached_classes) + len(names) > CACHED_CLASSES:
+                self._cached_classes.clear()
+            self._cached_classes.update(
+                {(name, templates): vector for name, vector in zip(names, vectors, strict=True)}
+            )
+        return dict(zip(names, vectors, strict=True))
 
     def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids (n,L) of texts as they are, cut to the longest."""
-        with self._lock:
+        with self._text_lock:
             return self._open_tokenizer().encode(texts)
 
     @property
@@ -165,8 +193,7 @@ class Segmenter:
         `window`: "slide" (as published) or "whole" (the resized image as one window).
         Raises ImageError, ImageNotFoundError, OptionError, BackendError.
         """
-        if window not in get_args(WindowMode):
-            raise OptionError(f"window is {window!r}, expected one of {list(get_args(WindowMode))}")
+        checked_window(window)
         pixels = load_image(image)
         settings = self.manifest.windows
         height, width = resized_size((pixels.shape[0], pixels.shape[1]), settings)
@@ -226,21 +253,27 @@ class Segmenter:
         Raises OptionError (also for an encoding of another bundle), VocabularyError (embeddings of another bundle),
         ClassNamesError (more than 65,536 labels), and as `encode_image`.
         """
-        if refine and not isinstance(image, ImageEncoding):
-            begin_warm_up()
-        encoding = image if isinstance(image, ImageEncoding) else self.encode_image(image, window)
-        settings = SegmentationSettings(
+        settings = checked_settings(
+            self.manifest.defaults,
             background=background,
-            cleaning=checked_cleaning(cleaning, background=background),
-            threshold=checked_threshold(threshold, self.manifest.defaults),
-            cleaning_weight=checked_cleaning_weight(cleaning_weight, self.manifest.defaults),
+            cleaning=cleaning,
+            threshold=threshold,
+            cleaning_weight=cleaning_weight,
             refine=refine,
-            window=encoding.window_mode,
-            backend=encoding.backend,
-            precision=encoding.precision,
+            window=window,
+            backend=self.backend_name,
+            precision=self.precision,
         )
-        self._check_encoding(encoding)
-        check_classes(classes, self.bundle, background=background)
+        keep_scores = checked_flag("keep_scores", keep_scores)
+        check_classes(classes, self.bundle, background=settings.background)
+        if isinstance(image, ImageEncoding):
+            self._check_encoding(image)
+            encoding = image
+            settings = replace(settings, window=image.window_mode, backend=image.backend, precision=image.precision)
+        else:
+            if settings.refine:
+                begin_warm_up()
+            encoding = self.encode_image(image, window)
         labels, scores = label_map_of(
             encoding,
             classes.vectors,
@@ -249,7 +282,7 @@ class Segmenter:
             keep_scores=keep_scores,
             num_threads=self._num_threads,
         )
-        names = (BACKGROUND, *classes.names) if background else classes.names
+        names = (BACKGROUND, *classes.names) if settings.background else classes.names
         return Segmentation(encoding.image, labels, names, scores, settings)
 
     def segment_batch(
@@ -260,11 +293,23 @@ class Segmenter:
         While one image is encoded the next is read and the one before is segmented. `images` may be a generator: few
         of them are in memory at a time. What an image raises is raised in its place, and ends the iteration.
         """
+        if isinstance(images, str | Path) or not isinstance(images, Iterable):
+            raise OptionError(f"images are {type(images).__name__}, expected a list or a generator of images")
+        asked: dict[str, Any] = {"window": "slide", **options}
+        checked_flag("keep_scores", asked.pop("keep_scores", False))
+        settings = checked_settings(
+            self.manifest.defaults, **asked, backend=self.backend_name, precision=self.precision
+        )
+        check_classes(classes, self.bundle, background=settings.background)
+        return self._segment_batch(images, classes, options)
+
+    def _segment_batch(
+        self, images: Iterable[ImageLike], classes: ClassEmbeddings, options: SegmentOptions
+    ) -> Iterator[Segmentation]:
         if options.get("refine", False):
             begin_warm_up()
-        window = options.pop("window", "slide")
-        segment = partial(self.segment, classes=classes, **options)
-        stages = (load_image, partial(self.encode_image, window=window), segment)
+        encode = partial(self.encode_image, window=options.get("window", "slide"))
+        stages = (load_image, encode, partial(self.segment, classes=classes, **options))
         with closing(overlapped(images, stages)) as results:
             for done in results:
                 yield done.result()
@@ -286,9 +331,9 @@ class Segmenter:
             self._tokenizer = Tokenizer.from_file(self.bundle.file(TOKENIZER), context_length)
         return self._tokenizer
 
-    def _templates(self, prompts: str | Sequence[str]) -> tuple[str, ...]:
+    def _templates(self, prompts: str | Iterable[str]) -> tuple[str, ...]:
         if not isinstance(prompts, str):
-            return tuple(prompts)
+            return check_templates(prompts)
         if prompts not in self.manifest.prompt_sets:
             raise OptionError(
                 f"unknown prompt set {prompts!r}, expected one of {sorted(self.manifest.prompt_sets)}, "

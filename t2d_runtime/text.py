@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,9 @@ WORD_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L
 
 MAX_BATCH_TOKENS = 4096
 """Tokens that are encoded at a time: enough to fill the matrix units, few enough to fit the caches."""
+
+MAX_NAME_LENGTH = 1000
+"""Characters of a class name: far beyond the 75 tokens that are read of it, and soon split into them."""
 
 
 class Tokenizer:
@@ -67,33 +70,49 @@ def clean_text(text: str) -> str:
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
 
 
-def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names as they are. Raises ClassNamesError: none, a blank one, two that differ in case or space alone."""
-    if isinstance(names, str):
-        raise ClassNamesError(f"expected a list of class names, got the text {names!r}; put it in a list")
-    if not names:
-        raise ClassNamesError("expected at least one class name, got none")
+def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names as they are.
+
+    Raises ClassNamesError: none, a blank one, one above MAX_NAME_LENGTH, two that differ in case or space alone.
+    """
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise ClassNamesError(f"expected a list of class names, got {names!r}; put it in a list")
     first: dict[str, str] = {}
     for index, name in enumerate(names):
         if not isinstance(name, str):
             raise ClassNamesError(f"class name {index} is {name!r}, expected text")
+        if len(name) > MAX_NAME_LENGTH:
+            raise ClassNamesError(
+                f"class name {index}, {name[:40]!r}..., has {len(name)} characters, expected at most {MAX_NAME_LENGTH}"
+            )
         key = " ".join(name.split()).lower()
         if not key:
             raise ClassNamesError(f"class name {index} is {name!r}; expected a word, got only spaces")
         if key in first:
             raise ClassNamesError(f"class names {first[key]!r} and {name!r} are the same; give each one once")
-        first[key] = name
-    return tuple(names)
+        first[key] = str(name)  # of a NumPy array too
+    if not first:
+        raise ClassNamesError("expected at least one class name, got none")
+    return tuple(first.values())
+
+
+def check_templates(templates: Iterable[str]) -> tuple[str, ...]:
+    """Prompt templates as they are. Raises OptionError: none, or one without "{}"."""
+    if isinstance(templates, str | bytes) or not isinstance(templates, Iterable):
+        raise OptionError(f"expected a list of one or more prompt templates, got {templates!r}")
+    checked = tuple(templates)
+    if not checked:
+        raise OptionError("expected a list of one or more prompt templates, got none")
+    for template in checked:
+        if not isinstance(template, str) or "{}" not in template:
+            raise OptionError(f"the prompt template {template!r} has no place for the name; write it as {{}}")
+    return checked
 
 
 def build_prompts(names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
-    """The prompts of each name, one a template. Raises OptionError for a template without "{}"."""
-    if isinstance(templates, str) or not templates:
-        raise OptionError(f"expected a list of one or more prompt templates, got {templates!r}")
-    for template in templates:
-        if not isinstance(template, str) or "{}" not in template:
-            raise OptionError(f"the prompt template {template!r} has no place for the name; write it as {{}}")
-    return [[template.replace("{}", name) for template in templates] for name in names]
+    """The prompts of each name, one a template. Raises as `check_templates`."""
+    checked = check_templates(templates)
+    return [[template.replace("{}", name) for template in checked] for name in names]
 
 
 def token_batches(

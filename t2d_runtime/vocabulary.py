@@ -6,13 +6,14 @@ import hashlib
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.errors import OptionError, VocabularyError
+from t2d_runtime.errors import ClassNamesError, OptionError, VocabularyError
 from t2d_runtime.text import check_class_names
 from t2d_runtime.whole_file import whole_file
 
@@ -23,6 +24,9 @@ FORMAT = "t2d-vocabulary"
 VERSION = 1
 TENSOR = "text_embeds"
 """Name of the embeddings in a .safetensors file: that of the graph's input which takes them."""
+
+LENGTH_TOLERANCE = 0.02
+"""How far from 1 an embedding's length may be: twice what bfloat16's eight bits make of it."""
 
 _KEYS = ("format", "version", "names", "digest", "sha256")
 
@@ -41,9 +45,45 @@ class ClassEmbeddings:
     """Identity of the text encoder and the tokenizer that made them."""
 
     def __post_init__(self) -> None:
-        vectors = np.array(self.vectors, np.float32)
+        """Raises ClassNamesError, and VocabularyError for vectors that are not N unit vectors."""
+        names = check_class_names(self.names)
+        try:
+            vectors = np.array(self.vectors, np.float32)
+        except (TypeError, ValueError) as error:
+            raise VocabularyError(f"class embeddings are no numbers: {error}") from error
+        if vectors.ndim != 2 or len(vectors) != len(names):
+            raise VocabularyError(
+                f"{len(names)} class names and vectors of shape {vectors.shape}, expected ({len(names)}, D)"
+            )
+        lengths = np.linalg.norm(vectors, axis=1)
+        if not (np.abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # false for what is not finite
+            raise VocabularyError(
+                f"class embeddings have lengths from {lengths.min():.3g} to {lengths.max():.3g}, expected 1"
+            )
         vectors.flags.writeable = False
+        object.__setattr__(self, "names", names)
         object.__setattr__(self, "vectors", vectors)
+
+    def subset(self, names: Iterable[str]) -> ClassEmbeddings:
+        """Some of the classes, in the order given. Raises ClassNamesError for one that is not among them."""
+        wanted = check_class_names(names)
+        rows = {name: row for row, name in enumerate(self.names)}
+        missing = [name for name in wanted if name not in rows]
+        if missing:
+            raise ClassNamesError(f"not in the vocabulary: {', '.join(map(repr, missing))}; it has {len(rows)} names")
+        return replace(self, names=wanted, vectors=self.vectors[[rows[name] for name in wanted]])
+
+    def merge(self, other: ClassEmbeddings) -> ClassEmbeddings:
+        """These classes, then the other ones.
+
+        Raises ClassNamesError (a name in both) and VocabularyError (another text encoder).
+        """
+        if other.digest != self.digest:
+            raise VocabularyError(
+                f"the vocabularies were made with different text encoders (digests {self.digest[:12]}… and "
+                f"{other.digest[:12]}…); make one of them again"
+            )
+        return replace(self, names=self.names + other.names, vectors=np.concatenate([self.vectors, other.vectors]))
 
     def save(self, path: str | Path) -> None:
         """Write a vocabulary file, whole or not at all; the suffix, .npz or .safetensors, says which kind.
@@ -130,6 +170,7 @@ def _checked(path: Path, names_json: str, vectors: NDArray[np.float32], digest: 
             f"{path} has {len(names)} names and vectors of shape {vectors.shape} and {vectors.dtype}, "
             f"expected ({len(names)}, D) and float32; make it again"
         )
-    if not np.isfinite(vectors).all():
-        raise VocabularyError(f"{path} has vectors that are not finite; make it again")
-    return ClassEmbeddings(names, vectors, digest)
+    try:
+        return ClassEmbeddings(names, vectors, digest)
+    except VocabularyError as error:
+        raise VocabularyError(f"{path} is damaged: {error}; make it again") from error

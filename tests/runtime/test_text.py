@@ -102,7 +102,10 @@ def test_names_are_used_as_they_are() -> None:
         (["cat", "dog", "cat"], "class names 'cat' and 'cat' are the same"),
         (["traffic light", "Traffic  light "], "class names 'traffic light' and 'Traffic  light ' are the same"),
         (["cat", 3], "class name 1 is 3, expected text"),
-        ("cat,dog", "expected a list of class names, got the text 'cat,dog'"),
+        ("cat,dog", "expected a list of class names, got 'cat,dog'"),
+        (3, "expected a list of class names, got 3"),
+        (iter(()), "expected at least one class name, got none"),
+        (["cat", "a" * 1001], r"class name 1, 'a{40}'\.\.\., has 1001 characters, expected at most 1000"),
     ],
 )
 def test_unusable_names_are_refused(names: Any, message: str) -> None:

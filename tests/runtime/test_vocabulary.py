@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from t2d_runtime import ClassEmbeddings
 from t2d_runtime.cli import main
-from t2d_runtime.errors import OptionError, OutputError, VocabularyError
+from t2d_runtime.errors import ClassNamesError, OptionError, OutputError, VocabularyError
 
 KINDS = ("words.npz", "words.safetensors")
 
@@ -22,6 +22,7 @@ KINDS = ("words.npz", "words.safetensors")
 @pytest.fixture
 def vocabulary() -> ClassEmbeddings:
     vectors = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return ClassEmbeddings(("cat", "Straße", "猫 "), vectors, "digest")
 
 
@@ -54,10 +55,47 @@ def test_the_safetensors_file_is_as_documented(vocabulary: ClassEmbeddings, tmp_
 def test_embeddings_are_read_only_and_their_own(vocabulary: ClassEmbeddings) -> None:
     with pytest.raises(ValueError, match="read-only"):
         vocabulary.vectors[0, 0] = 0
-    vectors = np.ones((1, 2), np.float32)
+    vectors = np.eye(1, 2, dtype=np.float32)
     own = ClassEmbeddings(("cat",), vectors, "")
     vectors[:] = 0
-    assert own.vectors.all()
+    np.testing.assert_array_equal(own.vectors, [[1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("names", "vectors", "error", "message"),
+    [
+        (("cat",), np.eye(3, 8), VocabularyError, r"1 class names and vectors of shape \(3, 8\), expected \(1, D\)"),
+        (("cat",), np.eye(1, 8)[0], VocabularyError, r"vectors of shape \(8,\)"),
+        (("cat",), np.full((1, 8), np.nan), VocabularyError, "lengths from nan to nan, expected 1"),
+        (("cat", "dog"), np.diag([1, 100]), VocabularyError, "lengths from 1 to 100, expected 1"),
+        (("cat",), [["x"]], VocabularyError, "class embeddings are no numbers"),
+        (("cat", "Cat "), np.eye(2), ClassNamesError, "are the same"),
+        ((), np.empty((0, 8)), ClassNamesError, "at least one class name"),
+        ("cat", np.eye(3), ClassNamesError, "expected a list of class names"),
+    ],
+)
+def test_embeddings_made_by_hand_are_checked(names: Any, vectors: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ClassEmbeddings(names, vectors, "digest")
+
+
+def test_a_subset_has_the_vectors_of_its_names(vocabulary: ClassEmbeddings) -> None:
+    some = vocabulary.subset(name for name in ("猫 ", "cat"))
+    assert (some.names, some.digest) == (("猫 ", "cat"), "digest")
+    np.testing.assert_array_equal(some.vectors, vocabulary.vectors[[2, 0]])
+    with pytest.raises(ClassNamesError, match="not in the vocabulary: 'dog'; it has 3 names"):
+        vocabulary.subset(["cat", "dog"])
+
+
+def test_vocabularies_of_one_text_encoder_are_merged(vocabulary: ClassEmbeddings) -> None:
+    more = ClassEmbeddings(("dog",), np.eye(1, 8), "digest")
+    both = vocabulary.merge(more)
+    assert both.names == (*vocabulary.names, "dog")
+    np.testing.assert_array_equal(both.vectors, [*vocabulary.vectors, *more.vectors])
+    with pytest.raises(ClassNamesError, match="are the same"):
+        both.merge(more)
+    with pytest.raises(VocabularyError, match="different text encoders"):
+        vocabulary.merge(ClassEmbeddings(("dog",), np.eye(1, 8), "another"))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -91,7 +129,10 @@ def stored(**changes: Any) -> dict[str, Any]:
     [
         (stored(vectors=np.ones((3, 4), np.float32)), "has 2 names and vectors of shape (3, 4) and float32"),
         (stored(vectors=np.ones((2, 4))), "(2, 4) and float64, expected (2, D) and float32"),
-        (stored(vectors=np.full((2, 4), np.nan, np.float32)), "has vectors that are not finite"),
+        (
+            stored(vectors=np.full((2, 4), np.nan, np.float32)),
+            "class embeddings have lengths from nan to nan",
+        ),
         (stored(vectors=np.array([{}, {}])), "is not a vocabulary file"),
         (stored(names="no json"), "is not a vocabulary file"),
         (stored(names=json.dumps(["cat", "cat"])), "is not a vocabulary file"),
