@@ -6,7 +6,9 @@ A bundle needs no network and no file outside its folder.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from t2d_runtime.errors import BundleError, BundleNotFoundError
@@ -81,6 +83,20 @@ class Bundle:
         for file in weights:
             self.file(file)
         return self.file(key)
+
+    @contextmanager
+    def graph_in_use(self, name: str, precision: str = "fp32") -> Iterator[Path]:
+        """As `graph`, but the checksums are computed while the path is in use, in half of the time on two cores.
+
+        At the end it raises as `graph`, also where the user of the path failed: what was made of it is not to be used.
+        """
+        key = self._graph_files(name, precision)[-1]
+        with ThreadPoolExecutor(1) as pool:
+            checked = pool.submit(self.graph, name, precision)
+            try:
+                yield self.folder / key
+            finally:
+                checked.result()
 
     def graph_digests(self, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
         """sha256 of everything that makes up some graphs in a precision, as the manifest says."""

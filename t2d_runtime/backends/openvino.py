@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, SEGMENTER, Bundle
 from t2d_runtime.cache import digest_of
 from t2d_runtime.compiled_models import compiled_folder, keep_within_limit
 from t2d_runtime.engines import EngineManifest, WantedEngine, misfit, read_engine
-from t2d_runtime.errors import BackendError
+from t2d_runtime.errors import BackendError, BundleError
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +89,27 @@ class OpenVinoBackend:
         cache = compiled_folder(self.name, digest_of(self.digests(bundle, precision, (graph,))))
         if cache is not None:
             options["CACHE_DIR"] = str(cache)
-        compiled = self.compile(bundle.graph(graph, self.stored_precision(precision)), options)
+        compiled = self._compile_checked(bundle, graph, self.stored_precision(precision), options, cache)
         if cache is not None:
             keep_within_limit(cache)
         return OpenVinoEngine(compiled)
+
+    def _compile_checked(
+        self, bundle: Bundle, graph: str, stored: str, options: dict[str, Any], cache: Path | None
+    ) -> Any:
+        """Compile a graph, or read it from the cache while its checksum is computed.
+
+        A graph is compiled and cached only after its checksum.
+        """
+        if cache is None or not any(cache.iterdir()):
+            bundle.graph(graph, stored)
+        try:
+            with bundle.graph_in_use(graph, stored) as path:
+                return self.compile(path, options)
+        except BundleError:
+            if cache is not None:  # the cached model may have been of another date, and so compiled anew
+                shutil.rmtree(cache, ignore_errors=True)
+            raise
 
     def require(self, bundle: Bundle, graph: str, precision: str) -> None:
         """Raise BackendError where a graph cannot run in a precision here."""

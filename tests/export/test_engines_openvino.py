@@ -21,7 +21,7 @@ from t2d_runtime import Segmenter
 from t2d_runtime.backends.openvino import OpenVinoBackend, OpenVinoEngine
 from t2d_runtime.bundle import IMAGE_ENCODER, Bundle, record_of
 from t2d_runtime.engines import ENGINE_MANIFEST, read_engines
-from t2d_runtime.errors import BackendError
+from t2d_runtime.errors import BackendError, BundleError
 from t2d_runtime.fused import FusedSegmenter
 
 HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "bf16"}
@@ -79,6 +79,18 @@ def test_a_compiled_model_comes_from_the_cache_the_second_time(exported_bundle: 
     engines = [load(exported_bundle, "fp32") for _ in range(2)]
     assert [engine.compiled.get_property("LOADED_FROM_CACHE") for engine in engines] == [False, True]
     np.testing.assert_array_equal(*(tokens(engine, exported_bundle) for engine in engines))
+
+
+def test_a_compiled_model_is_not_used_beside_a_changed_graph(bundle_copy: Path, cache: Path) -> None:
+    load(bundle_copy, "fp32")
+    (compiled,) = (cache / "openvino").iterdir()
+    path = bundle_copy / IMAGE_ENCODER
+    date = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    os.utime(path, ns=(date, date))
+    with pytest.raises(BundleError, match="changed or damaged"):
+        load(bundle_copy, "fp32")
+    assert not compiled.exists()
 
 
 def test_another_bundle_at_the_same_path_is_compiled_anew(bundle_copy: Path, cache: Path) -> None:

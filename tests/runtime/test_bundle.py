@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from t2d_runtime.bundle import IMAGE_ENCODER, MANIFEST, TEXT_ENCODER, TOKENIZER, Bundle
-from t2d_runtime.errors import BundleError, BundleNotFoundError, T2DError
+from t2d_runtime.errors import BackendError, BundleError, BundleNotFoundError, T2DError
 from t2d_runtime.manifest import SCHEMA_VERSION, Manifest
 
 
@@ -20,6 +21,15 @@ def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> Non
     data = json.loads(path.read_text())
     edit(data)
     path.write_text(json.dumps(data))
+
+
+def change_a_byte(path: Path) -> None:
+    """Neither its size nor its date tells."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_manifest_survives_a_round_trip(exported_bundle: Path) -> None:
@@ -48,13 +58,20 @@ def test_a_file_of_another_size_is_named(bundle_copy: Path, harm: Callable[[byte
 
 
 def test_a_changed_byte_is_found(bundle_copy: Path) -> None:
-    path = bundle_copy / IMAGE_ENCODER
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    change_a_byte(bundle_copy / IMAGE_ENCODER)
     bundle = Bundle.open(bundle_copy)
     with pytest.raises(BundleError, match=rf"{IMAGE_ENCODER} has sha256 .*changed or damaged"):
         bundle.graph(IMAGE_ENCODER)
+
+
+def test_what_is_made_of_a_changed_file_meanwhile_is_refused(bundle_copy: Path) -> None:
+    with Bundle.open(bundle_copy).graph_in_use(IMAGE_ENCODER) as path:
+        assert path == bundle_copy / IMAGE_ENCODER
+    change_a_byte(path)
+    with pytest.raises(BundleError, match="changed or damaged"), Bundle.open(bundle_copy).graph_in_use(IMAGE_ENCODER):
+        pass
+    with pytest.raises(BundleError, match="changed or damaged"), Bundle.open(bundle_copy).graph_in_use(IMAGE_ENCODER):
+        raise BackendError("it cannot be compiled")
 
 
 def test_an_unchanged_copy_opens_anywhere(bundle_copy: Path) -> None:
