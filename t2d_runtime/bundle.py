@@ -25,6 +25,7 @@ PRECISIONS_FOLDER = "precisions"
 """Holds a folder of the graphs for every precision besides fp32."""
 
 ENCODERS = (IMAGE_ENCODER, TEXT_ENCODER)
+REQUIRED = (*ENCODERS, TOKENIZER, SELFTEST)
 
 EXTERNAL_DATA_SUFFIX = ".data"
 """ONNX keeps large weights in a file of this suffix beside the graph."""
@@ -56,6 +57,9 @@ class Bundle:
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path} cannot be read as text ({error}); export the bundle again") from error
         bundle = cls(folder, Manifest.from_json(text))
+        absent = [name for name in REQUIRED if name not in bundle.manifest.files]
+        if absent:
+            raise BundleError(f"{path} names no {', '.join(absent)}; export the bundle again")
         for name, record in bundle.manifest.files.items():
             bundle._check_size(name, record)
         return bundle

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -179,27 +180,42 @@ class Manifest:
         return manifest
 
     def _check_ranges(self) -> None:
-        model, windows = self.model, self.windows
-        sizes = {
+        for where, value, holds, expected in self._ranges():
+            if not holds:
+                raise BundleError(
+                    f"manifest.json: {where} is {value!r:.60}, expected {expected}; correct the model's settings and "
+                    "export it again"
+                )
+
+    def _ranges(self) -> Iterator[tuple[str, object, bool, str]]:
+        """Where, its value, whether that is in its range, and the range in words."""
+        model, windows, pixels, pamr = self.model, self.windows, self.preprocessing, self.defaults.pamr
+        sizes: dict[str, tuple[int, ...]] = {
             "model.embed_dim": (model.embed_dim,),
             "model.num_heads": (model.num_heads,),
             "model.patch_size": (model.patch_size,),
             "model.input_size": model.input_size,
-            "model.context_length": (model.context_length,),
             "windows.short_side": (windows.short_side,),
             "windows.max_long_side": (windows.max_long_side,),
             "windows.crop_size": windows.crop_size,
             "windows.stride": windows.stride,
+            "defaults.pamr.dilations": pamr.dilations,
         }
         for where, values in sizes.items():
-            if min(values) < 1:
-                raise BundleError(f"manifest.json: {where} is {values}, expected positive numbers")
-        if any(side % model.patch_size for side in model.input_size):
-            raise BundleError(
-                f"manifest.json: model.input_size {model.input_size} is no multiple of the patch size "
-                f"{model.patch_size}"
-            )
-        if DEFAULT_PROMPTS not in self.prompt_sets:
-            raise BundleError(
-                f"manifest.json: prompt_sets has {sorted(self.prompt_sets)}, expected {DEFAULT_PROMPTS!r} among them"
-            )
+            yield where, values, min(values, default=0) >= 1, "positive numbers"
+        patches = not any(side % model.patch_size for side in model.input_size)
+        yield "model.input_size", model.input_size, patches, f"multiples of the patch size {model.patch_size}"
+        yield "model.context_length", model.context_length, model.context_length >= 3, "3 or more: start, a word, end"
+        covered = all(step <= side for step, side in zip(windows.stride, windows.crop_size, strict=True))
+        yield "windows.stride", windows.stride, covered, f"no more than the crop_size {windows.crop_size}"
+        yield "preprocessing.mean", pixels.mean, all(map(math.isfinite, pixels.mean)), "finite numbers"
+        yield "preprocessing.std", pixels.std, all(0 < value < math.inf for value in pixels.std), "numbers above 0"
+        threshold, weight = self.defaults.threshold, self.defaults.cleaning_weight
+        yield "defaults.threshold", threshold, 0 <= threshold <= 1, "0 to 1"
+        yield "defaults.cleaning_weight", weight, 0 <= weight < math.inf, "a finite number from 0"
+        yield "defaults.pamr.iterations", pamr.iterations, pamr.iterations >= 0, "0 or more"
+        usual = DEFAULT_PROMPTS in self.prompt_sets
+        yield "prompt_sets", sorted(self.prompt_sets), usual, f"{DEFAULT_PROMPTS!r} among them"
+        for name, templates in self.prompt_sets.items():
+            places = bool(templates) and all("{}" in template for template in templates)
+            yield f"prompt_sets.{name}", templates, places, "one or more templates, each with {} for the name"

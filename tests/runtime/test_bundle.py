@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from t2d_runtime.bundle import IMAGE_ENCODER, MANIFEST, TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.bundle import IMAGE_ENCODER, MANIFEST, SELFTEST, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.errors import BackendError, BundleError, BundleNotFoundError, T2DError
 from t2d_runtime.manifest import SCHEMA_VERSION, Manifest
 
@@ -96,16 +97,40 @@ def test_a_newer_schema_version_asks_for_an_update(bundle_copy: Path) -> None:
         (lambda data: data.update(colour="red"), r"unknown keys \['colour'\]"),
         (lambda data: data["model"].update(embed_dim="wide"), "embed_dim is 'wide', expected int"),
         (lambda data: data["model"].update(input_size=[224]), "input_size has 1 entries, expected 2"),
-        (lambda data: data["model"].update(input_size=[224, 225]), "no multiple of the patch size"),
+        (lambda data: data["model"].update(input_size=[224, 225]), "expected multiples of the patch size"),
         (lambda data: data["windows"].update(stride=[0, 1]), r"windows.stride is \(0, 1\), expected positive"),
         (lambda data: data["prompt_sets"].pop("subset"), "expected 'subset' among them"),
-        (lambda data: data["files"].update({"../x": {"sha256": "", "size_bytes": 0}}), "a path outside the bundle"),
-        (lambda data: data["files"].update({"/x": {"sha256": "", "size_bytes": 0}}), "a path outside the bundle"),
+        (lambda data: data["prompt_sets"].update(own=["a photo"]), "prompt_sets.own is .* each with {} for the name"),
+        (lambda data: data["prompt_sets"].update(own=[]), "prompt_sets.own is .* one or more templates"),
+        (lambda data: data["windows"].update(stride=[112, 225]), r"stride is \(112, 225\), expected no more than"),
+        (lambda data: data["model"].update(context_length=2), "context_length is 2, expected 3 or more"),
+        (lambda data: data["preprocessing"].update(std=[0.2, 0.0, 0.2]), "std is .* expected numbers above 0"),
+        (lambda data: data["preprocessing"].update(std=[0.2, 0.2, math.inf]), "std is .* expected numbers above 0"),
+        (lambda data: data["preprocessing"].update(mean=[math.nan, 0, 0]), "mean is .* expected finite"),
+        (lambda data: data["defaults"].update(threshold=7), "threshold is 7.0, expected 0 to 1"),
+        (lambda data: data["defaults"].update(threshold=math.nan), "threshold is nan, expected 0 to 1"),
+        (lambda data: data["defaults"].update(cleaning_weight=-1), "cleaning_weight is -1.0, expected a finite"),
+        (lambda data: data["defaults"].update(cleaning_weight=math.inf), "cleaning_weight is inf, expected a finite"),
+        (lambda data: data["defaults"]["pamr"].update(dilations=[]), r"dilations is \(\), expected positive"),
+        (lambda data: data["defaults"]["pamr"].update(dilations=[1, 0]), r"dilations is \(1, 0\), expected positive"),
+        (lambda data: data["defaults"]["pamr"].update(iterations=-1), "iterations is -1, expected 0 or more"),
+        (lambda data: data["files"].pop(SELFTEST), f"manifest.json names no {SELFTEST}"),
+        (lambda data: data["files"].pop(TOKENIZER), f"manifest.json names no {TOKENIZER}"),
     ],
 )
-def test_a_wrong_manifest_is_refused(bundle_copy: Path, edit: Callable[[dict[str, Any]], object], message: str) -> None:
-    edit_manifest(bundle_copy, edit)
+def test_a_wrong_manifest_is_refused(
+    exported_bundle: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    shutil.copyfile(exported_bundle / MANIFEST, tmp_path / MANIFEST)
+    edit_manifest(tmp_path, edit)
     with pytest.raises(BundleError, match=message):
+        Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../x", "/x"])
+def test_a_path_outside_the_bundle_is_refused(bundle_copy: Path, name: str) -> None:
+    edit_manifest(bundle_copy, lambda data: data["files"].update({name: {"sha256": "", "size_bytes": 0}}))
+    with pytest.raises(BundleError, match="a path outside the bundle"):
         Bundle.open(bundle_copy)
 
 
