@@ -20,7 +20,7 @@ def encoders(result: Result) -> list[Block]:
     bars = tuple(Bar(row["name"], row["p50_ms"], _encoder_text(row), row["floor_ms"]) for row in rows)
     rates = ", ".join(f"{rate / 1e12:.2f} TFLOP/s in {name}" for name, rate in roofline["flop_per_second"].items())
     return [
-        Text(f"{_model(figures)}; one window, {figures['threads']} threads, medians of {figures['rounds']} rounds."),
+        Text(f"{model_of(figures)}; one window, {figures['threads']} threads, medians of {figures['rounds']} rounds."),
         Bars(f"Image encoder, ms; times faster than {rows[0]['name']}, with 95% intervals. Line: the floor", bars),
         Text(
             f"The floor is the window's {roofline['encoder_flop'] / 1e9:.0f} GFLOP at the rate that nothing but matrix "
@@ -59,7 +59,7 @@ def stages(result: Result) -> list[Block]:
         Stacks("One window with background and cleaning, from file to labels", "ms", tuple(stacks)),
         Table(headers, rows),
         Text(
-            f"{_model(result.figures)}, {result.figures['classes']} classes, each of which wins somewhere, so that "
+            f"{model_of(result.figures)}, {result.figures['classes']} classes, each of which wins somewhere, so that "
             "PAMR leaves none out. Decoding and resizing are timed in the runtime alone; upsampling without PAMR is in "
             "the labels."
         ),
@@ -103,15 +103,22 @@ def _rounds(sweep: dict[str, Any]) -> str:
 
 def pipeline(result: Result) -> list[Block]:
     """The runtime's bars."""
-    rows = [row for group in result.figures["rows"].values() for row in group]
-    judged = [row for row in rows if row["reached"] is not None]
+    rows = _pipeline_rows(result)
+    reached, judged = reached_bars(result)
     return [
-        Text(
-            f"{_model(result.figures)}; {sum(row['reached'] for row in judged)} of {len(judged)} bars that could be "
-            "measured here are reached."
-        ),
+        Text(f"{model_of(result.figures)}; {reached} of {judged} bars that could be measured here are reached."),
         Table(("what", "measured", "bar", "verdict", "note"), tuple(_pipeline_row(row) for row in rows)),
     ]
+
+
+def reached_bars(result: Result) -> tuple[int, int]:
+    """Of a pipeline's bars those that were reached, and those that could be measured."""
+    judged = [row["reached"] for row in _pipeline_rows(result) if row["reached"] is not None]
+    return sum(judged), len(judged)
+
+
+def _pipeline_rows(result: Result) -> list[dict[str, Any]]:
+    return [row for group in result.figures["rows"].values() for row in group]
 
 
 def _pipeline_row(row: dict[str, Any]) -> tuple[str, ...]:
@@ -156,7 +163,8 @@ def devices(results: list[Result]) -> list[Block]:
     return [Table(("p50, ms", *(result.name for result in results)), tuple(rows))]
 
 
-def _model(figures: dict[str, Any]) -> str:
+def model_of(figures: dict[str, Any]) -> str:
+    """Backbone and where its weights are from."""
     return f"{figures['backbone']} ({figures['weights']} weights)"
 
 

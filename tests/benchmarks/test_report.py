@@ -168,7 +168,12 @@ def test_only_what_is_between_the_markers_changes() -> None:
 
 def test_the_readme_says_what_latency_found(results: Results) -> None:
     lines = "\n".join(table(results))
-    assert "4.0x as fast as PyTorch float32 (Engine bf16)" in lines
+    assert "(random weights), one window" in lines
+    assert "speed over PyTorch float32 | image encoder: Engine bf16 4.0x; image to labels with PAMR" in lines
+
+
+def test_the_readme_counts_the_bars(results: Results) -> None:
+    assert "| 1 of 2 are met on the machine at hand" in "\n".join(table(results))
 
 
 def test_every_section_finds_its_figures(results: Results) -> None:
