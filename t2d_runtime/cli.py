@@ -230,7 +230,7 @@ def _classes(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from t2d_runtime.backends.registry import installed_backends
+    from t2d_runtime.backends.registry import available_backends
     from t2d_runtime.bundle import Bundle
     from t2d_runtime.cpu_paths import cpu_paths
 
@@ -249,7 +249,7 @@ def _info(args: argparse.Namespace) -> int:
         "sources": ", ".join(f"{part}: {source.name}" for part, source in manifest.sources.items()),
         "exported by": ", ".join(f"{name} {version}" for name, version in manifest.exporter.items()),
         "parity": f"{len(manifest.parity)} stages, " + (f"out of tolerance: {failed}" if failed else "all within"),
-        "installed here": ", ".join(installed_backends()) or "no inference engine",
+        "backends here": ", ".join(available_backends()) or "no inference engine",
         **cpu_paths(),
     }
     for name, value in rows.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from t2d_runtime.backends.cpu import Cpu, cpu
-from t2d_runtime.backends.registry import AUTO_ORDER, installed_module, open_backend
+from t2d_runtime.backends.registry import AUTO_ORDER, how_to_install, installed_module, open_named
+from t2d_runtime.errors import BackendUnavailableError
 from t2d_runtime.parity import PRECISIONS
 from t2d_runtime.refine import available_cores, fastest_kernels
 
@@ -29,7 +30,8 @@ WITHOUT = {
 
 def cpu_paths() -> dict[str, str]:
     """What `t2d info` says of this machine: a title and a line each."""
-    kernels = "compiled by numba" if fastest_kernels().name == "numba" else "NumPy; t2d-runtime[fast] compiles them"
+    compiled = fastest_kernels().name == "numba"
+    kernels = "compiled by numba" if compiled else f"NumPy; to compile them, {how_to_install('fast')}"
     processor = cpu()
     return {
         "processor": f"{processor.model}, {available_cores()} cores to use",
@@ -58,6 +60,6 @@ def _engines(precision: str) -> str:
 def _refusal(name: str, precision: str) -> str | None:
     """Why an installed engine does not run a precision; None where it does."""
     try:
-        return open_backend(name).refusal(precision)
-    except ImportError as error:  # BackendUnavailableError is one too
-        return f"does not load: {error}"
+        return open_named(name).refusal(precision)
+    except BackendUnavailableError:
+        return "does not load, see 't2d doctor'"

@@ -10,7 +10,7 @@ from t2d_runtime import __version__
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.cpu import cpu_name
 from t2d_runtime.backends.known_wrong import reports_on
-from t2d_runtime.backends.registry import MODULES, installed_module, open_backend
+from t2d_runtime.backends.registry import MODULES, how_to_install, installed_module, open_named
 from t2d_runtime.cache import VARIABLE, cache_folder, subfolder
 from t2d_runtime.compiled_models import LIMIT_VARIABLE, compiled_limit, compiled_size
 from t2d_runtime.errors import T2DError
@@ -40,7 +40,7 @@ def examine() -> Iterator[str]:
     yield "backends:"
     for name in MODULES:
         try:
-            yield from _abilities(open_backend(name))
+            yield from _abilities(open_named(name))
         except T2DError as error:
             yield f"  {name:<20} no: {error}"
 
@@ -74,8 +74,8 @@ def _onnxruntime_conflict() -> Iterator[str]:
     pip = f"{sys.executable} -m pip"
     if len(present) == 2:
         yield "onnxruntime and onnxruntime-gpu are both installed and overwrite each other. To repair:"
-        yield f"  {pip} uninstall -y onnxruntime onnxruntime-gpu && {pip} install 't2d-runtime[gpu]'"
-        yield "  (or 't2d-runtime[cpu]' on a machine without an NVIDIA GPU)"
+        yield f"  {pip} uninstall -y onnxruntime onnxruntime-gpu"
+        yield f"  then {how_to_install('gpu')} ('.[cpu]' on a machine without an NVIDIA GPU)"
     elif present and installed_module("onnxruntime") is None:
         yield f"{present[0]} is installed, but its files are gone, as after removing its twin. To repair:"
         yield f"  {pip} install --force-reinstall --no-deps {present[0]}=={installed_version(present[0])}"

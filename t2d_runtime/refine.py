@@ -210,8 +210,9 @@ def fastest_kernels() -> Kernels:
         from t2d_runtime import refine_numba
     except ImportError:
         from t2d_runtime import refine_numpy
+        from t2d_runtime.backends.registry import how_to_install
 
-        logger.info("PAMR with NumPy; install t2d-runtime[fast] for compiled loops, several times as fast")
+        logger.info("PAMR with NumPy; compiled loops are several times as fast: %s", how_to_install("fast"))
         return refine_numpy
     return refine_numba
 

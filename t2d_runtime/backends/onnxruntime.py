@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, EngineIdentity
 from t2d_runtime.backends.cpu import cpu_name
+from t2d_runtime.backends.registry import INSTALL
 from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, Bundle
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
@@ -63,7 +64,7 @@ class OnnxRuntimeBackend:
             raise BackendUnavailableError(
                 f"backend {name!r} needs {self._provider}, this installation of onnxruntime "
                 f"{onnxruntime.__version__} has {active}; "
-                "install t2d-runtime[gpu] in place of t2d-runtime[cpu], or choose another backend"
+                f"to have it, uninstall that, then {INSTALL[name]}"
             )
 
     @cached_property

@@ -1,12 +1,13 @@
-"""Backends by name: which exist, which are installed, and which one `auto` takes."""
+"""Backends by name: which exist, which open here, and which one `auto` takes."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Iterator
 
 from t2d_runtime.backends.base import Backend
-from t2d_runtime.errors import BackendUnavailableError, OptionError
+from t2d_runtime.errors import BackendUnavailableError, OptionError, T2DError
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +21,18 @@ MODULES = {
 }
 """Backend -> the modules of which it needs one."""
 
+
+def how_to_install(extra: str) -> str:
+    """The command that adds an extra of this distribution, which is on no package index."""
+    return f"in a checkout of t2d-runtime: pip install '.[{extra}]'"
+
+
 INSTALL = {
-    "openvino": "install t2d-runtime[openvino]",
-    "onnxruntime": "install t2d-runtime[cpu]",
-    "onnxruntime-cuda": "install t2d-runtime[gpu]",
-    "onnxruntime-tensorrt": "install t2d-runtime[gpu]",
-    "tensorrt": "install t2d-runtime[tensorrt], or NVIDIA's TensorRT 10 or 11 with its Python bindings",
+    "openvino": how_to_install("openvino"),
+    "onnxruntime": how_to_install("cpu"),
+    "onnxruntime-cuda": how_to_install("gpu"),
+    "onnxruntime-tensorrt": how_to_install("gpu"),
+    "tensorrt": f"{how_to_install('tensorrt')}, or install NVIDIA's TensorRT 10 or 11 with its Python bindings",
     "tensorrt-rtx": (
         "install NVIDIA's TensorRT for RTX, or its libraries and bindings with 'pip install --no-deps "
         "onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0 tensorrt-rtx-cu13-bindings==1.7.1.116'"
@@ -37,30 +44,83 @@ AUTO_ORDER = ("openvino", "onnxruntime")
 """Fastest first, measured on CPUs with float32 graphs (benchmarks/LOG.md)."""
 
 
-def installed_backends() -> list[str]:
-    """Names of the backends of which a module is installed."""
-    return [name for name in MODULES if installed_module(name) is not None]
-
-
 def installed_module(backend: str) -> str | None:
     """The first module of a backend that is installed; a folder without code, as of type stubs alone, is none."""
     specs = ((name, importlib.util.find_spec(name)) for name in MODULES[backend])
     return next((name for name, spec in specs if spec is not None and spec.origin is not None), None)
 
 
-def open_backend(name: str) -> Backend:
-    """Open a backend; `auto` takes the first of AUTO_ORDER that is installed and logs its choice.
+def available_backends() -> list[str]:
+    """Names of the backends that open here; of TensorRT's, which take long to import, those that are installed."""
+    return [name for name in MODULES if _is_available(name)]
 
-    Raises OptionError for an unknown name, BackendUnavailableError where it is not installed.
+
+def _is_available(name: str) -> bool:
+    if name.startswith("tensorrt"):
+        return installed_module(name) is not None
+    try:
+        open_named(name)
+    except BackendUnavailableError:
+        return False
+    return True
+
+
+def open_backend(name: str) -> Backend:
+    """Open a backend; `auto` takes the first of AUTO_ORDER that opens and logs why.
+
+    Raises OptionError for an unknown name, BackendUnavailableError where it does not open.
     """
     if name == "auto":
-        name = _auto_candidates()[0]
-        logger.info("backend auto: %s, the first of %s that is installed", name, list(AUTO_ORDER))
+        return next(_auto_candidates())
+    try:
+        return open_named(name)
+    except BackendUnavailableError as error:
+        others = ", ".join(other for other in available_backends() if other != name) or "none"
+        raise BackendUnavailableError(f"{error}; other backends here: {others}") from error
+
+
+def open_candidates(name: str) -> list[Backend]:
+    """The backend of a name; with `auto`, all of AUTO_ORDER that open. Raises as `open_backend`."""
+    return list(_auto_candidates()) if name == "auto" else [open_backend(name)]
+
+
+def _auto_candidates() -> Iterator[Backend]:
+    """Backends of AUTO_ORDER, as they open. Raises BackendUnavailableError where none does."""
+    reasons = []
+    for name in AUTO_ORDER:
+        try:
+            backend = open_named(name)
+        except BackendUnavailableError as error:
+            reasons.append(str(error))
+            level = logging.INFO if installed_module(name) is None else logging.WARNING
+            logger.log(level, "backend auto: not %s: %s", name, error)
+            continue
+        logger.info("backend auto: %s opens; the order is %s, the fastest first", name, ", ".join(AUTO_ORDER))
+        yield backend
+    if len(reasons) == len(AUTO_ORDER):
+        raise BackendUnavailableError(f"no inference engine opens here: {'; '.join(reasons)}")
+
+
+def open_named(name: str) -> Backend:
+    """As `open_backend`, of one name; the error tells of that backend alone."""
     if name not in MODULES:
         raise OptionError(f"unknown backend {name!r}, expected one of {['auto', *MODULES]}")
-    if installed_module(name) is None:
-        installed = ", ".join(installed_backends()) or "none"
-        raise BackendUnavailableError(f"backend {name!r} is not installed (installed: {installed}); {INSTALL[name]}")
+    module = installed_module(name)
+    if module is None:
+        raise BackendUnavailableError(f"backend {name!r} is not installed; {INSTALL[name]}")
+    try:
+        return _constructed(name)
+    except T2DError:
+        raise
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # as of other versions, or files missing
+        spec = importlib.util.find_spec(module)
+        raise BackendUnavailableError(
+            f"backend {name!r} is installed, but {spec.origin if spec else module} does not load: {error}; "
+            f"to repair it, uninstall it, then {INSTALL[name]}"
+        ) from error
+
+
+def _constructed(name: str) -> Backend:
     if name == "openvino":
         from t2d_runtime.backends.openvino import OpenVinoBackend
 
@@ -72,17 +132,3 @@ def open_backend(name: str) -> Backend:
     from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(name)
-
-
-def open_candidates(name: str) -> list[Backend]:
-    """The backend of a name; with `auto`, all of AUTO_ORDER that are installed. Raises as `open_backend`."""
-    return [open_backend(candidate) for candidate in (_auto_candidates() if name == "auto" else [name])]
-
-
-def _auto_candidates() -> list[str]:
-    found = [candidate for candidate in AUTO_ORDER if installed_module(candidate) is not None]
-    if not found:
-        raise BackendUnavailableError(
-            "no inference engine is installed; install t2d-runtime[cpu] (ONNX Runtime) or t2d-runtime[openvino]"
-        )
-    return found

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
 from t2d_runtime import Segmenter
 from t2d_runtime.backends import registry
-from t2d_runtime.backends.registry import MODULES, installed_module, open_backend
+from t2d_runtime.backends.openvino import OpenVinoBackend
+from t2d_runtime.backends.registry import (
+    MODULES,
+    available_backends,
+    installed_module,
+    open_backend,
+    open_candidates,
+)
 from t2d_runtime.bundle import IMAGE_ENCODER, Bundle
 from t2d_runtime.errors import BackendError, BackendUnavailableError, BundleError, OptionError
 from t2d_runtime.parity import GATES
@@ -115,8 +125,79 @@ def test_a_folder_of_type_stubs_is_no_installed_engine(tmp_path: Path, monkeypat
 
 def test_auto_without_any_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "MODULES", dict.fromkeys(MODULES, ("no_such_module",)))
-    with pytest.raises(BackendUnavailableError, match=r"t2d-runtime\[cpu\]"):
+    with pytest.raises(BackendUnavailableError, match=r"in a checkout of t2d-runtime: pip install '\.\[cpu\]'"):
         open_backend("auto")
+
+
+BROKEN = "raise ImportError('libbroken.so: wrong ELF class')"
+
+
+def t2d(*arguments: str, shadowed: Path) -> subprocess.CompletedProcess[str]:
+    """`t2d` in a process of its own, where the modules of a folder are found before those that are installed."""
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from t2d_runtime.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, str(shadowed), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def broken_openvino(tmp_path: Path) -> Path:
+    (tmp_path / "modules" / "openvino").mkdir(parents=True)
+    (tmp_path / "modules" / "openvino" / "__init__.py").write_text(BROKEN)
+    return tmp_path / "modules"
+
+
+def test_an_engine_that_does_not_load_is_left_out_by_auto(
+    exported_bundle: Path, broken_openvino: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "photo.png")
+    arguments = (str(tmp_path / "photo.png"), "--classes", "sea", "--format", "json", "--output", str(tmp_path / "out"))
+    done = t2d("-v", "segment", str(exported_bundle), *arguments, shadowed=broken_openvino)
+    assert done.returncode == 0, done.stderr
+    assert "backend auto: not openvino: " in done.stderr
+    assert "wrong ELF class" in done.stderr
+    assert "backend auto: onnxruntime opens" in done.stderr
+
+
+def test_engines_that_do_not_load_are_one_line_each_with_the_repair(
+    exported_bundle: Path, broken_openvino: Path, tmp_path: Path
+) -> None:
+    (broken_openvino / "onnxruntime.py").write_text(BROKEN)
+    done = t2d("doctor", shadowed=broken_openvino)
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = [line for line in done.stdout.splitlines() if line.split()[:2] == ["openvino", "no:"]]
+    assert f"{broken_openvino / 'openvino' / '__init__.py'} does not load: libbroken.so: wrong ELF class" in line
+    assert "uninstall it, then in a checkout of t2d-runtime: pip install '.[openvino]'" in line
+    refused = {line.split()[0] for line in done.stdout.splitlines() if line.split()[1:2] == ["no:"]}
+    assert refused >= {"openvino", "onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"}
+    done = t2d(
+        "segment", str(exported_bundle), str(exported_bundle / "a.png"), "--classes", "a", shadowed=broken_openvino
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("t2d: error: no inference engine opens here: backend 'openvino' is")
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError, AttributeError])
+def test_an_engine_that_fails_as_it_opens_is_unavailable(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: OpenVinoBackend) -> None:
+        raise error("no plugins.xml")
+
+    monkeypatch.setattr(OpenVinoBackend, "__init__", broken)
+    with pytest.raises(BackendUnavailableError, match=r"no plugins\.xml; .*; other backends here: onnxruntime"):
+        open_backend("openvino")
+    with caplog.at_level("WARNING"):
+        assert [backend.name for backend in open_candidates("auto")] == ["onnxruntime"]
+    assert "backend auto: not openvino: " in caplog.text
+
+
+def test_what_is_listed_as_there_can_run() -> None:
+    assert "onnxruntime" in available_backends()
+    assert "onnxruntime-cuda" not in available_backends()
+    with pytest.raises(
+        BackendUnavailableError, match=r"uninstall that, then .*other backends here: openvino, onnxruntime"
+    ):
+        open_backend("onnxruntime-cuda")
 
 
 def test_a_graph_that_fails_while_it_runs_is_a_backend_error(exported_bundle: Path) -> None:

@@ -88,7 +88,7 @@ def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[st
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split()[:2] == ["onnxruntime", "ready:"] for line in lines)
-    assert any(line.split()[:2] == ["onnxruntime-cuda", "no:"] and "t2d-runtime[gpu]" in line for line in lines)
+    assert any(line.split()[:2] == ["onnxruntime-cuda", "no:"] and "pip install '.[gpu]'" in line for line in lines)
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:

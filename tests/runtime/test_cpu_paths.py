@@ -13,6 +13,7 @@ import pytest
 
 from t2d_runtime.backends import cpu as cpu_module
 from t2d_runtime.backends.cpu import described
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from t2d_runtime.cli import main
 from t2d_runtime.cpu_paths import cpu_paths, units
 from t2d_runtime.refine import fastest_kernels
@@ -92,11 +93,11 @@ def test_info_says_which_paths_are_taken(
 
 
 def test_an_engine_whose_library_does_not_load_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(name: str) -> Any:
-        raise ImportError(f"lib{name}.so: wrong ELF class")
+    def broken(self: OnnxRuntimeBackend, name: str) -> None:
+        raise ImportError("libonnxruntime.so: wrong ELF class")
 
-    monkeypatch.setattr("t2d_runtime.cpu_paths.open_backend", broken)
-    assert "not onnxruntime (does not load: libonnxruntime.so: wrong ELF class)" in cpu_paths()["fp32 here"]
+    monkeypatch.setattr(OnnxRuntimeBackend, "__init__", broken)
+    assert "not onnxruntime (does not load, see 't2d doctor')" in cpu_paths()["fp32 here"]
 
 
 @pytest.mark.usefixtures("_forgotten")
@@ -111,4 +112,4 @@ def test_without_numba_the_loops_are_numpys(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delitem(sys.modules, "t2d_runtime.refine_numba", raising=False)
     monkeypatch.delattr("t2d_runtime.refine_numba", raising=False)
     monkeypatch.setattr(builtins, "__import__", blocked)
-    assert cpu_paths()["PAMR"] == "loops NumPy; t2d-runtime[fast] compiles them"
+    assert cpu_paths()["PAMR"] == ("loops NumPy; to compile them, in a checkout of t2d-runtime: pip install '.[fast]'")
