@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -163,7 +164,7 @@ class Segmenter:
             if progress is not None:
                 progress(wanted - total + done, wanted)
 
-        vectors = encode_class_names(names, templates, self._open_tokenizer(), self.run_text_encoder, report)
+        vectors = encode_class_names(names, templates, self._open_text_side(), self.run_text_encoder, report)
         with self._cache_lock:
             if len(self._cached_classes) + len(names) > CACHED_CLASSES:
                 self._cached_classes.clear()
@@ -320,10 +321,22 @@ class Segmenter:
 
     def run_text_encoder(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Token ids (N,T,L) of N classes' T prompts -> embeddings (N,D) of norm 1."""
+        embeds: NDArray[np.float32] = self._open_text_encoder().run({"input_ids": input_ids})["text_embeds"]
+        return embeds
+
+    def _open_text_side(self) -> Tokenizer:
+        """The tokenizer; the text encoder is loaded beside it."""
+        if self._text_encoder is None:
+            with ThreadPoolExecutor(1) as pool:
+                loading = pool.submit(self._open_text_encoder)
+                self._open_tokenizer()
+                loading.result()
+        return self._open_tokenizer()
+
+    def _open_text_encoder(self) -> Engine:
         if self._text_encoder is None:
             self._text_encoder = self._load(TEXT_ENCODER)
-        embeds: NDArray[np.float32] = self._text_encoder.run({"input_ids": input_ids})["text_embeds"]
-        return embeds
+        return self._text_encoder
 
     def _open_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
