@@ -131,6 +131,7 @@ def _unpacked_browser(node: str) -> Path:
     package = json.loads((HERE / "node_modules" / "@sparticuz" / "chromium" / "package.json").read_text())
     target = BROWSER_FOLDER / package["version"]
     if not target.is_dir():
+        shutil.rmtree(BROWSER_FOLDER, ignore_errors=True)  # another version's, or half of one: 200 MB
         unpacking = subprocess.run(
             [node, str(HERE / "unpack-chromium.js"), str(target)], capture_output=True, text=True, check=False
         )
