@@ -36,6 +36,7 @@ def test_few_items_are_drawn_before_results_are_taken(in_flight: int) -> None:
 
     for taken, future in enumerate(overlapped(items(), (str, int), in_flight)):
         assert future.result() == taken
+        time.sleep(0.002)
         assert drawn <= taken + in_flight
 
 
@@ -67,7 +68,7 @@ def test_an_error_is_that_of_its_item_alone() -> None:
 
 
 def test_closing_drops_what_has_not_begun_and_ends_the_threads() -> None:
-    before, begun = threading.active_count(), []
+    before, begun = set(threading.enumerate()), []
 
     def work(item: int) -> int:
         begun.append(item)
@@ -78,4 +79,56 @@ def test_closing_drops_what_has_not_begun_and_ends_the_threads() -> None:
     assert next(results).result() == 0
     results.close()
     assert len(begun) <= 3
-    assert threading.active_count() == before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def test_a_result_does_not_wait_for_the_next_item() -> None:
+    """A camera with a picture a minute: the first one's mask must not be a minute late."""
+    taken = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        yield 1 if taken.wait(timeout=10) else 99
+
+    results = overlapped(items(), (abs, abs))
+    assert next(results).result() == 0
+    taken.set()
+    assert [future.result() for future in results] == [1]
+
+
+def test_what_the_items_raise_is_raised_after_the_results_before() -> None:
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise OSError("the camera is gone")
+
+    results = overlapped(items(), (abs,), in_flight=8)
+    assert [next(results).result() for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="the camera is gone"):
+        next(results)
+    with pytest.raises(TypeError, match="not iterable"):
+        next(overlapped(3, ()))  # type: ignore[arg-type]
+
+
+def test_closing_does_not_wait_for_an_item_that_never_comes() -> None:
+    asked, come = threading.Event(), threading.Event()
+    drawn = []
+
+    def items() -> Iterator[int]:
+        for item in range(9):
+            if item == 2:
+                asked.set()
+                come.wait(timeout=10)
+            drawn.append(item)
+            yield item
+
+    results = overlapped(items(), (abs,), in_flight=8)
+    assert next(results).result() == 0
+    assert asked.wait(timeout=10)
+    before = time.perf_counter()
+    results.close()
+    assert time.perf_counter() - before < 5
+    come.set()
+    time.sleep(0.05)
+    assert drawn == [0, 1, 2]
