@@ -6,6 +6,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ MAX_PIXELS = 1024**3 // 4 // 3
 
 That is 89 megapixels, a quarter of a gibibyte of RGB.
 """
+
+SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+"""Formats whose pictures of Pillow's mode I, which are 32-bit integers, hold 16-bit grey."""
 
 RESIZE_BITS = 11
 """Fractional bits of OpenCV's fixed-point weights (INTER_RESIZE_COEF_BITS)."""
@@ -46,15 +50,16 @@ _DECODE_ERRORS = (
 """What Pillow's decoders raise on damaged files: found by damaging files of its formats at random."""
 
 
-def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+def load_image(image: str | PathLike[str] | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image as a new RGB array (H,W,3) uint8, upright.
 
     Takes a path, a PIL image or such an array. The EXIF orientation is applied, transparency shown on white
-    as image viewers do, 16-bit grey scaled to 8 bits, palettes, grey and CMYK converted, and of an animation
-    the first frame taken.
+    as image viewers do, 16-bit grey scaled to 8 bits, palettes, grey and CMYK converted. Of an animation's file the
+    first frame is taken, of a PIL image the frame that it is at.
 
     Raises ImageNotFoundError for a missing file and ImageError for anything that is not such an image: an
-    unreadable or truncated file, more than `MAX_PIXELS` pixels, an array of another shape or dtype.
+    unreadable or truncated file, none or more than `MAX_PIXELS` pixels, an array of another shape or dtype, pixels of
+    unknown range: float, or 32-bit integers of which nothing says that they are 16-bit grey.
     """
     if isinstance(image, np.ndarray):
         return _checked_array(image)
@@ -63,13 +68,18 @@ def load_image(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[n
     if isinstance(image, Image.Image):
         with decoding("the image"):
             return _to_rgb(image, "the image")
-    if not isinstance(image, str | Path):
+    if not isinstance(image, str | PathLike):
         raise ImageError(f"expected an image path, a PIL image or an (H,W,3) uint8 array, got {type(image).__name__}")
-    path = Path(image)
+    name = fspath(image)
+    if not isinstance(name, str) or not name:
+        raise ImageError(f"expected the path of an image file, as text, got {name!r}")
+    path = Path(name)
     try:
         kind = path.stat().st_mode
     except FileNotFoundError as error:
         raise ImageNotFoundError(f"{path}: no such image file") from error
+    except ValueError as error:  # NUL, or what the file system's encoding lacks
+        raise ImageError(f"{name!r} cannot be a path ({error}); expected that of an image file") from error
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(kind):
@@ -106,15 +116,19 @@ def _checked_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
+    if image.width * image.height == 0:
+        raise ImageError(f"{name} has {image.width} x {image.height} pixels, expected at least one")
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
             f"{name} has {image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS}; make it smaller"
         )
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in SIXTEEN_BIT_FORMATS)
     image = ImageOps.exif_transpose(image)
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_sixteen_bits(np.asarray(image), name)
-    if image.mode == "F":
-        raise ImageError(f"{name} has float pixels of unknown range; convert it to 8 bits a channel")
+    if sixteen_bits:
+        return _from_sixteen_bits(np.asarray(image))
+    if image.mode in ("I", "F"):
+        kind = "float" if image.mode == "F" else "32-bit integer"
+        raise ImageError(f"{name} has {kind} pixels of unknown range; convert it to 8 bits a channel")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -122,12 +136,9 @@ def _to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def _from_sixteen_bits(grey: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
+def _from_sixteen_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
     """RGB of 16-bit grey, rounded to 8 bits; Pillow keeps some of it in 32-bit integers."""
-    wide = grey.astype(np.int64)
-    if wide.min() < 0 or wide.max() > 0xFFFF:
-        raise ImageError(f"{name} has 32-bit pixels of unknown range; convert it to 8 bits a channel")
-    narrow = ((wide + 128) // 257).astype(np.uint8)
+    narrow = ((grey.astype(np.int32) + 128) // 257).astype(np.uint8)
     return np.repeat(narrow[:, :, np.newaxis], 3, axis=2)
 
 

@@ -92,7 +92,11 @@ def test_a_result_does_not_wait_for_the_next_item() -> None:
         yield 0
         yield 1 if taken.wait(timeout=10) else 99
 
-    results = overlapped(items(), (abs, abs))
+    def slow(item: int) -> int:
+        time.sleep(0.02)
+        return item
+
+    results = overlapped(items(), (slow, abs))
     assert next(results).result() == 0
     taken.set()
     assert [future.result() for future in results] == [1]

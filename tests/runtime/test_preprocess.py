@@ -77,9 +77,8 @@ def test_transparency_is_shown_on_white() -> None:
 
 def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path) -> None:
     grey = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "grey.tif")
-    for name in ("grey.png", "grey.tif"):
+    for name in ("grey.png", "grey.tif", "grey.pgm"):
+        Image.fromarray(grey).save(tmp_path / name)
         np.testing.assert_array_equal(load_image(tmp_path / name)[0, :, 0], [0, 0, 1, 1, 128, 255])
 
 
@@ -91,10 +90,13 @@ def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_image(tmp_path / "turned.png"), np.rot90(np.asarray(image), -1))
 
 
-def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
+def test_of_an_animation_s_file_the_first_frame_is_taken(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(load_image(tmp_path / "moving.gif")[0, 0], [255, 0, 0])
+    with Image.open(tmp_path / "moving.gif") as moving:
+        moving.seek(1)
+        np.testing.assert_array_equal(load_image(moving)[0, 0], [0, 0, 255])
 
 
 # Refusing
@@ -125,6 +127,38 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         load_image(tmp_path / "nowhere.png")
     with pytest.raises(ImageError, match="is not a file"):
         load_image(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "expected the path of an image file, as text, got ''"),
+        ("a\0b.png", r"'a\\x00b\.png' cannot be a path \(embedded null"),
+        ("\ud800.png", r"cannot be a path .*expected that of an image file"),
+    ],
+)
+def test_text_that_is_no_path_is_refused(path: str, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        load_image(path)
+
+
+def test_a_path_of_any_kind_is_taken(tmp_path: Path) -> None:
+    class Own:
+        def __init__(self, path: str | bytes) -> None:
+            self.path = path
+
+        def __fspath__(self) -> Any:
+            return self.path
+
+    Image.fromarray(picture(3, 4)).save(tmp_path / "image.png")
+    np.testing.assert_array_equal(load_image(Own(str(tmp_path / "image.png"))), picture(3, 4))
+    with pytest.raises(ImageError, match=r"as text, got b'image\.png'"):
+        load_image(Own(b"image.png"))
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(ImageError, match="the image has 0 x 4 pixels, expected at least one"):
+        load_image(Image.new("RGB", (0, 4)))
 
 
 def test_a_text_file_is_refused(tmp_path: Path) -> None:
@@ -160,11 +194,15 @@ def test_a_pil_image_above_the_limit_is_refused() -> None:
         load_image(Image.new("1", (89479, 1000)))
 
 
-def test_pixels_of_unknown_range_are_refused() -> None:
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="float pixels of unknown range"):
         load_image(Image.new("F", (2, 2)))
-    with pytest.raises(ImageError, match="32-bit pixels of unknown range"):
-        load_image(Image.new("I", (2, 2), 70000))
+    for value in (200, 70000):  # nothing says whether 200 is of 255 or of 65535
+        with pytest.raises(ImageError, match="32-bit integer pixels of unknown range; convert it to 8 bits"):
+            load_image(Image.new("I", (2, 2), value))
+    Image.new("I", (2, 2), 200).save(tmp_path / "wide.tif")
+    with pytest.raises(ImageError, match=r"wide\.tif has 32-bit integer pixels of unknown range"):
+        load_image(tmp_path / "wide.tif")
 
 
 # Resizing
