@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -49,6 +50,8 @@ class OnnxRuntimeBackend:
     """One execution provider of ONNX Runtime, which has to start; no other one takes its place."""
 
     def __init__(self, name: str) -> None:
+        # From 1.29 on it sends what it runs to its makers, unless told not to before it is first imported.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as native
 

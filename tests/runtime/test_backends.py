@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -206,3 +207,16 @@ def test_a_graph_that_fails_while_it_runs_is_a_backend_error(exported_bundle: Pa
     )
     with pytest.raises(BackendError, match="ONNX Runtime failed"):
         engine.run({"pixel_values": np.zeros((1, 3, 5, 5), np.float32)})
+
+
+def test_onnx_runtime_sends_nothing_and_leaves_nothing_behind(exported_bundle: Path, tmp_path: Path) -> None:
+    """Its telemetry keeps an identity of the device in the home folder and a session's in the temporary one."""
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    unset = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "XDG_CACHE_HOME")
+    environment = {key: value for key, value in os.environ.items() if key not in unset}
+    environment |= {"HOME": str(home), "TMPDIR": str(temporary), "T2D_CACHE_DIR": str(tmp_path / "cache")}
+    code = "import sys, t2d_runtime; t2d_runtime.Segmenter.open(sys.argv[1], backend='onnxruntime')"
+    subprocess.run([sys.executable, "-c", code, str(exported_bundle)], env=environment, check=True)
+    assert not [*home.iterdir(), *temporary.iterdir()]
