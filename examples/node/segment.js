@@ -7,7 +7,6 @@ import { createReadStream } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { parseArgs } from "node:util";
-import * as ort from "onnxruntime-node";
 
 import { InputError } from "../web/t2d/errors.js";
 import { checkVocabulary, readManifest } from "../web/t2d/manifest.js";
@@ -72,6 +71,9 @@ async function open(bundle, manifest, threads) {
     }
   }
   const options = { ...sessionOptions(manifest.precision), intraOpNumThreads: threads ?? 0 };
+  // From 1.29 on it sends what it runs to its makers, unless told not to before it is loaded.
+  process.env.ORT_DISABLE_TELEMETRY ??= "1";
+  const ort = await import("onnxruntime-node");
   return new Segmenter(ort, await ort.InferenceSession.create(join(bundle, manifest.files[0].path), options), manifest);
 }
 

@@ -151,6 +151,19 @@ def test_48_megapixels(run: Run, tmp_path: Path) -> None:
         assert labels.size == (8000, 6000)
 
 
+def test_onnx_runtime_sends_nothing_and_leaves_nothing_behind(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "TMPDIR"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    done = run()
+    assert done.returncode == 0, done
+    assert not [*(tmp_path / "HOME").iterdir(), *(tmp_path / "TMPDIR").iterdir()]
+
+
 def refused(done: subprocess.CompletedProcess[str], message: str, output: Path) -> None:
     """One line that says this, exit status 2, and no output."""
     assert done.returncode == 2, done
