@@ -37,7 +37,7 @@ class Setup:
     threads: int
     rounds: int
     slow_rounds: int
-    """Of contenders that take many seconds a call; those with 171 classes and PAMR as released take one."""
+    """Of contenders that take many seconds a call; where PyTorch takes minutes it is one."""
     _segmenters: dict[tuple[str, str], Segmenter] = field(default_factory=dict)
 
     def segmenter(self, backend: str = "auto", precision: str = "fp32") -> Segmenter:

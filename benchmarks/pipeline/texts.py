@@ -44,7 +44,7 @@ def text_rows(setup: Setup) -> list[Row]:
     runtime: dict[str, Callable[[], object]] = {
         f"{b} {p}": partial(_encode, setup.segmenter(b, p), names) for b, p in pairs
     }
-    timings = setup.time_slow({TORCH: _torch(setup, names), **runtime}, TORCH)
+    timings = setup.time_slow({TORCH: _torch(setup, names), **runtime}, TORCH, rounds=1)
     full = fastest(timings, [f"{backend} fp32" for backend in CPU_BACKENDS])
     best = fastest(timings, list(runtime))
     what = f"{len(names)} classes x 7 prompts"
