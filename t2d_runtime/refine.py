@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -198,12 +198,20 @@ def warm_up() -> None:
     refine(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 1), np.float32), PamrSettings((1,), 1))
 
 
+@cache
 def begin_warm_up() -> None:
-    """`warm_up` beside other work, such as opening a bundle or encoding an image."""
-    threading.Thread(target=warm_up, daemon=True).start()
+    """`warm_up` beside other work, such as opening a bundle or encoding an image; once in a process."""
+    threading.Thread(target=_try_warm_up, daemon=True).start()
 
 
-@lru_cache(maxsize=1)
+def _try_warm_up() -> None:
+    try:
+        warm_up()
+    except Exception:  # told, not printed as a thread's: the caller of `refine` meets the same
+        logger.info("PAMR could not be warmed up", exc_info=True)
+
+
+@cache
 def fastest_kernels() -> Kernels:
     """The compiled loops where numba is installed, else NumPy's; the first call takes part of a second."""
     try:

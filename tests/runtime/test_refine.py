@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
 from math import exp
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from t2d_runtime import refine_numba, refine_numpy
 from t2d_runtime.manifest import PamrSettings
 from t2d_runtime.preprocess import load_image
-from t2d_runtime.refine import CLASS_CHUNK, available_cores, fastest_kernels, refine, warm_up
+from t2d_runtime.refine import CLASS_CHUNK, available_cores, begin_warm_up, fastest_kernels, refine, warm_up
 from t2d_runtime.upsample import upsample
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -170,6 +172,34 @@ def test_warming_up_compiles_what_refining_uses() -> None:
     refine(np.zeros((5, 6, 3), np.uint8), np.zeros((2, 5, 6), np.float32), PUBLISHED, kernels=refine_numba)
     assert kinds == (1, 1)
     assert kinds == (len(refine_numba.spread.signatures), len(refine_numba.write_logits.signatures))  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def _not_begun() -> Iterator[None]:
+    begin_warm_up.cache_clear()
+    yield
+    begin_warm_up.cache_clear()
+
+
+@pytest.mark.usefixtures("_not_begun")
+def test_warming_up_is_begun_once_and_its_failure_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, begun = set(threading.enumerate()), []
+
+    def fail() -> None:
+        begun.append(threading.current_thread())
+        raise ValueError("no compiler")
+
+    monkeypatch.setattr("t2d_runtime.refine.warm_up", fail)
+    with caplog.at_level("INFO"):
+        for _ in range(3):
+            begin_warm_up()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(timeout=10)
+    assert len(begun) == 1
+    assert "PAMR could not be warmed up" in caplog.text
+    assert "ValueError: no compiler" in caplog.text
 
 
 def test_cores() -> None:
