@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `t2d`."""
     parser = argparse.ArgumentParser(prog="t2d", description="Segment images by free words, without PyTorch.")
     parser.add_argument("--version", action="version", version=f"t2d-runtime {__version__}")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log what is chosen and loaded")
+    _add_verbose(parser, default=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_segment(commands.add_parser("segment", help="label the pixels of images with words"))
     _add_classes(commands.add_parser("classes", help="precompute a vocabulary, so that no text is encoded later"))
@@ -96,7 +96,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_engine_options(selftest)
     _add_bench(commands.add_parser("bench", help="how fast a bundle is on this machine, or two machines compared"))
     commands.add_parser("doctor", help="what is installed, what runs here, and how to repair what does not")
+    for command in commands.choices.values():
+        _add_verbose(command, default=argparse.SUPPRESS)  # said in front of the command it must stay said
     return parser
+
+
+def _add_verbose(parser: argparse.ArgumentParser, default: object) -> None:
+    help_text = "log what is chosen and loaded"
+    parser.add_argument("-v", "--verbose", action="store_true", default=default, help=help_text)
 
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
@@ -151,8 +158,13 @@ def _add_prompts(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", default="auto", help="auto, openvino, onnxruntime, ...; default: auto")
-    parser.add_argument("--precision", default="fp32", help="default: fp32, the reference's masks")
+    # Written out: a help text must not import what knows them.
+    backends = "auto, openvino, onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, tensorrt-rtx"
+    precisions = "fp32, fp16, bf16, int8, or fast: the fastest that passes its self-test here"
+    parser.add_argument("--backend", default="auto", metavar="B", help=f"{backends}; default: auto")
+    parser.add_argument(
+        "--precision", default="fp32", metavar="P", help=f"{precisions}; default: fp32, the reference's masks"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="default: the engine's choice")
 
 
@@ -167,7 +179,9 @@ def _segment(args: argparse.Namespace) -> int:
     # Raised, it becomes the one line that names the image.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     formats = check_formats(args.format.split(","))
-    images = image_files(args.images)
+    if args.threshold is not None and not args.background:
+        raise OptionError("--threshold has no effect without --background; add that, or leave the threshold out")
+    images = image_files(args.images, args.output)
     check_distinct(images)
     if args.refine:
         begin_warm_up()
@@ -371,7 +385,13 @@ def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddin
     else:
         names = [line.strip() for line in _read_lines(args.classes_file, ClassNamesError)]
     prompts = args.prompts or DEFAULT_PROMPTS
-    if prompts not in segmenter.manifest.prompt_sets and Path(prompts).is_file():
+    sets = segmenter.manifest.prompt_sets
+    if prompts not in sets:
+        if not Path(prompts).is_file():
+            raise OptionError(
+                f"--prompts {prompts}: no such file, nor a prompt set of the bundle; expected {', '.join(sets)}, "
+                "or a file of templates with {}, one a line, such as 'a photo of a {}.'"
+            )
         prompts = _read_lines(Path(prompts), OptionError)
     with tqdm(total=len(names), unit="class", desc="encoding words", disable=None, leave=False) as bar:
 
@@ -382,8 +402,8 @@ def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddin
 
 
 def _split(words: str) -> tuple[str, ...]:
-    """Words separated by commas."""
-    return tuple(word.strip() for word in words.split(","))
+    """Words separated by commas, of which one may follow the last word."""
+    return tuple(word.strip() for word in words.rstrip().removesuffix(",").split(","))
 
 
 def _read_lines(path: Path, error: type[T2DError]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from t2d_runtime.errors import OptionError
-from t2d_runtime.outputs import write_segmentation
+from t2d_runtime.outputs import SUFFIXES, write_segmentation
 from t2d_runtime.overlap import overlapped
 from t2d_runtime.preprocess import load_image
 
@@ -35,9 +35,10 @@ class SegmentedFile:
     segment_ms: float
 
 
-def image_files(paths: Sequence[Path]) -> list[Path]:
+def image_files(paths: Sequence[Path], output: Path) -> list[Path]:
     """The files, and of a folder those that Pillow may read by their suffix, by name; not of folders in it.
 
+    Of the `output` folder itself, pictures that an earlier run wrote are left out.
     Raises OptionError for a folder without any, or one that cannot be listed.
     """
     from PIL import Image
@@ -54,6 +55,8 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
             found = [file for file in sorted(path.iterdir()) if file.is_file() and file.suffix.lower() in suffixes]
         except OSError as error:
             raise OptionError(f"{path} cannot be listed: {error.strerror}; expected a folder of images") from error
+        if path.resolve() == output.resolve():
+            found = [file for file in found if not file.name.endswith(tuple(SUFFIXES.values()))]
         if not found:
             raise OptionError(f"{path} holds no image; expected JPEG, PNG or others that Pillow reads")
         files += found

@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from t2d_runtime.cli import main
+from t2d_runtime.backends.registry import MODULES
+from t2d_runtime.cli import build_parser, main
 from t2d_runtime.errors import OptionError
+from t2d_runtime.parity import PRECISIONS
 from t2d_runtime.segment_files import image_files
+from t2d_runtime.segmenter import FAST
 
 
 @pytest.fixture
@@ -143,8 +146,10 @@ def test_a_bad_image_is_one_line_and_status_2(
         (["--classes", "sea, ,sky"], "only spaces"),
         (["--classes", "sea,sky,sea"], "'sea'"),
         (["--classes-file", "nowhere.txt"], "nowhere.txt"),
-        (["--classes", "sea", "--prompts", "poems"], "unknown prompt set 'poems'"),
-        (["--classes", "sea", "--threshold", "7"], "threshold is 7.0"),
+        (["--classes", ","], "only spaces"),
+        (["--classes", "sea", "--prompts", "poems.txt"], "--prompts poems.txt: no such file, nor a prompt set"),
+        (["--classes", "sea", "--background", "--threshold", "7"], "threshold is 7.0"),
+        (["--classes", "sea", "--threshold", "0.5"], "--threshold has no effect without --background"),
         (["--classes", "sea", "--format", "bmp"], "unknown output format"),
         (["--classes", "sea", "--precision", "fp8"], "'fp8'"),
         (["--classes", "sea", "--threads", "0"], "num_threads is 0"),
@@ -274,11 +279,38 @@ sys.exit(run_command("t2d", command))
 
 def test_a_folder_gives_what_pillow_reads(photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "manual.pdf").write_bytes(b"%PDF-1.4")
-    assert image_files([tmp_path]) == [photograph]
+    assert image_files([tmp_path], tmp_path / "output") == [photograph]
 
     def forbidden(_: Path) -> list[Path]:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", forbidden)
     with pytest.raises(OptionError, match="cannot be listed: Permission denied"):
-        image_files([tmp_path])
+        image_files([tmp_path], tmp_path / "output")
+
+
+def test_a_second_run_does_not_take_the_pictures_of_the_first(
+    exported_bundle: Path, photograph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photograph.parent
+    for _ in range(2):
+        assert segment(exported_bundle, folder, "--classes", "sea,snow,", "--output", f"{folder}/../{folder.name}") == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+        assert [line.split(":")[0] for line in lines] == [f"[1/1] {photograph}"]
+    assert folder / "coffee.overlay.png" in image_files([folder], folder / "output")
+
+
+@pytest.mark.parametrize("arguments", [["-v", "info", "nowhere"], ["info", "nowhere", "-v"], ["info", "nowhere"]])
+def test_verbose_is_taken_before_and_after_the_command(arguments: list[str]) -> None:
+    assert build_parser().parse_args(arguments).verbose is ("-v" in arguments)
+
+
+@pytest.mark.parametrize("command", ["segment", "classes", "selftest", "bench"])
+def test_help_lists_every_backend_and_precision(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # no name on two lines
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = {word.strip(",;:") for word in capsys.readouterr().out.split()}
+    assert shown >= {"auto", *MODULES, *PRECISIONS, FAST}
