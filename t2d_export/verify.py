@@ -9,7 +9,7 @@ from t2d_export.bundle_writer import write_manifest
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.openvino import OpenVinoBackend
 from t2d_runtime.backends.registry import installed_module, open_backend
-from t2d_runtime.bundle import Bundle
+from t2d_runtime.bundle import TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.errors import BackendError, VerificationError
 from t2d_runtime.manifest import StageParity, Verdict, first_failure
 from t2d_runtime.segmenter import Segmenter
@@ -32,8 +32,13 @@ class GraphAsStored(OpenVinoBackend):
 
 
 def verify_bundle(folder: Path, *, backend: str = "onnxruntime") -> tuple[StageParity, ...]:
-    """Run every stage in float32, store the report in the manifest, and return it, failed stages included."""
+    """Run every stage in float32, store the report in the manifest, and return it, failed stages included.
+
+    Raises BundleNotFoundError where what encodes words was left off: the report is of every stage.
+    """
     bundle = Bundle.open(folder)
+    bundle.graph(TEXT_ENCODER)
+    bundle.file(TOKENIZER)
     stages = run_selftest(Segmenter(bundle, open_backend(backend), precision="fp32"))
     write_manifest(folder, replace(bundle.manifest, parity=stages))
     return stages

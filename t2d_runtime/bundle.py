@@ -30,6 +30,9 @@ REQUIRED = (*ENCODERS, TOKENIZER, SELFTEST)
 EXTERNAL_DATA_SUFFIX = ".data"
 """ONNX keeps large weights in a file of this suffix beside the graph."""
 
+FOR_WORDS = (TEXT_ENCODER, TEXT_ENCODER + EXTERNAL_DATA_SUFFIX, TOKENIZER)
+"""What encodes words, in any precision: a device that has a vocabulary of its words may go without."""
+
 
 class Bundle:
     """An opened bundle. Files are checked against the manifest before they are first used."""
@@ -41,7 +44,7 @@ class Bundle:
 
     @classmethod
     def open(cls, folder: str | Path) -> Bundle:
-        """Read the manifest and check that every file it names is there in its size.
+        """Read the manifest and check that every file it names is there in its size; FOR_WORDS may be left off.
 
         Contents are checked by `file`, so that opening does not read weights that are never used.
         Raises BundleNotFoundError (no such folder, a missing file) and BundleError (a bad manifest, a size).
@@ -60,9 +63,17 @@ class Bundle:
         absent = [name for name in REQUIRED if name not in bundle.manifest.files]
         if absent:
             raise BundleError(f"{path} names no {', '.join(absent)}; export the bundle again")
+        left_off = bundle.left_off
         for name, record in bundle.manifest.files.items():
-            bundle._check_size(name, record)
+            if name not in left_off:
+                bundle._check_size(name, record)
         return bundle
+
+    @property
+    def left_off(self) -> tuple[str, ...]:
+        """Files that encode words and are not here: then a vocabulary has to."""
+        names = (name for name in self.manifest.files if PurePosixPath(name).name in FOR_WORDS)
+        return tuple(name for name in names if not (self.folder / name).exists())
 
     @property
     def vocabulary_digest(self) -> str:
@@ -153,7 +164,8 @@ class Bundle:
             raise BundleError(f"{self.folder}: the manifest names {name!r}, a path outside the bundle")
         path = self.folder / name
         if not path.is_file():
-            raise BundleNotFoundError(f"{path} is missing from the bundle; copy or export the bundle again")
+            words = ", or segment with a vocabulary, which 't2d classes' makes" if path.name in FOR_WORDS else ""
+            raise BundleNotFoundError(f"{path} is missing from the bundle; copy or export the bundle again{words}")
         size = path.stat().st_size
         if size != record.size_bytes:
             raise BundleError(

@@ -248,12 +248,14 @@ def _info(args: argparse.Namespace) -> int:
     from t2d_runtime.bundle import Bundle
     from t2d_runtime.cpu_paths import cpu_paths
 
-    manifest = Bundle.open(args.bundle).manifest
+    bundle = Bundle.open(args.bundle)
+    manifest = bundle.manifest
     model, windows = manifest.model, manifest.windows
     size = sum(record.size_bytes for record in manifest.files.values())
     failed = [stage.stage for stage in manifest.parity if not stage.passed]
     rows = {
         "bundle": f"{args.bundle}, {size / 2**20:.1f} MiB, schema {manifest.schema_version}, opset {manifest.opset}",
+        "left off": ", ".join(bundle.left_off) or "nothing",
         "backbone": f"{model.backbone}: {model.embed_dim} wide, {model.num_heads} heads, patch {model.patch_size}",
         "projection": model.projection,
         "input size": f"{model.input_size[0]} x {model.input_size[1]} (height x width)",

@@ -1,6 +1,7 @@
 """Proof on the target: an engine is used after it has passed the bundle's self-test on this machine.
 
-A verdict is remembered in the user's cache by engine, version, device, driver, precision, and the bundle's files.
+A verdict is remembered in the user's cache by engine, version, device, driver, precision, and the bundle's files: those
+that were left off prove themselves when they come.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from t2d_runtime import __version__
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.known_wrong import reports_on
-from t2d_runtime.bundle import ENCODERS, SEGMENTER, SELFTEST, Bundle
+from t2d_runtime.bundle import ENCODERS, SEGMENTER, SELFTEST, TEXT_ENCODER, Bundle
 from t2d_runtime.cache import digest_of, recall, remember
 from t2d_runtime.errors import BackendError, SelfTestError
 from t2d_runtime.manifest import StageParity
@@ -40,11 +41,17 @@ ROUNDS, MORE_ROUNDS = 3, 4
 def require_proven(segmenter: Segmenter, backend: Backend) -> None:
     """Run the self-test of an engine that is seen for the first time here.
 
+    What encodes words is in memory afterwards no more than before.
     Raises SelfTestError, naming the stage, where it does not give the reference's outputs; that is not remembered.
     """
     from t2d_runtime.selftest import run_selftest
 
-    _require(segmenter.bundle, backend, segmenter.precision, ENCODERS, lambda: run_selftest(segmenter, masks=False))
+    def selftest() -> tuple[StageParity, ...]:
+        stages = run_selftest(segmenter, masks=False)
+        segmenter.release_text_encoder()
+        return stages
+
+    _require(segmenter.bundle, backend, segmenter.precision, ENCODERS, selftest)
 
 
 def require_fused_proven(segmenter: FusedSegmenter, backend: Backend) -> None:
@@ -93,12 +100,13 @@ def fastest_precision(bundle: Bundle, backends: Sequence[Backend], num_threads: 
 
 
 def _proven(bundle: Bundle, backend: Backend, precision: str, num_threads: int | None) -> Segmenter | None:
-    """A segmenter that passed its self-test, without its text encoder; None where the engine fails or does not pass."""
+    """A segmenter that passed its self-test; None where the engine fails or does not pass."""
     from t2d_runtime.segmenter import Segmenter
 
     try:
-        require_proven(Segmenter(bundle, backend, precision=precision, num_threads=num_threads), backend)
-        return Segmenter(bundle, backend, precision=precision, num_threads=num_threads)
+        segmenter = Segmenter(bundle, backend, precision=precision, num_threads=num_threads)
+        require_proven(segmenter, backend)
+        return segmenter
     except (SelfTestError, BackendError) as error:
         logger.warning("left out: %s", error)
         return None
@@ -140,4 +148,5 @@ def _window(segmenter: Segmenter) -> NDArray[np.uint8]:
 
 def _key(bundle: Bundle, backend: Backend, precision: str, graphs: Sequence[str] = ENCODERS) -> str:
     digests = (*backend.digests(bundle, precision, graphs), bundle.manifest.files[SELFTEST].sha256)
-    return digest_of(__version__, backend.name, astuple(backend.identity), precision, digests)
+    left_off = bundle.left_off if TEXT_ENCODER in graphs else ()
+    return digest_of(__version__, backend.name, astuple(backend.identity), precision, digests, left_off)

@@ -338,6 +338,11 @@ class Segmenter:
             self._text_encoder = self._load(TEXT_ENCODER)
         return self._text_encoder
 
+    def release_text_encoder(self) -> None:
+        """Give its memory back; the next new word loads it again."""
+        with self._text_lock:
+            self._text_encoder = None
+
     def _open_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             context_length = self.manifest.model.context_length

@@ -258,6 +258,15 @@ def test_verify_stores_the_report_and_fails_with_status_1(
         (bundle / "manifest.json").write_text(before)
 
 
+def test_verify_wants_every_stage(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    (copy / TOKENIZER).unlink()
+    before = (copy / "manifest.json").read_text()
+    assert main(["verify", str(copy)]) == 2
+    assert f"{TOKENIZER} is missing" in one_line(capsys)
+    assert (copy / "manifest.json").read_text() == before
+
+
 def stored_parity(bundle: Path) -> list[dict[str, object]]:
     parity: list[dict[str, object]] = json.loads((bundle / "manifest.json").read_text())["parity"]
     return parity
