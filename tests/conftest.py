@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+# training and benchmarks are not installed. At the end, so that an installed t2d_runtime is the one that is tested.
+sys.path.append(str(ROOT))
+
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for tests that import onnxruntime themselves, and for Node's
 # The same examples in every run: a failure is a change of the code, and can be repeated.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
