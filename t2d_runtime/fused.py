@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +21,12 @@ from t2d_runtime.options import (
     checked_settings,
 )
 from t2d_runtime.parity import PRECISIONS, Judge, margin_of, with_background
-from t2d_runtime.preprocess import load_image
+from t2d_runtime.preprocess import ImageLike, load_image
 from t2d_runtime.proof import require_fused_proven
 from t2d_runtime.segmentation import BACKGROUND, Cleaning, Segmentation
 from t2d_runtime.selftest import PLANE_STEP, SelfTestVectors
 from t2d_runtime.upsample import upsample
 from t2d_runtime.vocabulary import ClassEmbeddings
-
-if TYPE_CHECKING:
-    from t2d_runtime.segmenter import ImageLike
 
 logger = logging.getLogger(__name__)
 

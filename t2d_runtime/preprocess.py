@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from t2d_runtime.errors import ImageError, ImageNotFoundError
 from t2d_runtime.manifest import Preprocessing
 
-if TYPE_CHECKING:
-    from PIL import Image
+ImageLike = str | PathLike[str] | Image.Image | NDArray[np.uint8]
+"""A path, a PIL image, or an RGB array (H,W,3)."""
 
 MAX_PIXELS = 1024**3 // 4 // 3
 """Largest image read from a file: Pillow's own limit, above which it suspects a decompression bomb.
@@ -50,7 +50,7 @@ _DECODE_ERRORS = (
 """What Pillow's decoders raise on damaged files: found by damaging files of its formats at random."""
 
 
-def load_image(image: str | PathLike[str] | Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+def load_image(image: ImageLike) -> NDArray[np.uint8]:
     """An image as a new RGB array (H,W,3) uint8, upright.
 
     Takes a path, a PIL image or such an array. The EXIF orientation is applied, transparency shown on white
@@ -63,8 +63,6 @@ def load_image(image: str | PathLike[str] | Image.Image | NDArray[np.uint8]) -> 
     """
     if isinstance(image, np.ndarray):
         return _checked_array(image)
-    from PIL import Image  # imported late: an array does not need it
-
     if isinstance(image, Image.Image):
         with decoding("the image"):
             return _to_rgb(image, "the image")
@@ -91,8 +89,6 @@ def load_image(image: str | PathLike[str] | Image.Image | NDArray[np.uint8]) -> 
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
     """Turns what Pillow raises while it reads a picture into an ImageError that names it."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
         yield
     except ImageError:
@@ -114,8 +110,6 @@ def _checked_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    from PIL import Image, ImageOps
-
     if image.width * image.height == 0:
         raise ImageError(f"{name} has {image.width} x {image.height} pixels, expected at least one")
     if image.width * image.height > MAX_PIXELS:

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from t2d_runtime.options import (
 from t2d_runtime.overlap import overlapped
 from t2d_runtime.parity import PRECISIONS
 from t2d_runtime.postprocess import label_map_of
-from t2d_runtime.preprocess import load_image, resize, to_pixel_values
+from t2d_runtime.preprocess import ImageLike, load_image, resize, to_pixel_values
 from t2d_runtime.proof import fastest_precision, require_proven
 from t2d_runtime.refine import begin_warm_up
 from t2d_runtime.segmentation import (
@@ -44,11 +44,6 @@ from t2d_runtime.segmentation import (
 from t2d_runtime.text import Tokenizer, check_class_names, check_templates, encode_class_names
 from t2d_runtime.vocabulary import ClassEmbeddings
 from t2d_runtime.windows import Window, cut_windows, resized_size, window_boxes
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 
 logger = logging.getLogger(__name__)
 

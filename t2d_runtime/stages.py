@@ -15,7 +15,7 @@ from t2d_runtime.cleaning import clean_scores
 from t2d_runtime.labels import LabelMap, labels_from_patch_scores, labels_from_planes, possible_winners
 from t2d_runtime.manifest import DEFAULT_PROMPTS
 from t2d_runtime.postprocess import window_scores
-from t2d_runtime.preprocess import load_image, resize
+from t2d_runtime.preprocess import ImageLike, load_image, resize
 from t2d_runtime.refine import refine
 from t2d_runtime.segmentation import ImageEncoding, SegmentationSettings
 from t2d_runtime.text import Tokenizer, encode_class_names
@@ -23,7 +23,7 @@ from t2d_runtime.upsample import upsample
 from t2d_runtime.windows import cut_windows, stitch
 
 if TYPE_CHECKING:
-    from t2d_runtime.segmenter import ImageLike, Segmenter
+    from t2d_runtime.segmenter import Segmenter
     from t2d_runtime.vocabulary import ClassEmbeddings
 
 Stages = dict[str, Callable[[], object]]

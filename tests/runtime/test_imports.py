@@ -6,6 +6,11 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import get_type_hints
+
+from t2d_runtime import Segmenter
+from t2d_runtime.fused import FusedSegmenter
+from t2d_runtime.preprocess import load_image
 
 BLOCKED = ("torch", "onnx", "timm", "open_clip", "t2d_export", "training", "benchmarks")
 
@@ -66,3 +71,9 @@ def test_help_needs_neither_numpy_nor_an_engine() -> None:
         print([name for name in ("numpy", "onnxruntime", "openvino", "torch") if name in sys.modules])
     """
     assert run(code).stdout.splitlines()[-1] == "[]"
+
+
+def test_annotations_can_be_read_at_run_time() -> None:
+    """As frameworks and documentation tools do."""
+    for call in (Segmenter.segment, Segmenter.encode_image, FusedSegmenter.segment, load_image):
+        assert "image" in get_type_hints(call)
