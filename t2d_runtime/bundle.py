@@ -56,7 +56,7 @@ class Bundle:
                 f"{folder} is not a bundle: expected a folder with {MANIFEST}; make one with 't2d-export bundle'"
             )
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path} cannot be read as text ({error}); export the bundle again") from error
         bundle = cls(folder, Manifest.from_json(text))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from t2d_runtime.errors import BundleError
 from t2d_runtime.strict_json import parse_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+SEAL = "content_sha256"
+"""The first key of manifest.json: the sha256 of the file without the 64 digits of this value."""
 
 DEFAULT_PROMPTS = "subset"
 """The prompt set of all published figures; every bundle has it."""
@@ -135,6 +140,16 @@ def first_failure(stages: Iterable[StageParity]) -> StageParity | None:
     return next((stage for stage in stages if not stage.passed), None)
 
 
+def sealed(content: Mapping[str, object]) -> str:
+    """The text of manifest.json with some content, its SEAL made anew."""
+    text = json.dumps({SEAL: "", **content} | {SEAL: ""}, indent=2) + "\n"
+    return text.replace('""', f'"{_sha256(text)}"', 1)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Everything the runtime knows of a bundle."""
@@ -155,25 +170,36 @@ class Manifest:
     """Versions of the packages that wrote the bundle."""
     parity: tuple[StageParity, ...]
 
+    @cached_property
+    def digest(self) -> str:
+        """Identity of all that the manifest says."""
+        return _sha256(self.to_json())
+
     def to_json(self) -> str:
         """The text of manifest.json."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return sealed(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Read manifest.json strictly: every key known, present and of its type.
+        """Read manifest.json strictly: as it was written, every key known, present and of its type.
 
-        Raises BundleError, which names the place, for anything else and for a newer schema version.
+        Raises BundleError, which names the place, for anything else and for another schema version.
         """
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
             raise BundleError(f"manifest.json is not JSON ({error}); export the bundle again") from error
         version = data.get("schema_version") if isinstance(data, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
+        if isinstance(version, int) and version != SCHEMA_VERSION:
+            repair = "update t2d-runtime" if version > SCHEMA_VERSION else "export the bundle again"
             raise BundleError(
-                f"manifest.json has schema version {version}, this t2d-runtime reads up to {SCHEMA_VERSION}; "
-                "update t2d-runtime"
+                f"manifest.json has schema version {version}, this t2d-runtime reads {SCHEMA_VERSION}; {repair}"
+            )
+        stated = data.pop(SEAL, None) if isinstance(data, dict) else None
+        if not isinstance(stated, str) or _sha256(text.replace(stated, "", 1)) != stated:
+            raise BundleError(
+                f"manifest.json was changed since the export: its text does not have its {SEAL}; copy it or export it "
+                "again"
             )
         manifest = parse_json(cls, data, "manifest.json", BundleError)
         manifest._check_ranges()

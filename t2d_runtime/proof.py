@@ -1,7 +1,7 @@
 """Proof on the target: an engine is used after it has passed the bundle's self-test on this machine.
 
-A verdict is remembered in the user's cache by engine, version, device, driver, precision, and the bundle's files: those
-that were left off prove themselves when they come.
+A verdict is remembered in the user's cache by engine, version, device, driver, precision, and all that the
+bundle's manifest says; files that were left off prove themselves when they come.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from t2d_runtime import __version__
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.known_wrong import reports_on
-from t2d_runtime.bundle import ENCODERS, SEGMENTER, SELFTEST, TEXT_ENCODER, Bundle
+from t2d_runtime.bundle import ENCODERS, SEGMENTER, TEXT_ENCODER, Bundle
 from t2d_runtime.cache import digest_of, recall, remember
 from t2d_runtime.errors import BackendError, SelfTestError
 from t2d_runtime.manifest import StageParity
@@ -147,6 +147,6 @@ def _window(segmenter: Segmenter) -> NDArray[np.uint8]:
 
 
 def _key(bundle: Bundle, backend: Backend, precision: str, graphs: Sequence[str] = ENCODERS) -> str:
-    digests = (*backend.digests(bundle, precision, graphs), bundle.manifest.files[SELFTEST].sha256)
+    digests = (*backend.digests(bundle, precision, graphs), bundle.manifest.digest)
     left_off = bundle.left_off if TEXT_ENCODER in graphs else ()
     return digest_of(__version__, backend.name, astuple(backend.identity), precision, digests, left_off)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.manifest import sealed
 
 PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "node" / "segment.js"
 
@@ -250,18 +251,21 @@ def test_another_bundle_is_refused(run: Run, fused_bundle: Path, tmp_path: Path)
     refused(run(bundle=tmp_path / "nowhere"), "manifest.json: no such bundle", output)
     bundle = tmp_path / "bundle"
     bundle.mkdir()
-    manifest = json.loads((fused_bundle / "manifest.json").read_text())
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    text = (fused_bundle / "manifest.json").read_text()
+    (bundle / "manifest.json").write_text(text)
     refused(run(bundle=bundle), "segmenter.onnx cannot be read: ENOENT", output)
     shutil.copyfile(fused_bundle / "segmenter.onnx", bundle / "segmenter.onnx")
     with (bundle / "segmenter.onnx").open("r+b") as file:
         file.seek(1000)
         file.write(hashlib.sha256(b"damage").digest())
     refused(run(bundle=bundle), "segmenter.onnx is not the exported file", output)
+    manifest = json.loads(text)
     del manifest["files"]["segmenter.onnx"]
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    (bundle / "manifest.json").write_text(sealed(manifest))
     refused(run(bundle=bundle), "the bundle has no segmenter.onnx; export it with 't2d-export bundle --fused'", output)
-    for content in ("{", "[]", '{"schema_version": 1}', '{"schema_version": 2}'):
+    changed = text.replace('"cleaning_weight": 0', '"cleaning_weight": 1')
+    assert changed != text
+    for content in ("{", "[]", '{"schema_version": 1}', '{"schema_version": 2}', changed):
         (bundle / "manifest.json").write_text(content)
         refused(run(bundle=bundle), "manifest.json is not a bundle's manifest", output)
 

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.bundle import record_of
+from t2d_runtime.manifest import sealed
 from t2d_runtime.palette import palette
 
 Serve = Callable[..., AbstractContextManager[str]]
@@ -307,6 +308,9 @@ def test_a_bundle_that_cannot_be_used_is_said(
         expect(error).to_contain_text("the bundle has no precisions/fp8/segmenter.onnx")
         page.goto(url + "?threads=none")
         expect(error).to_have_text("threads is none, expected 1 or more")
+        (bundle / "manifest.json").write_text((bundle / "manifest.json").read_text().replace("0.56", "0.46"))
+        page.goto(url)
+        expect(error).to_contain_text("manifest.json is not a bundle's manifest (it was changed since the export")
         (bundle / "manifest.json").write_text("{")
         page.goto(url)
         expect(error).to_contain_text("manifest.json is not a bundle's manifest")
@@ -346,7 +350,7 @@ def test_weights_in_a_file_of_their_own(
     manifest = json.loads((bundle_copy / "manifest.json").read_text())
     for path in (graph, bundle_copy / name):
         manifest["files"][path.name] = dataclasses.asdict(record_of(path))
-    (bundle_copy / "manifest.json").write_text(json.dumps(manifest))
+    (bundle_copy / "manifest.json").write_text(sealed(manifest))
     with serve(bundle_copy) as url:
         page = new_page(url)
         page.set_input_files("#file", picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from t2d_runtime.backends.registry import (
 )
 from t2d_runtime.bundle import IMAGE_ENCODER, Bundle
 from t2d_runtime.errors import BackendError, BackendUnavailableError, BundleError, OptionError
+from t2d_runtime.manifest import sealed
 from t2d_runtime.parity import GATES
 from t2d_runtime.selftest import run_selftest
 
@@ -109,7 +111,7 @@ def test_unknown_names_are_refused_with_those_that_are_known(exported_bundle: Pa
 
 def test_a_precision_that_the_bundle_lacks_says_how_to_export_it(bundle_copy: Path) -> None:
     manifest = bundle_copy / "manifest.json"
-    manifest.write_text(manifest.read_text().replace("precisions/fp16/", "precisions/none/"))
+    manifest.write_text(sealed(json.loads(manifest.read_text().replace("precisions/fp16/", "precisions/none/"))))
     (bundle_copy / "precisions" / "fp16").rename(bundle_copy / "precisions" / "none")
     with pytest.raises(BundleError, match=r"no image_encoder.onnx in precision 'fp16'.*--precision fp32,fp16"):
         Segmenter.open(bundle_copy, backend="onnxruntime", precision="fp16")

@@ -14,14 +14,15 @@ import pytest
 
 from t2d_runtime.bundle import IMAGE_ENCODER, MANIFEST, SELFTEST, TOKENIZER, Bundle
 from t2d_runtime.errors import BackendError, BundleError, BundleNotFoundError, T2DError
-from t2d_runtime.manifest import SCHEMA_VERSION, Manifest
+from t2d_runtime.manifest import SCHEMA_VERSION, SEAL, Manifest, sealed
 
 
 def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """As an export of other settings would have written it."""
     path = bundle / MANIFEST
     data = json.loads(path.read_text())
     edit(data)
-    path.write_text(json.dumps(data))
+    path.write_text(sealed(data))
 
 
 def change_a_byte(path: Path) -> None:
@@ -88,6 +89,33 @@ def test_a_newer_schema_version_asks_for_an_update(bundle_copy: Path) -> None:
     edit_manifest(bundle_copy, lambda data: data.update(schema_version=SCHEMA_VERSION + 1, novelty=1))
     with pytest.raises(BundleError, match=f"has schema version {SCHEMA_VERSION + 1}.*update t2d-runtime"):
         Bundle.open(bundle_copy)
+
+
+def test_an_older_schema_version_asks_for_an_export(exported_bundle: Path, tmp_path: Path) -> None:
+    data = json.loads((exported_bundle / MANIFEST).read_text())
+    del data[SEAL]
+    (tmp_path / MANIFEST).write_text(json.dumps({**data, "schema_version": SCHEMA_VERSION - 1}))
+    with pytest.raises(BundleError, match=f"has schema version {SCHEMA_VERSION - 1}.*export the bundle again"):
+        Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"mean": [\n      0.4', '"mean": [\n      0.9'),
+        ('"threshold": 0.5', '"threshold": 0.4'),
+        ('  "model"', '\t"model"'),
+        ("}\n", "}\r\n"),
+        (f'"{SEAL}": "', f'"{SEAL}": "0'),
+        (f'"{SEAL}"', '"seal"'),
+    ],
+)
+def test_a_changed_manifest_is_found(exported_bundle: Path, tmp_path: Path, old: str, new: str) -> None:
+    content = (exported_bundle / MANIFEST).read_bytes()
+    assert old.encode() in content
+    (tmp_path / MANIFEST).write_bytes(content.replace(old.encode(), new.encode(), 1))
+    with pytest.raises(BundleError, match=r"changed since the export: .*; copy it or export it again"):
+        Bundle.open(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.backends.base import Arrays
 from t2d_runtime.errors import BackendError, BundleError, ImageError, OptionError, VocabularyError
 from t2d_runtime.fused import LONGEST_SIDE, FusedSegmenter
+from t2d_runtime.manifest import sealed
 from t2d_runtime.parity import LABEL_MARGIN
 from t2d_runtime.windows import resized_size
 
@@ -182,7 +184,7 @@ def test_opening_refuses_what_the_bundle_does_not_hold(exported_bundle: Path, bu
     with pytest.raises(OptionError, match="precision is 'fast'"):
         FusedSegmenter.open(exported_bundle, precision="fast")
     manifest = bundle_copy / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"segmenter.onnx"', '"other.onnx"'))
+    manifest.write_text(sealed(json.loads(manifest.read_text().replace('"segmenter.onnx"', '"other.onnx"'))))
     (bundle_copy / "segmenter.onnx").rename(bundle_copy / "other.onnx")
     with pytest.raises(BundleError, match=r"has no segmenter\.onnx .* export it with --precision fp32 --fused"):
         FusedSegmenter.open(bundle_copy, backend="onnxruntime")

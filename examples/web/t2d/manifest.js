@@ -3,7 +3,7 @@
 import { InputError } from "./errors.js";
 import { sha256 } from "./sha256.js";
 
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 const GRAPH = "segmenter.onnx";
 const LARGE_WEIGHTS = "image_encoder.onnx.data"; // beside the graph where protobuf could not hold them
 const TEXT_ENCODER = "text_encoder.onnx";
@@ -32,7 +32,9 @@ const TOKENIZER = "tokenizer.json";
  */
 export async function readManifest(text, name, precision) {
   try {
-    return await parse(JSON.parse(text), precision);
+    const manifest = JSON.parse(text);
+    await checkSeal(manifest, text);
+    return await parse(manifest, precision);
   } catch (error) {
     // What is thrown on other JSON, and on none: a key is not there.
     if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
@@ -40,9 +42,16 @@ export async function readManifest(text, name, precision) {
   }
 }
 
-/** @param {object} manifest @param {string} precision */
-async function parse({ schema_version: version, files, model, defaults }, precision) {
+/** @param {object} manifest @param {string} text */
+async function checkSeal({ schema_version: version, content_sha256: stated }, text) {
   if (version !== SCHEMA_VERSION) throw new TypeError(`schema version ${version}, expected ${SCHEMA_VERSION}`);
+  if ((await sha256(new TextEncoder().encode(text.replace(stated, "")))) !== stated) {
+    throw new TypeError("it was changed since the export: its text does not have its content_sha256");
+  }
+}
+
+/** @param {object} manifest @param {string} precision */
+async function parse({ files, model, defaults }, precision) {
   const folder = precision === "fp32" ? "" : `precisions/${precision}/`;
   const paths = [folder + GRAPH, folder + LARGE_WEIGHTS].filter((path) => path in files);
   if (paths[0] !== folder + GRAPH) {
