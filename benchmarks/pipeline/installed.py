@@ -13,7 +13,7 @@ from benchmarks.pipeline.setup import Setup
 from t2d_runtime.errors import BenchmarkError
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "t2d_runtime", "t2d_export", "training", "benchmarks")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "t2d_runtime", "t2d_export")
 """What a distribution is built from: copied, since building writes beside them."""
 BLOCK_BYTES = 512
 """Unit of `st_blocks`, whatever the file system's own."""

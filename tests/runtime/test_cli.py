@@ -13,7 +13,8 @@ from PIL import Image
 from skimage import data
 
 from t2d_runtime.backends.registry import MODULES
-from t2d_runtime.cli import build_parser, main
+from t2d_runtime.cli import main
+from t2d_runtime.command_line import build_parser
 from t2d_runtime.errors import OptionError
 from t2d_runtime.parity import PRECISIONS
 from t2d_runtime.segment_files import image_files
