@@ -157,7 +157,7 @@ def _classes(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from t2d_runtime.backends.registry import available_backends
+    from t2d_runtime.backends.registry import MODULES, installed_module, opens
     from t2d_runtime.bundle import Bundle
     from t2d_runtime.cpu_paths import cpu_paths
 
@@ -166,6 +166,10 @@ def _info(args: argparse.Namespace) -> int:
     model, windows = manifest.model, manifest.windows
     size = sum(record.size_bytes for record in manifest.files.values())
     failed = [stage.stage for stage in manifest.parity if not stage.passed]
+    # TensorRT takes a second to open: that it is installed must do.
+    quick = [name for name in MODULES if not name.startswith("tensorrt")]
+    here = [name for name in quick if opens(name)]
+    here += [f"{name} (if 't2d doctor' says so)" for name in MODULES if name not in quick and installed_module(name)]
     rows = {
         "bundle": f"{args.bundle}, {size / 2**20:.1f} MiB, schema {manifest.schema_version}, opset {manifest.opset}",
         "left off": ", ".join(bundle.left_off) or "nothing",
@@ -178,7 +182,7 @@ def _info(args: argparse.Namespace) -> int:
         "sources": ", ".join(f"{part}: {source.name}" for part, source in manifest.sources.items()),
         "exported by": ", ".join(f"{name} {version}" for name, version in manifest.exporter.items()),
         "parity": f"{len(manifest.parity)} stages, " + (f"out of tolerance: {failed}" if failed else "all within"),
-        "backends here": ", ".join(available_backends()) or "no inference engine",
+        "backends here": ", ".join(here) or "no inference engine",
         **cpu_paths(),
     }
     for name, value in rows.items():

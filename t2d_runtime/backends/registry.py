@@ -51,18 +51,16 @@ def installed_module(backend: str) -> str | None:
 
 
 def available_backends() -> list[str]:
-    """Names of the backends that open here; of TensorRT's, which take long to import, those that are installed."""
-    return [name for name in MODULES if _is_available(name)]
+    """Names of the backends that open here; all that are installed are imported, which takes a second for TensorRT."""
+    return [name for name in MODULES if opens(name)]
 
 
-def _is_available(name: str) -> bool:
-    if name.startswith("tensorrt"):
-        return installed_module(name) is not None
+def opens(name: str) -> bool:
+    """Whether a backend opens here and its device answers."""
     try:
-        open_named(name)
+        return open_named(name).identity is not None
     except BackendUnavailableError:
         return False
-    return True
 
 
 def open_backend(name: str) -> Backend:

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from t2d_runtime import Segmenter
-from t2d_runtime.backends import registry
+from t2d_runtime.backends import nvidia, registry
+from t2d_runtime.backends.onnxruntime import PROVIDERS
 from t2d_runtime.backends.openvino import OpenVinoBackend
 from t2d_runtime.backends.registry import (
     MODULES,
@@ -192,6 +193,13 @@ def test_an_engine_that_fails_as_it_opens_is_unavailable(
     with caplog.at_level("WARNING"):
         assert [backend.name for backend in open_candidates("auto")] == ["onnxruntime"]
     assert "backend auto: not openvino: " in caplog.text
+
+
+def test_a_gpu_s_provider_without_a_gpu_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(nvidia, "QUERY", ("no-such-program",))
+    assert open_backend("onnxruntime-cuda").name == "onnxruntime-cuda"
+    assert "onnxruntime-cuda" not in available_backends()
 
 
 def test_what_is_listed_as_there_can_run() -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from t2d_runtime.backends import registry
 from t2d_runtime.backends.registry import MODULES
 from t2d_runtime.cli import main
 from t2d_runtime.command_line import build_parser
@@ -86,6 +87,16 @@ def test_info_and_selftest(exported_bundle: Path, capsys: pytest.CaptureFixture[
     assert "224 x 224 (height x width)" in capsys.readouterr().out
     assert main(["selftest", str(exported_bundle), "--backend", "onnxruntime"]) == 0
     assert "passed: every stage" in capsys.readouterr().out
+
+
+def test_info_names_backends_that_open_and_does_not_open_tensorrt(
+    exported_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = MODULES | {"openvino": ("no_such_module",), "tensorrt": ("this",), "tensorrt-rtx": ("no_such_module",)}
+    monkeypatch.setattr(registry, "MODULES", modules)
+    assert main(["info", str(exported_bundle)]) == 0
+    assert "backends here   onnxruntime, tensorrt (if 't2d doctor' says so)\n" in capsys.readouterr().out
+    assert "this" not in sys.modules
 
 
 def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,7 +133,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     ("path", "message"),
     [
         ("", "expected the path of an image file, as text, got ''"),
-        ("a\0b.png", r"'a\\x00b\.png' cannot be a path \(embedded null"),
+        ("a\0b.png", r"'a\\x00b\.png' cannot be a path \(.*embedded null"),
         ("\ud800.png", r"cannot be a path .*expected that of an image file"),
     ],
 )
