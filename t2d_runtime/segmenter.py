@@ -286,8 +286,9 @@ class Segmenter:
     ) -> Iterator[Segmentation]:
         """Segment many images, with the options of `segment`: the same results, in order, as they are ready.
 
-        While one image is encoded the next is read and the one before is segmented. `images` may be a generator: few
-        of them are in memory at a time. What an image raises is raised in its place, and ends the iteration.
+        While one image is encoded the next is read and the one before is segmented. `images` may be a generator: it is
+        run in a thread of its own, few images ahead, and what it raises comes after the results before. What an image
+        raises is raised in its place, and ends the iteration. Raises at once as `segment` for options and classes.
         """
         if isinstance(images, str | Path) or not isinstance(images, Iterable):
             raise OptionError(f"images are {type(images).__name__}, expected a list or a generator of images")
