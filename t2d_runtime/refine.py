@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
 from typing import Protocol
 
@@ -201,14 +200,15 @@ def warm_up() -> None:
 @cache
 def begin_warm_up() -> None:
     """`warm_up` beside other work, such as opening a bundle or encoding an image; once in a process."""
-    threading.Thread(target=_try_warm_up, daemon=True).start()
+    pool = ThreadPoolExecutor(1)
+    pool.submit(warm_up).add_done_callback(_log_failure)
+    pool.shutdown(wait=False)
 
 
-def _try_warm_up() -> None:
-    try:
-        warm_up()
-    except Exception:  # told, not printed as a thread's: the caller of `refine` meets the same
-        logger.info("PAMR could not be warmed up", exc_info=True)
+def _log_failure(warmed_up: Future[None]) -> None:
+    """The caller of `refine` meets the same."""
+    if (error := warmed_up.exception()) is not None:
+        logger.info("PAMR could not be warmed up", exc_info=error)
 
 
 @cache

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -238,22 +236,6 @@ def test_more_words_than_labels_are_refused(
         segmenter.segment(photograph, many, background=background)
 
 
-def test_words_seen_before_are_not_encoded_again(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = segmenter.encode_classes(["boat", "cloud"])
-    monkeypatch.setattr(segmenter, "run_text_encoder", lambda ids: pytest.fail("the text encoder ran again"))
-    again = segmenter.encode_classes(["cloud", "boat"])
-    np.testing.assert_array_equal(first.vectors[::-1], again.vectors)
-
-
-def test_the_memory_of_words_is_bounded(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter_module, "CACHED_CLASSES", 3)
-    monkeypatch.setattr(segmenter, "_cached_classes", {})
-    first = segmenter.encode_classes(["boat", "cloud"])
-    again = segmenter.encode_classes(["boat", "wave", "rock"])  # with "cloud" they would be four
-    np.testing.assert_allclose(again.vectors[0], first.vectors[0], atol=1e-6, rtol=0)
-    assert len(segmenter._cached_classes) <= 3
-
-
 def test_windows_are_encoded_a_few_at_a_time(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     right = segmenter.run_image_encoder
@@ -315,121 +297,6 @@ def test_bad_input_is_named(
 ) -> None:
     with pytest.raises(error, match=message.replace("(", r"\(").replace(")", r"\)")):
         call(segmenter)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"threshold": 1.5}, "threshold is 1.5, expected a number from 0 to 1"),
-        ({"threshold": float("nan")}, "threshold is nan"),
-        ({"cleaning_weight": -1.0}, r"cleaning_weight is -1.0, expected a number from 0 to 1e\+30"),
-        ({"cleaning_weight": 1e39}, r"cleaning_weight is 1e\+39, expected a number from 0 to 1e\+30"),
-        ({"cleaning": "soap"}, "cleaning is 'soap', expected None, True, False or one of"),
-        ({"threshold": "0.5"}, "threshold is '0.5', expected a number"),
-        ({"threshold": True}, "threshold is True, expected a number"),
-        ({"cleaning_weight": [1.0]}, r"cleaning_weight is \[1.0\], expected a number"),
-        ({"background": "no"}, "background is 'no', expected True or False"),
-        ({"refine": "no"}, "refine is 'no', expected True or False"),
-        ({"keep_scores": None}, "keep_scores is None, expected True or False"),
-        ({"window": "bogus"}, "window is 'bogus', expected one of"),
-    ],
-)
-def test_options_out_of_range_are_named(
-    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8], options: Any, message: str
-) -> None:
-    encoding = segmenter.encode_image(photograph)
-    for image in (encoding, Path("no such file.jpg")):  # before the image is looked at
-        with pytest.raises(OptionError, match=message):
-            segmenter.segment(image, classes, **options)
-    with pytest.raises(OptionError, match=message):
-        segmenter.segment_batch(iter([photograph]), classes, **options)
-
-
-def test_numbers_and_flags_of_numpy_are_taken(
-    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
-) -> None:
-    options: Any = {"background": np.True_, "threshold": np.float32(0.5), "cleaning_weight": np.int64(1)}
-    result = segmenter.segment(photograph, classes, **options, cleaning=np.True_, refine=np.False_)
-    assert json.loads(json.dumps(result.summary()))["settings"]["threshold"] == 0.5
-    assert result.class_names[0] == "background"
-
-
-@pytest.mark.parametrize("classes", [["sky"], None, ("sky", "sea")])
-def test_words_in_place_of_embeddings_are_named(segmenter: Segmenter, classes: Any) -> None:
-    with pytest.raises(ClassNamesError, match=r"expected ClassEmbeddings: those of encode_classes"):
-        segmenter.segment("no such file.jpg", classes)
-
-
-def test_a_class_is_not_called_as_label_0_is(
-    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
-) -> None:
-    named = replace(classes, names=(" Background", *classes.names[1:]))
-    with pytest.raises(ClassNamesError, match="a class is called 'background', as label 0 is"):
-        segmenter.segment(photograph, named, background=True)
-    assert segmenter.segment(photograph, named).class_names == named.names
-
-
-@pytest.mark.parametrize("images", ["photo.jpg", Path("photo.jpg"), None, 3])
-def test_one_image_in_place_of_many_is_named(segmenter: Segmenter, classes: ClassEmbeddings, images: Any) -> None:
-    with pytest.raises(OptionError, match="expected a list or a generator of images"):
-        segmenter.segment_batch(images, classes)
-
-
-@pytest.mark.parametrize("num_threads", ["2", 1.5, 0, -1, True])
-def test_threads_are_a_whole_number(exported_bundle: Path, num_threads: Any) -> None:
-    with pytest.raises(OptionError, match="expected a whole number from 1, or None"):
-        Segmenter.open(exported_bundle, num_threads=num_threads)
-
-
-@pytest.mark.parametrize("prompts", [None, 3, b"a {}", [["a {}"]], ["a"], []])
-def test_prompts_of_another_kind_are_named(segmenter: Segmenter, prompts: Any) -> None:
-    with pytest.raises(OptionError, match="prompt template"):
-        segmenter.encode_classes(["sky"], prompts=prompts)
-
-
-def test_names_and_templates_come_from_anything_that_can_be_gone_through(segmenter: Segmenter) -> None:
-    expected = segmenter.encode_classes(["sky", "sea"], ["a {}"])
-    given: Any = (("sky", "sea"), (name for name in ("sky", "sea")), np.array(["sky", "sea"]), {"sky": 1, "sea": 2})
-    for names in given:
-        got = segmenter.encode_classes(names, (template for template in ["a {}"]))
-        assert got.names == ("sky", "sea")
-        assert {type(name) for name in got.names} == {str}
-        np.testing.assert_array_equal(got.vectors, expected.vectors)
-
-
-def test_progress_counts_all_classes_and_may_encode_words_itself(segmenter: Segmenter) -> None:
-    segmenter.encode_classes(["a", "b"])
-    seen: list[tuple[int, int]] = []
-
-    def progress(done: int, total: int) -> None:
-        seen.append((done, total))
-        segmenter.encode_classes(["word of the callback"])
-
-    segmenter.encode_classes(["a", "b", "c", "d"], progress=progress)
-    assert seen == [(4, 4)]
-
-
-def test_known_words_do_not_wait_for_the_new_ones_of_another_thread(
-    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = segmenter.encode_classes(["boat"])
-    entered, go_on = threading.Event(), threading.Event()
-    right = segmenter.run_text_encoder
-
-    def held(ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        entered.set()
-        assert go_on.wait(30)
-        return right(ids)
-
-    monkeypatch.setattr(segmenter, "run_text_encoder", held)
-    with ThreadPoolExecutor(2) as pool:
-        new = pool.submit(segmenter.encode_classes, ["a word that nobody has asked for"])
-        assert entered.wait(30)
-        again = pool.submit(segmenter.encode_classes, ["boat"]).result(timeout=30)
-        assert not new.done()
-        go_on.set()
-        new.result(timeout=30)
-    np.testing.assert_array_equal(again.vectors, known.vectors)
 
 
 def test_an_unknown_backend_is_an_error_that_lists_what_there_is(exported_bundle: Path) -> None:

@@ -1,0 +1,86 @@
+"""What may be asked of `Segmenter`: options, words and images of another kind are named before any work."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from skimage import data
+
+from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.errors import ClassNamesError, OptionError
+
+
+@pytest.fixture(scope="module")
+def photograph() -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] = data.astronaut()[:300, :400]
+    return image
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 1.5}, "threshold is 1.5, expected a number from 0 to 1"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"cleaning_weight": -1.0}, r"cleaning_weight is -1.0, expected a number from 0 to 1e\+30"),
+        ({"cleaning_weight": 1e39}, r"cleaning_weight is 1e\+39, expected a number from 0 to 1e\+30"),
+        ({"cleaning": "soap"}, "cleaning is 'soap', expected None, True, False or one of"),
+        ({"threshold": "0.5"}, "threshold is '0.5', expected a number"),
+        ({"threshold": True}, "threshold is True, expected a number"),
+        ({"cleaning_weight": [1.0]}, r"cleaning_weight is \[1.0\], expected a number"),
+        ({"background": "no"}, "background is 'no', expected True or False"),
+        ({"refine": "no"}, "refine is 'no', expected True or False"),
+        ({"keep_scores": None}, "keep_scores is None, expected True or False"),
+        ({"window": "bogus"}, "window is 'bogus', expected one of"),
+    ],
+)
+def test_options_out_of_range_are_named(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8], options: Any, message: str
+) -> None:
+    encoding = segmenter.encode_image(photograph)
+    for image in (encoding, Path("no such file.jpg")):  # before the image is looked at
+        with pytest.raises(OptionError, match=message):
+            segmenter.segment(image, classes, **options)
+    with pytest.raises(OptionError, match=message):
+        segmenter.segment_batch(iter([photograph]), classes, **options)
+
+
+def test_numbers_and_flags_of_numpy_are_taken(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    options: Any = {"background": np.True_, "threshold": np.float32(0.5), "cleaning_weight": np.int64(1)}
+    result = segmenter.segment(photograph, classes, **options, cleaning=np.True_, refine=np.False_)
+    assert json.loads(json.dumps(result.summary()))["settings"]["threshold"] == 0.5
+    assert result.class_names[0] == "background"
+
+
+@pytest.mark.parametrize("classes", [["sky"], None, ("sky", "sea")])
+def test_words_in_place_of_embeddings_are_named(segmenter: Segmenter, classes: Any) -> None:
+    with pytest.raises(ClassNamesError, match=r"expected ClassEmbeddings: those of encode_classes"):
+        segmenter.segment("no such file.jpg", classes)
+
+
+def test_a_class_is_not_called_as_label_0_is(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    named = replace(classes, names=(" Background", *classes.names[1:]))
+    with pytest.raises(ClassNamesError, match="a class is called 'background', as label 0 is"):
+        segmenter.segment(photograph, named, background=True)
+    assert segmenter.segment(photograph, named).class_names == named.names
+
+
+@pytest.mark.parametrize("images", ["photo.jpg", Path("photo.jpg"), None, 3])
+def test_one_image_in_place_of_many_is_named(segmenter: Segmenter, classes: ClassEmbeddings, images: Any) -> None:
+    with pytest.raises(OptionError, match="expected a list or a generator of images"):
+        segmenter.segment_batch(images, classes)
+
+
+@pytest.mark.parametrize("num_threads", ["2", 1.5, 0, -1, True])
+def test_threads_are_a_whole_number(exported_bundle: Path, num_threads: Any) -> None:
+    with pytest.raises(OptionError, match="expected a whole number from 1, or None"):
+        Segmenter.open(exported_bundle, num_threads=num_threads)
