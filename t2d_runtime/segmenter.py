@@ -42,7 +42,7 @@ from t2d_runtime.segmentation import (
     WindowMode,
 )
 from t2d_runtime.text import Tokenizer, check_class_names, check_templates, encode_class_names
-from t2d_runtime.vocabulary import ClassEmbeddings
+from t2d_runtime.vocabulary import LENGTH_TOLERANCE, ClassEmbeddings
 from t2d_runtime.windows import Window, cut_windows, resized_size, window_boxes
 
 logger = logging.getLogger(__name__)
@@ -222,10 +222,7 @@ class Segmenter:
         outputs = self._image_encoder.run({"pixel_values": values})
         for name, array in outputs.items():
             if not np.isfinite(array).all():
-                raise BackendError(
-                    f"{self.engine_description} in {self.precision}: {name} holds values that are not finite; "
-                    "see 't2d selftest', or choose another backend or precision"
-                )
+                raise self._wrong(f"{name} holds values that are not finite")
         return outputs
 
     def segment(
@@ -316,8 +313,11 @@ class Segmenter:
         return self._backend.load(self.bundle, graph, precision=self.precision, num_threads=self._num_threads)
 
     def run_text_encoder(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Token ids (N,T,L) of N classes' T prompts -> embeddings (N,D) of norm 1."""
+        """Token ids (N,T,L) of N classes' T prompts -> embeddings (N,D) of norm 1. Raises BackendError."""
         embeds: NDArray[np.float32] = self._open_text_encoder().run({"input_ids": input_ids})["text_embeds"]
+        lengths = np.linalg.norm(embeds, axis=1)
+        if not (np.abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # false for what is not finite
+            raise self._wrong(f"text_embeds have lengths from {lengths.min():.3g} to {lengths.max():.3g}, expected 1")
         return embeds
 
     def _open_text_side(self) -> Tokenizer:
@@ -354,6 +354,12 @@ class Segmenter:
                 'or a sequence of templates such as ["a photo of a {}."]'
             )
         return self.manifest.prompt_sets[prompts]
+
+    def _wrong(self, what: str) -> BackendError:
+        return BackendError(
+            f"{self.engine_description} in {self.precision}: {what}; see 't2d selftest', or choose another backend or "
+            "precision"
+        )
 
     def _check_encoding(self, encoding: ImageEncoding) -> None:
         if encoding.model_digest != self.model_digest:

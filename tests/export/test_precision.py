@@ -134,17 +134,26 @@ def test_a_precision_that_misses_its_gates_is_removed_and_the_report_says_by_how
     assert row["all"].reason.endswith("tolerance 1e-07")
 
 
-def test_a_precision_that_overflows_is_removed_too(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("overflowing", "said"),
+    [("text_embeds", "text_embeds have lengths from inf to inf, expected 1"), ("patch_tokens", "not finite")],
+)
+def test_a_precision_that_overflows_is_removed_too(
+    bundle_copy: Path, monkeypatch: pytest.MonkeyPatch, overflowing: str, said: str
+) -> None:
     real = OnnxRuntimeEngine.run
 
     def overflow(self: OnnxRuntimeEngine, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        return {name: values * np.float32(np.inf) for name, values in real(self, inputs).items()}
+        return {
+            name: values * np.float32(np.inf) if name == overflowing else values
+            for name, values in real(self, inputs).items()
+        }
 
     monkeypatch.setattr(OnnxRuntimeEngine, "run", overflow)
     row = export._judged(bundle_copy, Bundle.open(bundle_copy).manifest, "fp16")
     assert not (bundle_copy / "precisions" / "fp16").exists()
     assert row["all"].status == "failed"
-    assert "not finite" in row["all"].reason
+    assert said in row["all"].reason
 
 
 def test_calibration_takes_every_window_of_every_image(exported_bundle: Path, tmp_path: Path) -> None:
