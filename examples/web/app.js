@@ -61,7 +61,7 @@ async function useVocabulary(bytes, name) {
 
 /** @param {URL} url @param {string} advice */
 async function fetchBytes(url, advice) {
-  const response = await fetch(url);
+  const response = await fetch(url, { cache: "no-cache" }); // of one bundle, not of the one that was here before
   if (!response.ok) {
     throw new InputError(`${url.pathname} cannot be loaded (${response.status} ${response.statusText}); ${advice}`);
   }

@@ -55,7 +55,7 @@ const calls = {
  */
 async function download(base, file, progress) {
   const url = new URL(file.path, base);
-  const response = await fetch(url);
+  const response = await fetch(url, { cache: "no-cache" }); // asks whether the cached file is still the server's
   if (!response.ok) throw new InputError(`${url.pathname} cannot be loaded: ${response.status} ${response.statusText}`);
   const bytes = new Uint8Array(file.bytes);
   let filled = 0;
