@@ -44,10 +44,9 @@ def engines(result: Result) -> list[Block]:
         )
         for row in result.figures["combinations"]
     )
-    text = (
-        f"{result.figures['backbone']}, {result.figures['scenes']} held-out scenes; labels: share equal to those of "
-        "float32 on ONNX Runtime."
-    )
+    scenes = result.figures["scenes"]
+    judged = f"{scenes} held-out scenes; labels: share equal to those of float32 on ONNX Runtime"
+    text = f"{result.figures['backbone']}, {judged if scenes else 'times alone'}."
     if result.figures["tensorrt_rtx"]:
         text += f" TensorRT for RTX, built and not run: {_builds(result.figures['tensorrt_rtx'])}."
     return [Table(headers, rows), Text(text), *_fused(result.figures.get("fused", []))]
