@@ -42,7 +42,7 @@ from t2d_runtime.segmentation import (
     WindowMode,
 )
 from t2d_runtime.text import Tokenizer, check_class_names, check_templates, encode_class_names
-from t2d_runtime.vocabulary import LENGTH_TOLERANCE, ClassEmbeddings
+from t2d_runtime.vocabulary import ClassEmbeddings, wrong_lengths
 from t2d_runtime.windows import Window, cut_windows, resized_size, window_boxes
 
 logger = logging.getLogger(__name__)
@@ -315,9 +315,9 @@ class Segmenter:
     def run_text_encoder(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Token ids (N,T,L) of N classes' T prompts -> embeddings (N,D) of norm 1. Raises BackendError."""
         embeds: NDArray[np.float32] = self._open_text_encoder().run({"input_ids": input_ids})["text_embeds"]
-        lengths = np.linalg.norm(embeds, axis=1)
-        if not (np.abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # false for what is not finite
-            raise self._wrong(f"text_embeds have lengths from {lengths.min():.3g} to {lengths.max():.3g}, expected 1")
+        wrong = wrong_lengths(embeds)
+        if wrong is not None:
+            raise self._wrong(f"text_embeds have {wrong}")
         return embeds
 
     def _open_text_side(self) -> Tokenizer:

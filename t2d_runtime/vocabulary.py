@@ -55,11 +55,9 @@ class ClassEmbeddings:
             raise VocabularyError(
                 f"{len(names)} class names and vectors of shape {vectors.shape}, expected ({len(names)}, D)"
             )
-        lengths = np.linalg.norm(vectors, axis=1)
-        if not (np.abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # false for what is not finite
-            raise VocabularyError(
-                f"class embeddings have lengths from {lengths.min():.3g} to {lengths.max():.3g}, expected 1"
-            )
+        wrong = wrong_lengths(vectors)
+        if wrong is not None:
+            raise VocabularyError(f"class embeddings have {wrong}")
         vectors.flags.writeable = False
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "vectors", vectors)
@@ -120,6 +118,14 @@ class ClassEmbeddings:
         values = (FORMAT, str(VERSION), names, self.digest, _checksum(names, self.vectors))
         content: bytes = save({TENSOR: self.vectors}, dict(zip(_KEYS, values, strict=True)))
         return content
+
+
+def wrong_lengths(vectors: NDArray[np.float32]) -> str | None:
+    """What is wrong with embeddings (N,D) that should be unit vectors, in words; None where they are."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    if (np.abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # false for what is not finite
+        return None
+    return f"lengths from {lengths.min():.3g} to {lengths.max():.3g}, expected 1"
 
 
 def vocabulary_suffix(path: str | Path) -> str:
