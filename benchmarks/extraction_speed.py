@@ -20,7 +20,7 @@ from t2d_runtime.errors import OptionError
 
 if TYPE_CHECKING:
     from training.config import FeatureConfig
-    from training.encoding import Encoders
+    from training.features.encoding import Encoders
 
 IMAGE_SIZE = 480, 640
 """COCO's most frequent (height, width)."""
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     from benchmarks.results_file import write_results
     from training.config import FeatureConfig
-    from training.features import load_encoders
+    from training.features.extraction import load_encoders
 
     if min(args.images, args.batch_size, args.rounds) < 1:
         raise OptionError("expected at least one image, one image a batch and one round")
@@ -85,9 +85,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(config: FeatureConfig, encoders: Encoders, paths: list[Path], rounds: int) -> list[tuple[float, float]]:
     """Seconds for all images of the bare encoder and of an extraction, round by round."""
-    from training.captions import CaptionedImage, CaptionFile
-    from training.features import Extraction, plan
-    from training.images import image_batches
+    from training.features.captions import CaptionedImage, CaptionFile
+    from training.features.extraction import Extraction, plan
+    from training.features.images import image_batches
 
     images = [CaptionedImage(number, path, (), ()) for number, path in enumerate(paths)]
     manifest = plan(config, CaptionFile(paths[0], images), encoders)

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from t2d_runtime.machine import machine_facts
-from t2d_runtime.whole_file import whole_file
+from t2d_runtime.device.machine import machine_facts
+from t2d_runtime.storage.whole_file import whole_file
 
 PACKAGES = ("torch", "timm", "open_clip_torch", "onnx")
 """Packages of the PyTorch side and the export, besides the runtime's."""

@@ -18,13 +18,13 @@ from tqdm import tqdm
 from benchmarks.results_file import write_results
 from t2d_runtime import Segmenter
 from t2d_runtime.errors import OptionError
-from t2d_runtime.vocabulary import ClassEmbeddings
+from t2d_runtime.words.vocabulary import ClassEmbeddings
 from training.drawing.concepts import CONCEPTS, INDEX
-from training.scene_masks import BACKGROUND, IntersectionOverUnion, named_half, with_background
-from training.scenes import Scene, draw_scenes
+from training.drawing.scene_masks import BACKGROUND, IntersectionOverUnion, named_half, with_background
+from training.drawing.scenes import Scene, draw_scenes
 
 HELD_OUT_SEED: Final = 777
-"""Series of the held-out scenes; `training.tiny` trains and validates on others."""
+"""Series of the held-out scenes; `training.commands.tiny` trains and validates on others."""
 
 
 @dataclass(frozen=True)

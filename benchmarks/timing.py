@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from t2d_runtime.timing import Timing, in_turn
+from t2d_runtime.device.timing import Timing, in_turn
 
 __all__ = ["Ratio", "Timing", "compare", "cuda_in_turn", "in_turn", "ratio"]
 

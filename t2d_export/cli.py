@@ -88,7 +88,7 @@ def parse_input_size(text: str) -> tuple[int, int]:
 
 
 def _bundle(args: argparse.Namespace) -> int:
-    from t2d_export.bundle_writer import check_output
+    from t2d_export.bundle.bundle_writer import check_output
     from t2d_export.export import ExportSettings, export_bundle
 
     check_output(args.output, overwrite=args.overwrite)
@@ -115,9 +115,9 @@ def _bundle(args: argparse.Namespace) -> int:
 
 
 def _engine(args: argparse.Namespace) -> int:
-    from t2d_export.to_engine import Target, build_engine
-    from t2d_runtime.bundle import Bundle
-    from t2d_runtime.engines import read_engines
+    from t2d_export.engines.to_engine import Target, build_engine
+    from t2d_runtime.bundle.engines import read_engines
+    from t2d_runtime.bundle.files import Bundle
 
     targets = [Target(args.backend, capability) for capability in (args.compute_capability or "").split(",")]
     for target in targets if args.compute_capability else [Target(args.backend)]:
@@ -136,9 +136,9 @@ def _engine(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from t2d_export.verify import verify_bundle
-    from t2d_export.verify_fused import verify_fused
-    from t2d_runtime.bundle import SEGMENTER, Bundle
+    from t2d_export.bundle.verify import verify_bundle
+    from t2d_export.bundle.verify_fused import verify_fused
+    from t2d_runtime.bundle.files import SEGMENTER, Bundle
 
     stages = verify_bundle(args.bundle, backend=args.backend)
     bundle = Bundle.open(args.bundle)

@@ -9,23 +9,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from t2d_export.bundle_writer import file_records, staged_folder, write_manifest
-from t2d_export.calibration import calibration_images, calibration_windows
-from t2d_export.fused import write_fused
-from t2d_export.graphs import ImageEncoderGraph, TextEncoderGraph
-from t2d_export.precision import HALF_TYPES, write_half, write_int8
-from t2d_export.prompt_sets import PROMPT_SETS
-from t2d_export.reference import Reference, load_reference
-from t2d_export.reference_masks import DILATIONS, ITERATIONS, LAMBDA
-from t2d_export.selftest_vectors import selftest_vectors
-from t2d_export.to_onnx import OPSET, export_image_encoder, export_text_encoder
-from t2d_export.tokenizer import write_tokenizer
-from t2d_export.verify import judge_stored, matrix_row, require_verified, verify_bundle
-from t2d_export.verify_fused import check_fusible, require_fused_verified
+from t2d_export.bundle.bundle_writer import file_records, staged_folder, write_manifest
+from t2d_export.bundle.prompt_sets import PROMPT_SETS
+from t2d_export.bundle.selftest_vectors import selftest_vectors
+from t2d_export.bundle.tokenizer import write_tokenizer
+from t2d_export.bundle.verify import judge_stored, matrix_row, require_verified, verify_bundle
+from t2d_export.bundle.verify_fused import check_fusible, require_fused_verified
+from t2d_export.encoders.calibration import calibration_images, calibration_windows
+from t2d_export.encoders.graphs import ImageEncoderGraph, TextEncoderGraph
+from t2d_export.encoders.precision import HALF_TYPES, write_half, write_int8
+from t2d_export.encoders.to_onnx import OPSET, export_image_encoder, export_text_encoder
+from t2d_export.fused.graph import write_fused
+from t2d_export.model.reference import Reference, load_reference
+from t2d_export.model.reference_masks import DILATIONS, ITERATIONS, LAMBDA
 from t2d_runtime.backends.registry import open_backend
-from t2d_runtime.bundle import IMAGE_ENCODER, PRECISIONS_FOLDER, SELFTEST, TEXT_ENCODER, TOKENIZER, Bundle
-from t2d_runtime.errors import OptionError
-from t2d_runtime.manifest import (
+from t2d_runtime.bundle.files import IMAGE_ENCODER, PRECISIONS_FOLDER, SELFTEST, TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.bundle.manifest import (
     SCHEMA_VERSION,
     Defaults,
     Manifest,
@@ -34,7 +33,8 @@ from t2d_runtime.manifest import (
     Preprocessing,
     Verdict,
 )
-from t2d_runtime.parity import PRECISIONS
+from t2d_runtime.errors import OptionError
+from t2d_runtime.proof.parity import PRECISIONS
 
 VERIFIED_ON = "onnxruntime"
 

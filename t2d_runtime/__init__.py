@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from t2d_runtime.errors import T2DError
-    from t2d_runtime.segmentation import ImageEncoding, Segmentation
+    from t2d_runtime.results.segmentation import ImageEncoding, Segmentation
     from t2d_runtime.segmenter import Segmenter
-    from t2d_runtime.vocabulary import ClassEmbeddings
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 __version__ = "0.1.0"
 
 # Imported at first use, so that `import t2d_runtime` costs an application's start nothing.
 _HOMES = {
-    "ClassEmbeddings": "t2d_runtime.vocabulary",
-    "ImageEncoding": "t2d_runtime.segmentation",
-    "Segmentation": "t2d_runtime.segmentation",
+    "ClassEmbeddings": "t2d_runtime.words.vocabulary",
+    "ImageEncoding": "t2d_runtime.results.segmentation",
+    "Segmentation": "t2d_runtime.results.segmentation",
     "Segmenter": "t2d_runtime.segmenter",
     "T2DError": "t2d_runtime.errors",
 }

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from t2d_runtime.command_line import build_parser
+from t2d_runtime.commands.command_line import build_parser
 from t2d_runtime.errors import ClassNamesError, OptionError, T2DError
 
 if TYPE_CHECKING:
-    from t2d_runtime.manifest import Manifest, StageParity
-    from t2d_runtime.segment_files import SegmentedFile
+    from t2d_runtime.bundle.manifest import Manifest, StageParity
+    from t2d_runtime.commands.segment_files import SegmentedFile
     from t2d_runtime.segmenter import Segmenter
-    from t2d_runtime.vocabulary import ClassEmbeddings
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 FAILED_CHECK = 1
 BAD_INPUT = 2
@@ -84,10 +84,10 @@ def _exit_terminated(number: int, frame: object) -> NoReturn:
 def _segment(args: argparse.Namespace) -> int:
     from PIL import Image
 
+    from t2d_runtime.commands.segment_files import image_files, segment_files
     from t2d_runtime.errors import ImageError, ImageNotFoundError
-    from t2d_runtime.outputs import check_distinct, check_formats
-    from t2d_runtime.refine import begin_warm_up
-    from t2d_runtime.segment_files import image_files, segment_files
+    from t2d_runtime.masks.pamr.refine import begin_warm_up
+    from t2d_runtime.results.outputs import check_distinct, check_formats
 
     # Raised, it becomes the one line that names the image.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -146,7 +146,7 @@ def print_segmented(file: SegmentedFile, number: str) -> None:
 
 
 def _classes(args: argparse.Namespace) -> int:
-    from t2d_runtime.vocabulary import vocabulary_suffix
+    from t2d_runtime.words.vocabulary import vocabulary_suffix
 
     vocabulary_suffix(args.output)
     segmenter = _open(args)
@@ -158,8 +158,8 @@ def _classes(args: argparse.Namespace) -> int:
 
 def _info(args: argparse.Namespace) -> int:
     from t2d_runtime.backends.registry import MODULES, installed_module, opens
-    from t2d_runtime.bundle import Bundle
-    from t2d_runtime.cpu_paths import cpu_paths
+    from t2d_runtime.bundle.files import Bundle
+    from t2d_runtime.commands.cpu_paths import cpu_paths
 
     bundle = Bundle.open(args.bundle)
     manifest = bundle.manifest
@@ -192,8 +192,8 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _selftest(args: argparse.Namespace) -> int:
+    from t2d_runtime.proof.selftest import run_selftest
     from t2d_runtime.segmenter import Segmenter
-    from t2d_runtime.selftest import run_selftest
 
     segmenter = Segmenter.open_unproven(
         args.bundle, backend=args.backend, precision=args.precision, num_threads=args.threads
@@ -204,7 +204,7 @@ def _selftest(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from t2d_runtime.doctor import examine
+    from t2d_runtime.commands.doctor import examine
 
     for line in examine():
         print(line)
@@ -212,8 +212,8 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from t2d_runtime.bench import BenchSettings, measure
-    from t2d_runtime.bench_table import comparison, lines_of
+    from t2d_runtime.bench.bench_table import comparison, lines_of
+    from t2d_runtime.bench.measure import BenchSettings, measure
 
     if (args.bundle is None) == (args.compare is None):
         raise OptionError("expected a BUNDLE to measure, or --compare with two files that 't2d bench --json' wrote")
@@ -272,7 +272,7 @@ def print_stages(stages: Sequence[StageParity]) -> None:
 
 def print_verdict(stages: Sequence[StageParity]) -> int:
     """The table, and where it fails; returns the exit status."""
-    from t2d_runtime.manifest import first_failure
+    from t2d_runtime.bundle.manifest import first_failure
 
     print_stages(stages)
     failed = first_failure(stages)
@@ -292,8 +292,8 @@ def _open(args: argparse.Namespace) -> Segmenter:
 def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddings:
     from tqdm import tqdm
 
-    from t2d_runtime.manifest import DEFAULT_PROMPTS
-    from t2d_runtime.vocabulary import ClassEmbeddings
+    from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
 
     if getattr(args, "vocabulary", None) is not None:
         if args.prompts is not None:

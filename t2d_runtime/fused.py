@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.registry import open_backend
-from t2d_runtime.bundle import SEGMENTER, SELFTEST, Bundle
+from t2d_runtime.bundle.files import SEGMENTER, SELFTEST, Bundle
+from t2d_runtime.bundle.manifest import Manifest, StageParity
 from t2d_runtime.errors import BackendError, ImageError, OptionError
-from t2d_runtime.manifest import Manifest, StageParity
-from t2d_runtime.options import (
+from t2d_runtime.image.preprocess import ImageLike, load_image
+from t2d_runtime.masks.upsample import upsample
+from t2d_runtime.proof.parity import PRECISIONS, Judge, margin_of, with_background
+from t2d_runtime.proof.selftest import PLANE_STEP, SelfTestVectors
+from t2d_runtime.proof.verdicts import require_fused_proven
+from t2d_runtime.results.options import (
     check_classes,
     checked_flag,
     checked_num_threads,
     checked_settings,
 )
-from t2d_runtime.parity import PRECISIONS, Judge, margin_of, with_background
-from t2d_runtime.preprocess import ImageLike, load_image
-from t2d_runtime.proof import require_fused_proven
-from t2d_runtime.segmentation import BACKGROUND, Cleaning, Segmentation
-from t2d_runtime.selftest import PLANE_STEP, SelfTestVectors
-from t2d_runtime.upsample import upsample
-from t2d_runtime.vocabulary import ClassEmbeddings
+from t2d_runtime.results.segmentation import BACKGROUND, Cleaning, Segmentation
+from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 logger = logging.getLogger(__name__)
 

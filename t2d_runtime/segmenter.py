@@ -17,23 +17,24 @@ from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Backend, Engine
 from t2d_runtime.backends.registry import open_backend, open_candidates
-from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.errors import BackendError, OptionError
-from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest
-from t2d_runtime.options import (
+from t2d_runtime.image.preprocess import ImageLike, load_image, resize, to_pixel_values
+from t2d_runtime.image.windows import Window, cut_windows, resized_size, window_boxes
+from t2d_runtime.masks.pamr.refine import begin_warm_up
+from t2d_runtime.masks.postprocess import label_map_of
+from t2d_runtime.overlap import overlapped
+from t2d_runtime.proof.parity import PRECISIONS
+from t2d_runtime.proof.verdicts import fastest_precision, require_proven
+from t2d_runtime.results.options import (
     check_classes,
     checked_flag,
     checked_num_threads,
     checked_settings,
     checked_window,
 )
-from t2d_runtime.overlap import overlapped
-from t2d_runtime.parity import PRECISIONS
-from t2d_runtime.postprocess import label_map_of
-from t2d_runtime.preprocess import ImageLike, load_image, resize, to_pixel_values
-from t2d_runtime.proof import fastest_precision, require_proven
-from t2d_runtime.refine import begin_warm_up
-from t2d_runtime.segmentation import (
+from t2d_runtime.results.segmentation import (
     BACKGROUND,
     Cleaning,
     ImageEncoding,
@@ -41,9 +42,8 @@ from t2d_runtime.segmentation import (
     SegmentOptions,
     WindowMode,
 )
-from t2d_runtime.text import Tokenizer, check_class_names, check_templates, encode_class_names
-from t2d_runtime.vocabulary import ClassEmbeddings, wrong_lengths
-from t2d_runtime.windows import Window, cut_windows, resized_size, window_boxes
+from t2d_runtime.words.text import Tokenizer, check_class_names, check_templates, encode_class_names
+from t2d_runtime.words.vocabulary import ClassEmbeddings, wrong_lengths
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,12 @@ settings.load_profile("repeatable")
 
 MODEL = ROOT / "models" / "tiny"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-EXPORT_CODE = ("t2d_export/*.py", "t2d_runtime/manifest.py", "t2d_runtime/selftest.py", "models/tiny/*")
+EXPORT_CODE = (
+    "t2d_export/**/*.py",
+    "t2d_runtime/bundle/manifest.py",
+    "t2d_runtime/proof/selftest.py",
+    "models/tiny/*",
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

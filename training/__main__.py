@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from t2d_runtime.cli import run_command
 
 COMMANDS = {
-    "scenes": ("training.scenes", "draw scenes with captions and label maps"),
-    "tiny": ("training.tiny", "train the small model from scratch, on drawn scenes"),
+    "scenes": ("training.drawing.scenes", "draw scenes with captions and label maps"),
+    "tiny": ("training.commands.tiny", "train the small model from scratch, on drawn scenes"),
     "features": ("training.commands.features", "images and captions to head embeddings and text features"),
     "train": ("training.commands.train", "train a projection on features"),
     "evaluate": ("training.commands.evaluate", "retrieval of a projection on features"),

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from benchmarks.accuracy.evaluation import Evaluation
 from benchmarks.accuracy.labelling import BundleRecipe, Labelled, Labeller, Pixels, ReferenceLabels
 from benchmarks.accuracy.metric import label_areas, mean_iou, pixel_accuracy, to_matrix
+from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.errors import OptionError
-from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest
-from t2d_runtime.parity import LABEL_MARGIN
-from t2d_runtime.text import build_prompts
+from t2d_runtime.proof.parity import LABEL_MARGIN
+from t2d_runtime.words.text import build_prompts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from t2d_export.export import ExportSettings
-    from t2d_export.reference import Reference
+    from t2d_export.model.reference import Reference
     from t2d_runtime import Segmenter
 
 RESAMPLES: Final = 2000
@@ -69,7 +69,7 @@ class ComparedRecipe:
 
 def _ranked(scores: Tensor, threshold: float | None, dtype: np.dtype[Any]) -> ReferenceLabels:
     """Labels and margins of scores (N,H,W)."""
-    from t2d_export.reference_masks import with_background
+    from t2d_export.model.reference_masks import with_background
 
     planes = scores if threshold is None else with_background(scores, threshold)
     labels = planes.argmax(dim=0).numpy().astype(dtype)

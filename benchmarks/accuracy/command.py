@@ -152,7 +152,7 @@ def _threads_each(args: argparse.Namespace) -> int | None:
 
 def _facts(data: DataSet, recipe: BundleRecipe, segmenter: Segmenter) -> dict[str, Any]:
     from t2d_runtime.backends.registry import open_backend
-    from t2d_runtime.manifest import DEFAULT_PROMPTS
+    from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
 
     defaults = segmenter.manifest.defaults
     return {

@@ -13,8 +13,8 @@ from benchmarks.accuracy.dataset import DataSet, Sample
 from benchmarks.accuracy.evaluation import read_sample
 from benchmarks.accuracy.labelling import Labeller, LabelMap, Pixels
 from benchmarks.accuracy.metric import IGNORED, Truth
-from t2d_runtime.visualize import PAPER_COLOUR, overlay
-from t2d_runtime.whole_file import whole_file
+from t2d_runtime.results.visualize import PAPER_COLOUR, overlay
+from t2d_runtime.storage.whole_file import whole_file
 
 PANEL_SIDE: Final = 480
 """Longest side of a panel in pixels; smaller images are not enlarged beyond their double."""

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, Final, Self
 
 from benchmarks.accuracy.metric import Cells
 from t2d_runtime.errors import CheckpointError, OutputError
-from t2d_runtime.strict_json import parse_json
-from t2d_runtime.whole_file import whole_file
+from t2d_runtime.storage.strict_json import parse_json
+from t2d_runtime.storage.whole_file import whole_file
 
 RECORDS: Final = "images.jsonl"
 SCHEMA_VERSION: Final = 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.accuracy.evaluation import Evaluation
 from benchmarks.accuracy.metric import Matrix, iou, label_areas, mean_iou, pixel_accuracy, recall, to_matrix
-from t2d_runtime.whole_file import whole_file
+from t2d_runtime.storage.whole_file import whole_file
 
 CONFUSIONS_NAMED: Final = 10
 """Pairs of labels that are listed, the ones that cost most pixels first."""

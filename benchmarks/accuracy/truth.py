@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.accuracy.metric import IGNORED, Truth
 from t2d_runtime.errors import DataError
-from t2d_runtime.preprocess import decoding
+from t2d_runtime.image.preprocess import decoding
 
 UNKNOWN: Final = -2
 """A value that is neither a label nor ignored."""

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from t2d_runtime.machine import peak_resident_bytes
+from t2d_runtime.device.machine import peak_resident_bytes
 
 if TYPE_CHECKING:
     from t2d_runtime.segmenter import Segmenter
@@ -38,9 +38,9 @@ def torch_first_mask(
     import open_clip
     import torch
 
-    from benchmarks.baselines import TorchPipeline, plain_pamr
-    from t2d_export.reference import load_reference
-    from t2d_runtime.preprocess import load_image
+    from benchmarks.contenders.baselines import TorchPipeline, plain_pamr
+    from t2d_export.model.reference import load_reference
+    from t2d_runtime.image.preprocess import load_image
 
     torch.set_num_threads(threads)
     reference = load_reference(**model | {"input_size": tuple(model["input_size"])})
@@ -68,10 +68,10 @@ def torch_memory(model: dict[str, Any], bundle: str, threads: int, count: int) -
     import numpy as np
     import torch
 
-    from benchmarks.baselines import TorchPipeline, released_pamr
-    from benchmarks.pipeline.picture import photograph
-    from t2d_export.reference import load_reference
-    from t2d_runtime.bundle import Bundle
+    from benchmarks.contenders.baselines import TorchPipeline, released_pamr
+    from benchmarks.contenders.picture import photograph
+    from t2d_export.model.reference import load_reference
+    from t2d_runtime.bundle.files import Bundle
 
     torch.set_num_threads(threads)
     reference = load_reference(**model | {"input_size": tuple(model["input_size"])})
@@ -94,8 +94,8 @@ def large_image(bundle: str, precision: str, threads: int, count: int, refine: b
 
 def words(bundle: str, precision: str, threads: int, counts: list[int]) -> dict[str, Any]:
     """Milliseconds after the encoder without PAMR, and peak memory so far, for rising numbers of words."""
-    from benchmarks.pipeline.picture import photograph
-    from benchmarks.pipeline.planted import planted_classes
+    from benchmarks.contenders.picture import photograph
+    from benchmarks.contenders.planted import planted_classes
 
     segmenter = _open(bundle, precision, threads)
     encoding = segmenter.encode_image(photograph(segmenter.manifest.windows.crop_size))
@@ -119,8 +119,8 @@ def _open(bundle: str, precision: str, threads: int, backend: str = "auto") -> S
 
 
 def _segment_planted(segmenter: Segmenter, size: tuple[int, int], count: int, *, refine: bool) -> None:
-    from benchmarks.pipeline.picture import photograph
-    from benchmarks.pipeline.planted import planted_classes
+    from benchmarks.contenders.picture import photograph
+    from benchmarks.contenders.planted import planted_classes
 
     encoding = segmenter.encode_image(photograph(size))
     segmenter.segment(encoding, planted_classes(segmenter, encoding, count), refine=refine)

@@ -134,9 +134,9 @@ def _setup(args: argparse.Namespace) -> Iterator[Setup]:
 
 
 def _settings(args: argparse.Namespace) -> ExportSettings:
+    from t2d_export.architectures.folder_model import CONFIG
     from t2d_export.export import ExportSettings
-    from t2d_export.folder_model import CONFIG
-    from t2d_runtime.bundle import Bundle
+    from t2d_runtime.bundle.files import Bundle
 
     unnamed = None if (Path(args.backbone) / CONFIG).is_file() else "random"
     weights = (args.backbone_weights, args.text_weights, args.projection)

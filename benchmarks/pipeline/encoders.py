@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.baselines import TorchPipeline, plain_pamr
+from benchmarks.contenders.baselines import TorchPipeline, plain_pamr
+from benchmarks.contenders.roofline import measure_roofline
 from benchmarks.pipeline.rows import Row, faster, fastest
 from benchmarks.pipeline.setup import CPU_BACKENDS, Setup
-from benchmarks.roofline import measure_roofline
-from t2d_runtime.backends.cpu import cpu
-from t2d_runtime.preprocess import to_pixel_values
+from t2d_runtime.device.cpu import cpu
+from t2d_runtime.image.preprocess import to_pixel_values
 
 TORCH = "PyTorch fp32"
 COMPILED = "PyTorch bf16, compiled"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.pipeline.picture import photograph
-from benchmarks.pipeline.planted import planted_classes
+from benchmarks.contenders.picture import photograph
+from benchmarks.contenders.planted import planted_classes
 from benchmarks.pipeline.rows import Row, faster
 from benchmarks.pipeline.setup import Setup
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.baselines import Pamr, TorchPipeline, plain_pamr, released_pamr
+from benchmarks.contenders.baselines import Pamr, TorchPipeline, plain_pamr, released_pamr
 from benchmarks.pipeline.rows import Row, faster, medians
 from benchmarks.pipeline.setup import Setup
 from benchmarks.timing import ratio
-from t2d_runtime.parity import GATES, LABEL_MARGIN, compare_labels
+from t2d_runtime.proof.parity import GATES, LABEL_MARGIN, compare_labels
 from t2d_runtime.segmenter import Segmenter
-from t2d_runtime.vocabulary import ClassEmbeddings
+from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 FEW, MANY = 20, 171
 """Classes of Pascal VOC and of COCO-Stuff."""

@@ -20,9 +20,9 @@ from benchmarks.pipeline.masks import MANY
 from benchmarks.pipeline.rows import Row, faster
 from benchmarks.pipeline.setup import CPU_BACKENDS, Setup
 from benchmarks.timing import Timing
+from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
 from t2d_runtime.errors import BenchmarkError
-from t2d_runtime.manifest import DEFAULT_PROMPTS
-from t2d_runtime.text import build_prompts
+from t2d_runtime.words.text import build_prompts
 
 START_ROUNDS = 3
 IMPORT_ROUNDS = 7

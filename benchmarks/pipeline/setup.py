@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.pipeline.picture import photograph
-from benchmarks.pipeline.planted import planted_classes
+from benchmarks.contenders.picture import photograph
+from benchmarks.contenders.planted import planted_classes
 from benchmarks.timing import Timing, in_turn
 from t2d_runtime.backends.registry import open_backend
-from t2d_runtime.segmentation import ImageEncoding
+from t2d_runtime.results.segmentation import ImageEncoding
 from t2d_runtime.segmenter import FAST, Segmenter
-from t2d_runtime.vocabulary import ClassEmbeddings
+from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 if TYPE_CHECKING:
-    from t2d_export.reference import Reference
+    from t2d_export.model.reference import Reference
 
 CPU_BACKENDS = ("openvino", "onnxruntime")
 

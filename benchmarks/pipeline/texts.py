@@ -13,10 +13,10 @@ from torch import Tensor
 from benchmarks.accuracy.layouts import CLASS_NAMES
 from benchmarks.pipeline.rows import Row, faster, fastest, medians
 from benchmarks.pipeline.setup import CPU_BACKENDS, Setup
-from t2d_runtime.bundle import TOKENIZER
-from t2d_runtime.manifest import DEFAULT_PROMPTS
+from t2d_runtime.bundle.files import TOKENIZER
+from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
 from t2d_runtime.segmenter import Segmenter
-from t2d_runtime.text import Tokenizer, build_prompts, encode_class_names
+from t2d_runtime.words.text import Tokenizer, build_prompts, encode_class_names
 
 TORCH = "PyTorch fp32, 77 tokens"
 TORCH_CLASSES = 16

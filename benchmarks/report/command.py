@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from t2d_runtime.whole_file import whole_file
+from t2d_runtime.storage.whole_file import whole_file
 
 TITLE = "t2d-runtime, measured"
 

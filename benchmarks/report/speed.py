@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.report.blocks import Bar, Bars, Block, Lines, Stack, Stacks, Table, Text
 from benchmarks.report.results import Result
-from t2d_runtime.stages import PLAIN_WAY, REFINED_WAY
+from t2d_runtime.bench.stages import PLAIN_WAY, REFINED_WAY
 
 CONTENDERS = {"mapped": "memory-mapped features", "products": "the matrix products alone"}
 """Of training's speed; the others are lists read by so many workers, as released."""

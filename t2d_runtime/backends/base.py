@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from t2d_runtime.bundle import ENCODERS, Bundle
+from t2d_runtime.bundle.files import ENCODERS, Bundle
 
 Arrays = Mapping[str, NDArray[Any]]
 

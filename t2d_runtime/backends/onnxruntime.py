@@ -10,9 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, EngineIdentity
-from t2d_runtime.backends.cpu import cpu_name
 from t2d_runtime.backends.registry import INSTALL
-from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, Bundle
+from t2d_runtime.bundle.files import ENCODERS, IMAGE_ENCODER, Bundle
+from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
 PROVIDERS = {
@@ -75,7 +75,7 @@ class OnnxRuntimeBackend:
         """Version, provider and device."""
         if self.name == "onnxruntime":
             return EngineIdentity("ONNX Runtime", self._ort.__version__, cpu_name())
-        from t2d_runtime.backends.nvidia import gpu
+        from t2d_runtime.device.nvidia import gpu
 
         name, driver = gpu()
         return EngineIdentity(f"ONNX Runtime {self._provider}", self._ort.__version__, name, driver)

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, EngineIdentity
-from t2d_runtime.backends.cpu import cpu_name
-from t2d_runtime.bundle import ENCODERS, IMAGE_ENCODER, SEGMENTER, Bundle
-from t2d_runtime.cache import digest_of
-from t2d_runtime.compiled_models import compiled_folder, keep_within_limit
-from t2d_runtime.engines import EngineManifest, WantedEngine, misfit, read_engine
+from t2d_runtime.bundle.engines import EngineManifest, WantedEngine, misfit, read_engine
+from t2d_runtime.bundle.files import ENCODERS, IMAGE_ENCODER, SEGMENTER, Bundle
+from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.errors import BackendError, BundleError
+from t2d_runtime.storage.cache import digest_of
+from t2d_runtime.storage.compiled_models import compiled_folder, keep_within_limit
 
 logger = logging.getLogger(__name__)
 

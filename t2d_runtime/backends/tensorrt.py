@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, Engine, EngineIdentity
 from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
-from t2d_runtime.bundle import ENCODERS, SEGMENTER, Bundle
-from t2d_runtime.engines import (
+from t2d_runtime.bundle.engines import (
     REFINED_SEGMENTER,
     EngineManifest,
     Profile,
@@ -25,6 +24,7 @@ from t2d_runtime.engines import (
     read_engine,
     read_engines,
 )
+from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, Bundle
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from benchmarks.accuracy.layouts import BENCHMARKS
 from benchmarks.accuracy.records import RecordFile
 from benchmarks.accuracy.truth import LabelRule, read_truth
 from t2d_runtime.errors import ClassNamesError, DataError, ImageError, OptionError
-from t2d_runtime.text import check_class_names
+from t2d_runtime.words.text import check_class_names
 
 GREY = (60, 180)
 """Of the two images, far enough apart for JPEG."""

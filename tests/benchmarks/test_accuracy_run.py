@@ -30,10 +30,10 @@ from benchmarks.accuracy.records import RECORDS, RecordFile
 from benchmarks.accuracy.truth import LabelRule
 from t2d_runtime import Segmenter
 from t2d_runtime.errors import BackendError, CheckpointError, DataError
-from t2d_runtime.parity import LABEL_MARGIN
+from t2d_runtime.proof.parity import LABEL_MARGIN
 from training.drawing.concepts import CONCEPTS
-from training.scene_masks import IntersectionOverUnion
-from training.scenes import draw_scene
+from training.drawing.scene_masks import IntersectionOverUnion
+from training.drawing.scenes import draw_scene
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

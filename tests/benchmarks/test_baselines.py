@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.baselines import RELEASED_CLASSES, plain_pamr, released_pamr
+from benchmarks.contenders.baselines import RELEASED_CLASSES, plain_pamr, released_pamr
 
 
 def test_both_forms_of_pamr_agree() -> None:

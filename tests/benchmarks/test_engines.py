@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import engines
-from benchmarks.engines import Build, Combination, build, build_targets, misses, print_builds
-from t2d_export import to_engine
-from t2d_runtime.bundle import Bundle
+from benchmarks.engines import command as engines
+from benchmarks.engines.command import Build, Combination, build, build_targets, misses, print_builds
+from t2d_export.engines import to_engine
+from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.errors import ExportError
-from t2d_runtime.parity import PRECISIONS
+from t2d_runtime.proof.parity import PRECISIONS
 
 FULL = Combination("fp32", "onnxruntime", "Engine 1", 1, 1.0, 1.0, 1.0, 1.0, (), 1.0, 0.8)
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import paper_figures
 from benchmarks.__main__ import main
-from benchmarks.drawing import painted
-from benchmarks.head_choice import attention_maps, choose_heads
-from benchmarks.parameters import bundle_parameters, published_parameters
+from benchmarks.figures import paper_figures
+from benchmarks.figures.head_choice import attention_maps, choose_heads
+from benchmarks.figures.panels import painted
+from benchmarks.figures.parameters import bundle_parameters, published_parameters
 from t2d_runtime import Segmenter
-from t2d_runtime.bundle import Bundle
-from t2d_runtime.segmentation import ImageEncoding
-from training.scenes import draw_scenes
+from t2d_runtime.bundle.files import Bundle
+from t2d_runtime.results.segmentation import ImageEncoding
+from training.drawing.scenes import draw_scenes
 
 WORDS = ["sky", "sea", "sand", "boat"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import fused
-from t2d_runtime.bundle import Bundle
+from benchmarks.engines import fused
+from t2d_runtime.bundle.files import Bundle
 
 
 def test_every_backend_is_timed_without_and_with_pamr(

@@ -17,20 +17,21 @@ from skimage import data
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import contenders, sweeps
 from benchmarks.__main__ import main
-from benchmarks.contenders import engine_contender, engine_pairs, require_active, torch_contenders
-from benchmarks.latency import encoder_rows
-from benchmarks.pipeline.planted import planted_classes
-from benchmarks.roofline import Roofline, encoder_flop
+from benchmarks.contenders import encoders as contenders
+from benchmarks.contenders.encoders import engine_contender, engine_pairs, require_active, torch_contenders
+from benchmarks.contenders.planted import planted_classes
+from benchmarks.contenders.roofline import Roofline, encoder_flop
+from benchmarks.contenders.torch_stages import padded_prompts, torch_stages
+from benchmarks.latency import sweeps
+from benchmarks.latency.command import encoder_rows
 from benchmarks.timing import Timing
-from benchmarks.torch_stages import padded_prompts, torch_stages
-from t2d_export.reference import Reference, load_reference
+from t2d_export.model.reference import Reference, load_reference
 from t2d_runtime import Segmenter
-from t2d_runtime.bundle import Bundle
+from t2d_runtime.bench.stages import stages_of
+from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.errors import BackendError, BackendUnavailableError, OptionError
-from t2d_runtime.preprocess import resize
-from t2d_runtime.stages import stages_of
+from t2d_runtime.image.preprocess import resize
 
 WORDS = ["sky", "grass", "person"]
 MODEL = Path(__file__).parents[2] / "models" / "tiny"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.contenders.planted import planted_classes
 from benchmarks.pipeline.command import ROWS, print_row
 from benchmarks.pipeline.installed import disk_bytes
-from benchmarks.pipeline.planted import planted_classes
 from benchmarks.pipeline.processes import run_child
 from benchmarks.pipeline.rows import Row, faster
 from benchmarks.timing import Timing

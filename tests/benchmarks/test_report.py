@@ -18,8 +18,8 @@ from benchmarks.report.parity_share import share_used
 from benchmarks.report.readme import BEGIN, END, README, table, with_table
 from benchmarks.report.results import RESULTS, Results
 from benchmarks.report.sections import SOURCES, page
+from t2d_runtime.bench.stages import PLAIN_WAY, REFINED_WAY
 from t2d_runtime.errors import DataError
-from t2d_runtime.stages import PLAIN_WAY, REFINED_WAY
 
 STAGE = {
     "torch_ms": 8.0,

@@ -12,8 +12,8 @@ from benchmarks.__main__ import main
 from benchmarks.scenes import HELD_OUT_SEED, measure
 from t2d_runtime import Segmenter
 from training.drawing.concepts import INDEX
-from training.scene_masks import IntersectionOverUnion
-from training.scenes import draw_scene
+from training.drawing.scene_masks import IntersectionOverUnion
+from training.drawing.scenes import draw_scene
 from training.small.settings import TinySettings
 
 

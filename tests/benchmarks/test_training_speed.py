@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from benchmarks import training_speed
 from benchmarks.__main__ import main
+from benchmarks.training_speed import command as training_speed
 
 SIZES = ["--images", "130", "--list-images", "128", "--batches", "2", "--rounds", "1", "--threads", "1"]
 

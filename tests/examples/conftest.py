@@ -19,8 +19,8 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from t2d_runtime import ClassEmbeddings, Segmenter
-from t2d_runtime.bundle import SEGMENTER
-from training.scenes import draw_scene
+from t2d_runtime.bundle.files import SEGMENTER
+from training.drawing.scenes import draw_scene
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from t2d_runtime import ClassEmbeddings, Segmenter
-from t2d_runtime.manifest import sealed
+from t2d_runtime.bundle.manifest import sealed
 
 PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "node" / "segment.js"
 

@@ -19,9 +19,9 @@ from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 
 from t2d_runtime import ClassEmbeddings, Segmenter
-from t2d_runtime.bundle import record_of
-from t2d_runtime.manifest import sealed
-from t2d_runtime.palette import palette
+from t2d_runtime.bundle.files import record_of
+from t2d_runtime.bundle.manifest import sealed
+from t2d_runtime.results.palette import palette
 
 Serve = Callable[..., AbstractContextManager[str]]
 

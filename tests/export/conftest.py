@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from t2d_export.folder_model import read_config
-from t2d_export.loading import _empty_text_transformer
-from t2d_export.projection import TextProjection
-from t2d_export.random_weights import random_tensors
+from t2d_export.architectures.folder_model import read_config
+from t2d_export.model.loading import _empty_text_transformer
+from t2d_export.model.projection import TextProjection
+from t2d_export.weights.random_weights import random_tensors
 
 SMALL_CONFIG: dict[str, Any] = {
     "architecture": "dinov2",

@@ -11,10 +11,10 @@ import torch
 from open_clip.transformer import QuickGELU
 from timm.models.vision_transformer import checkpoint_filter_fn
 
-from t2d_export.backbones import ARCHITECTURES, named_architecture
-from t2d_export.loading import load_backbone
-from t2d_export.random_weights import random_tensors
-from t2d_export.towers import Backbone, ImageFeatures
+from t2d_export.architectures.backbones import ARCHITECTURES, named_architecture
+from t2d_export.model.loading import load_backbone
+from t2d_export.model.towers import Backbone, ImageFeatures
+from t2d_export.weights.random_weights import random_tensors
 from t2d_runtime.errors import OptionError, WeightsError
 from tests.export.weight_files import Tensors, dinov2_authors, saved, shallow, stored
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from t2d_export.bundle_writer import whole_folder
+from t2d_export.bundle.bundle_writer import whole_folder
 from t2d_runtime.errors import OutputError
 
 

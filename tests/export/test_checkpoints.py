@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from t2d_export.checkpoints import read_checkpoint
+from t2d_export.weights.checkpoints import read_checkpoint
 from t2d_runtime.errors import WeightsError, WeightsNotFoundError
 
 TENSORS = {

@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from t2d_export.cli import main
-from t2d_export.to_engine import Target, build_engine
+from t2d_export.engines.to_engine import Target, build_engine
 from t2d_runtime import Segmenter
 from t2d_runtime.backends.openvino import OpenVinoBackend, OpenVinoEngine
-from t2d_runtime.bundle import IMAGE_ENCODER, Bundle, record_of
-from t2d_runtime.engines import ENGINE_MANIFEST, read_engines
+from t2d_runtime.bundle.engines import ENGINE_MANIFEST, read_engines
+from t2d_runtime.bundle.files import IMAGE_ENCODER, Bundle, record_of
 from t2d_runtime.errors import BackendError, BundleError
 from t2d_runtime.fused import FusedSegmenter
 
@@ -111,9 +111,9 @@ def test_another_bundle_at_the_same_path_is_compiled_anew(bundle_copy: Path, cac
 def rewrite_record(bundle: Path) -> None:
     from dataclasses import replace
 
-    from t2d_export.bundle_writer import write_manifest
-    from t2d_runtime.bundle import record_of
-    from t2d_runtime.manifest import Manifest
+    from t2d_export.bundle.bundle_writer import write_manifest
+    from t2d_runtime.bundle.files import record_of
+    from t2d_runtime.bundle.manifest import Manifest
 
     manifest = Manifest.from_json((bundle / "manifest.json").read_text())
     files = {**manifest.files, IMAGE_ENCODER: record_of(bundle / IMAGE_ENCODER)}

@@ -13,11 +13,12 @@ import onnx
 import pytest
 import torch
 
-from t2d_export import export, graphs
+from t2d_export import export
 from t2d_export.cli import main, parse_input_size
+from t2d_export.encoders import graphs
 from t2d_export.export import ExportSettings, export_bundle
 from t2d_runtime import Segmenter
-from t2d_runtime.bundle import IMAGE_ENCODER, SELFTEST, TEXT_ENCODER, TOKENIZER
+from t2d_runtime.bundle.files import IMAGE_ENCODER, SELFTEST, TEXT_ENCODER, TOKENIZER
 from t2d_runtime.errors import OptionError, VerificationError
 
 CONFIG = {
@@ -248,7 +249,7 @@ def test_verify_stores_the_report_and_fails_with_status_1(
 ) -> None:
     assert main(["verify", str(bundle)]) == 0
     assert "passed: every stage" in capsys.readouterr().out
-    monkeypatch.setattr("t2d_runtime.selftest.refine", lambda image, planes, settings: planes)
+    monkeypatch.setattr("t2d_runtime.proof.selftest.refine", lambda image, planes, settings: planes)
     before = (bundle / "manifest.json").read_text()
     try:
         assert main(["verify", str(bundle)]) == 1

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from t2d_export.backbones import ARCHITECTURES
-from t2d_export.graphs import ImageEncoderGraph, TextEncoderGraph
-from t2d_export.loading import load_backbone
-from t2d_export.projection import (
+from t2d_export.architectures.backbones import ARCHITECTURES
+from t2d_export.encoders.graphs import ImageEncoderGraph, TextEncoderGraph
+from t2d_export.encoders.to_onnx import export_image_encoder, export_text_encoder
+from t2d_export.model.loading import load_backbone
+from t2d_export.model.projection import (
     BothProjection,
     LastBlockProjection,
     Projection,
@@ -24,10 +25,9 @@ from t2d_export.projection import (
     VisualProjection,
     state_dict_in_authors_layout,
 )
-from t2d_export.random_weights import random_tensors
-from t2d_export.reference import PUBLISHED_WINDOWS, Reference, load_reference
-from t2d_export.to_onnx import export_image_encoder, export_text_encoder
-from t2d_runtime.parity import TOKEN_TOLERANCE, compare_values
+from t2d_export.model.reference import PUBLISHED_WINDOWS, Reference, load_reference
+from t2d_export.weights.random_weights import random_tensors
+from t2d_runtime.proof.parity import TOKEN_TOLERANCE, compare_values
 
 TEXT_DIM, EMBED_DIM = 24, 48
 """Of the small model in `conftest.py`."""

@@ -15,23 +15,25 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnxscript import GraphBuilder
 
-from t2d_export import fused_resize, pamr_graph, to_onnx
-from t2d_export.bundle_writer import file_records, write_manifest
+from t2d_export.bundle.bundle_writer import file_records, write_manifest
+from t2d_export.bundle.verify_fused import check_fusible, require_fused_verified, verify_fused
+from t2d_export.encoders import to_onnx
+from t2d_export.engines.fused_engine import with_iterations
+from t2d_export.engines.to_engine import Target, build_engine
 from t2d_export.export import ExportSettings, export_bundle
-from t2d_export.fused import write_fused
-from t2d_export.fused_engine import with_iterations
-from t2d_export.to_engine import Target, build_engine
-from t2d_export.verify_fused import check_fusible, require_fused_verified, verify_fused
+from t2d_export.fused import pamr as pamr_graph
+from t2d_export.fused import resize as fused_resize
+from t2d_export.fused.graph import write_fused
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.backends.openvino import OpenVinoBackend
-from t2d_runtime.bundle import IMAGE_ENCODER, SEGMENTER, SELFTEST, Bundle
-from t2d_runtime.engines import REFINED_SEGMENTER, read_engines
+from t2d_runtime.bundle.engines import REFINED_SEGMENTER, read_engines
+from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, SELFTEST, Bundle
+from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest, PamrSettings, WindowSettings
 from t2d_runtime.errors import BackendError, OptionError, VerificationError
 from t2d_runtime.fused import FusedSegmenter
-from t2d_runtime.manifest import DEFAULT_PROMPTS, Manifest, PamrSettings, WindowSettings
-from t2d_runtime.preprocess import resize
-from t2d_runtime.selftest import SelfTestVectors
-from t2d_runtime.windows import resized_size
+from t2d_runtime.image.preprocess import resize
+from t2d_runtime.image.windows import resized_size
+from t2d_runtime.proof.selftest import SelfTestVectors
 
 INPUTS = {
     "image": "tensor(uint8) [1, 'height', 'width', 3]",

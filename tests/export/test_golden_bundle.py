@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.golden import read_golden
-from benchmarks.parity import compare, subjects_of
-from t2d_export import verify
+from benchmarks.parity.command import compare, subjects_of
+from benchmarks.parity.golden import read_golden
+from t2d_export.bundle import verify
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

@@ -9,11 +9,11 @@ import open_clip
 import pytest
 import torch
 
-from t2d_export import published
-from t2d_export.backbones import ARCHITECTURES
-from t2d_export.loading import load_backbone, load_projection, load_text_tower
-from t2d_export.projection import TextProjection
-from t2d_export.random_weights import random_tensors
+from t2d_export.architectures.backbones import ARCHITECTURES
+from t2d_export.model.loading import load_backbone, load_projection, load_text_tower
+from t2d_export.model.projection import TextProjection
+from t2d_export.weights import published
+from t2d_export.weights.random_weights import random_tensors
 from t2d_runtime.errors import WeightsNotFoundError
 from tests.export.weight_files import Tensors, dinov2_authors, saved, shallow, stored
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from t2d_export.projection import TextProjection
-from t2d_export.random_weights import random_tensors
-from t2d_export.reference import load_reference
+from t2d_export.model.projection import TextProjection
+from t2d_export.model.reference import load_reference
+from t2d_export.weights.random_weights import random_tensors
 from t2d_runtime.errors import WeightsError
 from tests.export.weight_files import saved
 

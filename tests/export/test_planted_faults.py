@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks import subjects
-from benchmarks.golden import read_golden, write_weights
-from benchmarks.golden_weights import dinov2_weights
-from benchmarks.parity import compare
-from benchmarks.subjects import ReferenceSubject
-from t2d_export import reference_masks
-from t2d_export.backbones import ARCHITECTURES
-from t2d_export.loading import load_backbone
-from t2d_export.position import EXACT_SIZE
-from t2d_export.reference import NORM_EPSILON, Reference, load_reference
+from benchmarks.parity import subjects
+from benchmarks.parity.command import compare
+from benchmarks.parity.golden import read_golden, write_weights
+from benchmarks.parity.golden_weights import dinov2_weights
+from benchmarks.parity.subjects import ReferenceSubject
+from t2d_export.architectures.backbones import ARCHITECTURES
+from t2d_export.architectures.position import EXACT_SIZE
+from t2d_export.model import reference_masks
+from t2d_export.model.loading import load_backbone
+from t2d_export.model.reference import NORM_EPSILON, Reference, load_reference
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

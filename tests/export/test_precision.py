@@ -13,15 +13,15 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 
 from t2d_export import export
-from t2d_export.calibration import calibration_images, calibration_windows
 from t2d_export.cli import main
-from t2d_export.precision import linear_layers
-from t2d_runtime import parity
+from t2d_export.encoders.calibration import calibration_images, calibration_windows
+from t2d_export.encoders.precision import linear_layers
 from t2d_runtime.backends.base import Arrays
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeEngine
-from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from t2d_runtime.errors import OptionError
-from t2d_runtime.parity import GATES, PRECISIONS, PrecisionGates
+from t2d_runtime.proof import parity
+from t2d_runtime.proof.parity import GATES, PRECISIONS, PrecisionGates
 
 GRAPHS = (IMAGE_ENCODER, TEXT_ENCODER)
 HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from t2d_export.position import EXACT_SIZE, OFFSET_SCALE, resize_positions
-from t2d_export.reference import load_reference
-from t2d_export.reference_masks import clean, cosine_similarity, pamr, pamr_affinity
+from t2d_export.architectures.position import EXACT_SIZE, OFFSET_SCALE, resize_positions
+from t2d_export.model.reference import load_reference
+from t2d_export.model.reference_masks import clean, cosine_similarity, pamr, pamr_affinity
 from t2d_runtime.errors import OptionError, WeightsError
 
 

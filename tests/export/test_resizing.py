@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torchvision.transforms import functional
 
-from t2d_runtime.manifest import Preprocessing
-from t2d_runtime.preprocess import resize, to_pixel_values
+from t2d_runtime.bundle.manifest import Preprocessing
+from t2d_runtime.image.preprocess import resize, to_pixel_values
 
 sizes = st.tuples(st.integers(1, 100), st.integers(1, 100))
 PLAIN = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))

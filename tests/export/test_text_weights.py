@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import torch
 
-from t2d_export.loading import load_text_tower
+from t2d_export.model.loading import load_text_tower
 from t2d_runtime.errors import WeightsError
 from tests.export.weight_files import Tensors, saved
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from t2d_export.tokenizer import write_tokenizer
-from t2d_runtime.text import END_TOKEN, Tokenizer
+from t2d_export.bundle.tokenizer import write_tokenizer
+from t2d_runtime.words.text import END_TOKEN, Tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from t2d_export.projection import (
+from t2d_export.model.projection import (
     BothProjection,
     LastBlockProjection,
     Projection,
@@ -18,8 +18,8 @@ from t2d_export.projection import (
     VisualProjection,
     state_dict_in_authors_layout,
 )
-from t2d_export.random_weights import random_tensors
-from t2d_export.reference import Reference, load_reference
+from t2d_export.model.reference import Reference, load_reference
+from t2d_export.weights.random_weights import random_tensors
 from t2d_runtime.errors import OptionError
 
 TEXT_DIM, EMBED_DIM = 24, 48

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from t2d_export.backbones import ARCHITECTURES, Architecture
-from t2d_export.random_weights import random_tensors
+from t2d_export.architectures.backbones import ARCHITECTURES, Architecture
+from t2d_export.weights.random_weights import random_tensors
 
 Tensors = dict[str, torch.Tensor]
 

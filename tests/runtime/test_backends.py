@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from t2d_runtime import Segmenter
-from t2d_runtime.backends import nvidia, registry
+from t2d_runtime.backends import registry
 from t2d_runtime.backends.onnxruntime import PROVIDERS
 from t2d_runtime.backends.openvino import OpenVinoBackend
 from t2d_runtime.backends.registry import (
@@ -25,11 +25,12 @@ from t2d_runtime.backends.registry import (
     open_backend,
     open_candidates,
 )
-from t2d_runtime.bundle import IMAGE_ENCODER, Bundle
+from t2d_runtime.bundle.files import IMAGE_ENCODER, Bundle
+from t2d_runtime.bundle.manifest import sealed
+from t2d_runtime.device import nvidia
 from t2d_runtime.errors import BackendError, BackendUnavailableError, BundleError, OptionError
-from t2d_runtime.manifest import sealed
-from t2d_runtime.parity import GATES
-from t2d_runtime.selftest import run_selftest
+from t2d_runtime.proof.parity import GATES
+from t2d_runtime.proof.selftest import run_selftest
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -12,13 +12,11 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from t2d_runtime import ClassEmbeddings, Segmenter, bench
-from t2d_runtime.bench import BenchResult, BenchSettings, measure, time_start
-from t2d_runtime.bench_table import comparison, lines_of
-from t2d_runtime.cli import main
-from t2d_runtime.errors import BackendError, DataError, OptionError
-from t2d_runtime.machine import peak_resident_bytes
-from t2d_runtime.stages import (
+from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.bench import measure as bench
+from t2d_runtime.bench.bench_table import comparison, lines_of
+from t2d_runtime.bench.measure import BenchResult, BenchSettings, measure, time_start
+from t2d_runtime.bench.stages import (
     KNOWN_WORDS,
     PLAIN_WAY,
     REFINED_WAY,
@@ -29,6 +27,9 @@ from t2d_runtime.stages import (
     refined_classes,
     stages_of,
 )
+from t2d_runtime.cli import main
+from t2d_runtime.device.machine import peak_resident_bytes
+from t2d_runtime.errors import BackendError, DataError, OptionError
 
 NAMES = ("sky", "grass", "person")
 

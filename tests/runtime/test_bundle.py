@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from t2d_runtime.bundle import IMAGE_ENCODER, MANIFEST, SELFTEST, TOKENIZER, Bundle
+from t2d_runtime.bundle.files import IMAGE_ENCODER, MANIFEST, SELFTEST, TOKENIZER, Bundle
+from t2d_runtime.bundle.manifest import SCHEMA_VERSION, SEAL, Manifest, sealed
 from t2d_runtime.errors import BackendError, BundleError, BundleNotFoundError, T2DError
-from t2d_runtime.manifest import SCHEMA_VERSION, SEAL, Manifest, sealed
 
 
 def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from t2d_runtime.cleaning import CleaningMethod, clean_scores
 from t2d_runtime.errors import OptionError
+from t2d_runtime.masks.cleaning import CleaningMethod, clean_scores
 
 Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 

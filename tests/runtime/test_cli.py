@@ -15,10 +15,10 @@ from skimage import data
 from t2d_runtime.backends import registry
 from t2d_runtime.backends.registry import MODULES
 from t2d_runtime.cli import main
-from t2d_runtime.command_line import build_parser
+from t2d_runtime.commands.command_line import build_parser
+from t2d_runtime.commands.segment_files import image_files
 from t2d_runtime.errors import OptionError
-from t2d_runtime.parity import PRECISIONS
-from t2d_runtime.segment_files import image_files
+from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.segmenter import FAST
 
 
@@ -268,7 +268,7 @@ def test_a_program_that_is_terminated_leaves_nothing_half_written(tmp_path: Path
 import sys, time
 from pathlib import Path
 from t2d_runtime.cli import run_command
-from t2d_runtime.whole_file import whole_file
+from t2d_runtime.storage.whole_file import whole_file
 
 def command():
     with whole_file(Path({str(tmp_path / "result")!r})) as file:

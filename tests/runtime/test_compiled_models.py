@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from t2d_runtime.compiled_models import compiled_folder, compiled_limit, compiled_size, keep_within_limit
 from t2d_runtime.errors import OptionError
+from t2d_runtime.storage.compiled_models import compiled_folder, compiled_limit, compiled_size, keep_within_limit
 
 KIB_IN_GIB = 2**-20
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from t2d_runtime.backends import cpu as cpu_module
-from t2d_runtime.backends.cpu import described
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from t2d_runtime.cli import main
-from t2d_runtime.cpu_paths import cpu_paths, units
-from t2d_runtime.refine import fastest_kernels
+from t2d_runtime.commands.cpu_paths import cpu_paths, units
+from t2d_runtime.device import cpu as cpu_module
+from t2d_runtime.device.cpu import described
+from t2d_runtime.masks.pamr.refine import fastest_kernels
 
 SAPPHIRE_RAPIDS = (
     "model name : Xeon 8480\nflags : sse2 avx2 avx512f avx_vnni avx512_vnni avx512_bf16 amx_bf16 amx_int8\n"
@@ -109,7 +109,7 @@ def test_without_numba_the_loops_are_numpys(monkeypatch: pytest.MonkeyPatch) -> 
             raise ImportError(name)
         return real(name, *args, **kwargs)
 
-    monkeypatch.delitem(sys.modules, "t2d_runtime.refine_numba", raising=False)
-    monkeypatch.delattr("t2d_runtime.refine_numba", raising=False)
+    monkeypatch.delitem(sys.modules, "t2d_runtime.masks.pamr.numba_kernels", raising=False)
+    monkeypatch.delattr("t2d_runtime.masks.pamr.numba_kernels", raising=False)
     monkeypatch.setattr(builtins, "__import__", blocked)
     assert cpu_paths()["PAMR"] == ("loops NumPy; to compile them, in a checkout of t2d-runtime: pip install '.[fast]'")

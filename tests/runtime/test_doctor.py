@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from t2d_runtime import doctor
 from t2d_runtime.backends.base import EngineIdentity
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from t2d_runtime.doctor import examine
+from t2d_runtime.commands import doctor
+from t2d_runtime.commands.doctor import examine
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:

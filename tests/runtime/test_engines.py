@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from t2d_runtime.bundle import IMAGE_ENCODER, TEXT_ENCODER, Bundle, record_of
-from t2d_runtime.engines import (
+from t2d_runtime.bundle.engines import (
     ENGINE_MANIFEST,
     ENGINES_FOLDER,
     SCHEMA_VERSION,
@@ -23,6 +22,7 @@ from t2d_runtime.engines import (
     read_engine,
     read_engines,
 )
+from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle, record_of
 from t2d_runtime.errors import BackendError
 
 BACKEND, VERSION, TARGET = "tensorrt-rtx", "1.7.1.116", "8.6"

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.backends.base import Arrays
+from t2d_runtime.bundle.manifest import sealed
 from t2d_runtime.errors import BackendError, BundleError, ImageError, OptionError, VocabularyError
 from t2d_runtime.fused import LONGEST_SIDE, FusedSegmenter
-from t2d_runtime.manifest import sealed
-from t2d_runtime.parity import LABEL_MARGIN
-from t2d_runtime.windows import resized_size
+from t2d_runtime.image.windows import resized_size
+from t2d_runtime.proof.parity import LABEL_MARGIN
 
 AGREEMENT = 0.999
 """Least share of equal labels from an image that the graph has to resize."""

@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 from t2d_runtime import Segmenter
 from t2d_runtime.fused import FusedSegmenter
-from t2d_runtime.preprocess import load_image
+from t2d_runtime.image.preprocess import load_image
 
 BLOCKED = ("torch", "onnx", "timm", "open_clip", "t2d_export", "training", "benchmarks")
 

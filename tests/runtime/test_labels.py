@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from t2d_runtime import labels, refine_numpy
-from t2d_runtime.labels import labels_from_patch_scores, labels_from_planes, possible_winners
-from t2d_runtime.manifest import PamrSettings, WindowSettings
-from t2d_runtime.refine import refine
-from t2d_runtime.upsample import upsample
-from t2d_runtime.windows import Window, cut_windows, resized_size, stitch, window_boxes
+from t2d_runtime.bundle.manifest import PamrSettings, WindowSettings
+from t2d_runtime.image.windows import Window, cut_windows, resized_size, stitch, window_boxes
+from t2d_runtime.masks import labels
+from t2d_runtime.masks.labels import labels_from_patch_scores, labels_from_planes, possible_winners
+from t2d_runtime.masks.pamr import numpy_kernels as refine_numpy
+from t2d_runtime.masks.pamr.refine import refine
+from t2d_runtime.masks.upsample import upsample
 
 MARGIN = 2e-5
 """Labels may differ where the two best scores are closer: float32 rounding of another order of operations."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2d_runtime.parity import (
+from t2d_runtime.proof.parity import (
     GATES,
     LABEL_MARGIN,
     SCORE_TOLERANCE,

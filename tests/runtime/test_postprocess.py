@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2d_runtime import postprocess
-from t2d_runtime.manifest import PamrSettings, WindowSettings
-from t2d_runtime.postprocess import image_scores, label_map_of, labels_of, window_scores
-from t2d_runtime.refine import CLASS_CHUNK, refine
-from t2d_runtime.segmentation import ImageEncoding, SegmentationSettings
-from t2d_runtime.upsample import upsample
-from t2d_runtime.windows import cut_windows, stitch, window_boxes
+from t2d_runtime.bundle.manifest import PamrSettings, WindowSettings
+from t2d_runtime.image.windows import cut_windows, stitch, window_boxes
+from t2d_runtime.masks import postprocess
+from t2d_runtime.masks.pamr.refine import CLASS_CHUNK, refine
+from t2d_runtime.masks.postprocess import image_scores, label_map_of, labels_of, window_scores
+from t2d_runtime.masks.upsample import upsample
+from t2d_runtime.results.segmentation import ImageEncoding, SegmentationSettings
 
 PAMR = PamrSettings((1, 2), 2)
 WIDTH = 4

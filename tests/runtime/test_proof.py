@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2d_runtime import Segmenter, proof, selftest
+from t2d_runtime import Segmenter
 from t2d_runtime.backends.base import EngineIdentity
 from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
-from t2d_runtime.bundle import IMAGE_ENCODER, SEGMENTER, SELFTEST, TEXT_ENCODER, Bundle
+from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, SELFTEST, TEXT_ENCODER, Bundle
+from t2d_runtime.device.timing import Timing
 from t2d_runtime.errors import BackendError, SelfTestError
 from t2d_runtime.fused import FusedSegmenter
-from t2d_runtime.timing import Timing
+from t2d_runtime.proof import selftest
+from t2d_runtime.proof import verdicts as proof
 
 
 @pytest.fixture

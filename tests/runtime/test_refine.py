@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from t2d_runtime import refine_numba, refine_numpy
-from t2d_runtime.manifest import PamrSettings
-from t2d_runtime.preprocess import load_image
-from t2d_runtime.refine import CLASS_CHUNK, available_cores, begin_warm_up, fastest_kernels, refine, warm_up
-from t2d_runtime.upsample import upsample
+from t2d_runtime.bundle.manifest import PamrSettings
+from t2d_runtime.image.preprocess import load_image
+from t2d_runtime.masks.pamr import numba_kernels as refine_numba
+from t2d_runtime.masks.pamr import numpy_kernels as refine_numpy
+from t2d_runtime.masks.pamr.refine import CLASS_CHUNK, available_cores, begin_warm_up, fastest_kernels, refine, warm_up
+from t2d_runtime.masks.upsample import upsample
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PUBLISHED = PamrSettings(dilations=(1, 2, 4, 8, 12, 24), iterations=10)
@@ -160,8 +161,8 @@ def test_compiled_loops_are_taken_where_they_are_and_numpy_s_elsewhere(monkeypat
     fastest_kernels.cache_clear()
     assert fastest_kernels() is refine_numba
     fastest_kernels.cache_clear()
-    monkeypatch.setitem(__import__("sys").modules, "t2d_runtime.refine_numba", None)
-    monkeypatch.delattr("t2d_runtime.refine_numba")
+    monkeypatch.setitem(__import__("sys").modules, "t2d_runtime.masks.pamr.numba_kernels", None)
+    monkeypatch.delattr("t2d_runtime.masks.pamr.numba_kernels")
     assert fastest_kernels() is refine_numpy
     fastest_kernels.cache_clear()
 
@@ -191,7 +192,7 @@ def test_warming_up_is_begun_once_and_its_failure_logged(
         begun.append(threading.current_thread())
         raise ValueError("no compiler")
 
-    monkeypatch.setattr("t2d_runtime.refine.warm_up", fail)
+    monkeypatch.setattr("t2d_runtime.masks.pamr.refine.warm_up", fail)
     with caplog.at_level("INFO"):
         for _ in range(3):
             begin_warm_up()

@@ -16,7 +16,8 @@ from skimage import data
 
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime import segmenter as segmenter_module
-from t2d_runtime.bundle import EXTERNAL_DATA_SUFFIX, IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER
+from t2d_runtime.bundle.files import EXTERNAL_DATA_SUFFIX, IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER
+from t2d_runtime.bundle.manifest import FileRecord
 from t2d_runtime.errors import (
     BackendError,
     BackendUnavailableError,
@@ -26,9 +27,8 @@ from t2d_runtime.errors import (
     OptionError,
     VocabularyError,
 )
-from t2d_runtime.manifest import FileRecord
-from t2d_runtime.parity import compare_labels
-from t2d_runtime.segmentation import MAX_LABELS, SegmentOptions
+from t2d_runtime.proof.parity import compare_labels
+from t2d_runtime.results.segmentation import MAX_LABELS, SegmentOptions
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2d_runtime.similarity import cosine_similarity, scores_of
+from t2d_runtime.masks.similarity import cosine_similarity, scores_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

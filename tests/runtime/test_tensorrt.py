@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from t2d_runtime.backends.tensorrt import Cuda, FusedTensorRtEngine, TensorRtEngine
-from t2d_runtime.engines import Profile
+from t2d_runtime.bundle.engines import Profile
 from t2d_runtime.errors import BackendError
 
 BATCH = {"values": Profile((1, 3), (1, 3), (2, 3))}

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, models, pre_tokenizers
 from tokenizers import Tokenizer as BytePairEncoder
 
 from t2d_runtime.errors import BundleError, ClassNamesError, OptionError
-from t2d_runtime.text import (
+from t2d_runtime.words.text import (
     END_TOKEN,
     START_TOKEN,
     Tokenizer,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from t2d_runtime.upsample import upsample
+from t2d_runtime.masks.upsample import upsample
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SCORE_TOLERANCE = 1e-5

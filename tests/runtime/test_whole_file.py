@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from t2d_runtime.errors import OutputError
-from t2d_runtime.whole_file import whole_file
+from t2d_runtime.storage.whole_file import whole_file
 
 
 def test_the_content_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

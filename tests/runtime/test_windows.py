@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2d_runtime.manifest import WindowSettings
-from t2d_runtime.windows import Window, cut_windows, resized_size, stitch, window_boxes
+from t2d_runtime.bundle.manifest import WindowSettings
+from t2d_runtime.image.windows import Window, cut_windows, resized_size, stitch, window_boxes
 
 PUBLISHED = WindowSettings(short_side=448, max_long_side=2048, crop_size=(448, 448), stride=(224, 224))
 

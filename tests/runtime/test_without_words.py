@@ -13,7 +13,7 @@ from skimage import data
 
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeEngine
-from t2d_runtime.bundle import TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.cli import main
 from t2d_runtime.errors import BundleError, BundleNotFoundError, SelfTestError
 from t2d_runtime.fused import FusedSegmenter

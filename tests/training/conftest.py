@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.synthetic_features import write_synthetic_features
-from t2d_runtime import whole_file
+from benchmarks.training_speed.synthetic_features import write_synthetic_features
+from t2d_runtime.storage import whole_file
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "training.npz"
 SEED = 100

@@ -10,11 +10,11 @@ import pytest
 
 from t2d_export.export import ExportSettings
 from t2d_runtime.errors import DataError, OptionError
-from training import ablate as ablate_module
 from training.__main__ import main
-from training.ablate import Measure, ablate
 from training.config import TrainConfig
-from training.tables import TABLES
+from training.evaluation import ablate as ablate_module
+from training.evaluation.ablate import Measure, ablate
+from training.evaluation.tables import TABLES
 
 FOLDER = ExportSettings("folder")
 GOOD = '{{"figures": {{"x": 1}}}}'

@@ -9,7 +9,7 @@ import pytest
 
 from t2d_runtime.errors import DataError
 from training.__main__ import main
-from training.captions import read_captions
+from training.features.captions import read_captions
 
 IMAGES = [{"id": 7, "file_name": "a.png"}, {"id": 3, "file_name": "b.png"}, {"id": 5, "file_name": "unused.png"}]
 ANNOTATIONS = [

@@ -7,11 +7,11 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from benchmarks.golden import WINDOW, read_golden
-from benchmarks.golden_weights import dinov2_weights
-from t2d_export.backbones import named_architecture
-from t2d_export.loading import load_backbone
-from training.encoding import image_vectors
+from benchmarks.parity.golden import WINDOW, read_golden
+from benchmarks.parity.golden_weights import dinov2_weights
+from t2d_export.architectures.backbones import named_architecture
+from t2d_export.model.loading import load_backbone
+from training.features.encoding import image_vectors
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "vits14_448_coffee.npz"
 TOLERANCE = 2e-4  # of the largest magnitude, as for patch tokens: float32 through twelve blocks

@@ -15,15 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from t2d_export.reference import mean_of_words
-from t2d_export.towers import ImageFeatures
+from t2d_export.model.reference import mean_of_words
+from t2d_export.model.towers import ImageFeatures
 from t2d_runtime.errors import DataError, OutputError
 from training.config import FeatureConfig, TrainConfig
-from training.encoding import image_vectors, load_towers
-from training.feature_set import FeatureSet, read_manifest, shard_path
-from training.features import extract, load_encoders
-from training.images import crop
-from training.train import train
+from training.features.encoding import image_vectors, load_towers
+from training.features.extraction import extract, load_encoders
+from training.features.feature_set import FeatureSet, read_manifest, shard_path
+from training.features.images import crop
+from training.run.train import train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = {
@@ -179,8 +179,8 @@ def test_training_takes_what_was_extracted(config, tmp_path):
 
 
 def test_last_block_reproduces_clips_features_before_training(config):
-    from training.batches import BatchReader, FeatureChoice
-    from training.objective import new_projection
+    from training.features.batches import BatchReader, FeatureChoice
+    from training.objective.objective import new_projection
 
     manifest = extract(config)
     features = FeatureSet(config.output)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from t2d_export.projection import Projection, projection_from_state_dict
+from t2d_export.model.projection import Projection, projection_from_state_dict
 from training.config import OVER_TOKENS, Selection
-from training.heads import inner_token_mask, pair_scores
-from training.losses import info_nce, triplet
+from training.objective.heads import inner_token_mask, pair_scores
+from training.objective.losses import info_nce, triplet
 
 SCORES = 1e-6  # cosines of float32 vectors of 768 summands, seen 1e-7; sums over 12 heads are scaled below
 LOSSES = 1e-6  # relative, as are gradients

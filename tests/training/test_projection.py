@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from t2d_export.projection import (
+from t2d_export.model.projection import (
     BothProjection,
     LastBlockProjection,
     Projection,

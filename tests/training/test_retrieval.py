@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks.synthetic_features import write_synthetic_features
-from t2d_export.projection import TextProjection, VisualProjection
+from benchmarks.training_speed.synthetic_features import write_synthetic_features
+from t2d_export.model.projection import TextProjection, VisualProjection
 from t2d_runtime.errors import WeightsError
-from training import retrieval as module
 from training.__main__ import main
-from training.feature_set import FeatureSet
-from training.report import write_projection
-from training.retrieval import retrieval
+from training.evaluation import retrieval as module
+from training.evaluation.retrieval import retrieval
+from training.features.feature_set import FeatureSet
+from training.run.report import write_projection
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from training.__main__ import main
 from training.drawing.canvas import Canvas
 from training.drawing.concepts import CONCEPT_LIST, CONCEPTS, INDEX
 from training.drawing.layouts import LAYOUT_WEIGHTS, LAYOUTS, SIZES
+from training.drawing.scenes import FEW, MIN_SHARE, Scene, draw_scene, draw_scenes, write_scenes
 from training.drawing.things import PAINTERS
-from training.scenes import FEW, MIN_SHARE, Scene, draw_scene, draw_scenes, write_scenes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERIES = 5
@@ -152,7 +152,7 @@ def test_interrupted_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.scenes.json.dumps", fail)
+    monkeypatch.setattr("training.drawing.scenes.json.dumps", fail)
     with pytest.raises(OutputError, match="No space left"):
         write_scenes(tmp_path / "scenes", 1, 0, 64)
     assert list(tmp_path.iterdir()) == []

@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from t2d_export.folder_model import BACKBONE, PROJECTION, TEXT, read_config
-from t2d_export.reference import load_reference
-from t2d_export.towers import ImageFeatures
+from t2d_export.architectures.folder_model import BACKBONE, PROJECTION, TEXT, read_config
+from t2d_export.model.reference import load_reference
+from t2d_export.model.towers import ImageFeatures
 from t2d_runtime.errors import OptionError, OutputError
-from training import tiny
+from training.commands import tiny
 from training.drawing.concepts import CONCEPTS, INDEX
-from training.scene_masks import BACKGROUND, IntersectionOverUnion, named_half, with_background
-from training.scenes import Scene, draw_scene
+from training.drawing.scene_masks import BACKGROUND, IntersectionOverUnion, named_half, with_background
+from training.drawing.scenes import Scene, draw_scene
 from training.small.chain import train_tiny
 from training.small.losses import attention_loss, caption_loss, word_loss
 from training.small.model import SMALL_MODEL, TrainableBackbone, round_to_half, save_towers

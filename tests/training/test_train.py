@@ -14,18 +14,18 @@ import pytest
 import safetensors.torch
 import torch
 
-from benchmarks.synthetic_features import write_synthetic_features
-from t2d_export.projection import LastBlockProjection, projection_from_state_dict
+from benchmarks.training_speed.synthetic_features import write_synthetic_features
+from t2d_export.model.projection import LastBlockProjection, projection_from_state_dict
 from t2d_runtime.errors import CheckpointError, DataError, OptionError, OutputError
-from training.batches import BatchReader, FeatureChoice
 from training.config import TrainConfig
-from training.feature_set import LAST_BLOCK, FeatureSet, read_manifest, shard_path, write_manifest
-from training.heads import pair_scores
-from training.losses import info_nce
-from training.objective import new_projection
-from training.optimization import learning_rate
-from training.train import train
-from training.trainer import Trainer
+from training.features.batches import BatchReader, FeatureChoice
+from training.features.feature_set import LAST_BLOCK, FeatureSet, read_manifest, shard_path, write_manifest
+from training.objective.heads import pair_scores
+from training.objective.losses import info_nce
+from training.objective.objective import new_projection
+from training.run.optimization import learning_rate
+from training.run.train import train
+from training.run.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIZES = {"num_heads": 4, "embed_dim": 32, "text_dim": 24, "images_per_shard": 40}
@@ -190,7 +190,7 @@ def test_two_processes_are_one(config, tmp_path):
         "import torch\n"
         "from pathlib import Path\n"
         "from training.config import TrainConfig\n"
-        "from training.train import train\n"
+        "from training.run.train import train\n"
         "torch.set_num_threads(1)\n"
         f"train(TrainConfig(features=Path({str(config.features)!r}), output=Path({str(config.output)!r}),\n"
         f"    epochs=2, batch_size=83, learning_rate={config.learning_rate}))\n"

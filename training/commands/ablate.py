@@ -9,7 +9,7 @@ from t2d_runtime.errors import OptionError
 from training.commands.settings import config_from
 from training.commands.train import add_settings
 from training.config import TrainConfig
-from training.tables import TABLES
+from training.evaluation.tables import TABLES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.measure and not (args.model and args.figures):
         raise OptionError("--measure takes --model, the towers to export with, and --figures, the numbers to keep")
     from t2d_export.export import ExportSettings
-    from training.ablate import Measure, ablate, markdown_table
+    from training.evaluation.ablate import Measure, ablate, markdown_table
 
     measure = None
     if args.measure:

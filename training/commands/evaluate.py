@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.retrieval import Ranks, Retrieval
+    from training.evaluation.retrieval import Ranks, Retrieval
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure retrieval with both similarities, in both directions."""
-    from training.feature_set import FeatureSet
-    from training.retrieval import SIMILARITIES, load_projection, retrieval
+    from training.evaluation.retrieval import SIMILARITIES, load_projection, retrieval
+    from training.features.feature_set import FeatureSet
     from training.storage import write_text
 
     features = FeatureSet(args.features)

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Extract features."""
     config = config_from(FeatureConfig, args)
-    from training.features import extract
+    from training.features.extraction import extract
 
     extract(config)
     return 0

@@ -44,7 +44,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train a projection."""
     config = config_from(TrainConfig, args)
-    from training.train import train
+    from training.run.train import train
 
     train(config)
     return 0

@@ -9,7 +9,7 @@ import platform
 from importlib.metadata import version
 from typing import Final
 
-from t2d_export.folder_model import FolderConfig
+from t2d_export.architectures.folder_model import FolderConfig
 from training.drawing.concepts import CONCEPTS
 from training.small.settings import TinySettings
 from training.small.validation import Validation
@@ -50,7 +50,8 @@ Concepts: {", ".join(CONCEPTS)}.
    training: what a region is called comes from captions alone**, as nouns that a lexicon of the concepts' words and
    their synonyms finds in them. The losses: `training/small/losses.py`.
 2. Both towers frozen, then the Talk2DINO projection on head embeddings: maximum over heads, InfoNCE at the fixed
-   temperature 0.07, Adam with a cosine rate, {settings.epochs} epochs (`training.features`, `training.train`).
+   temperature 0.07, Adam with a cosine rate, {settings.epochs} epochs (`training.features.extraction`,
+   `training.run.train`).
 3. The background threshold, {config.threshold}, is the best on the validation scenes, whose label maps serve
    that alone.
 

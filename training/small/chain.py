@@ -1,8 +1,9 @@
 """The small model from nothing.
 
 Draws scenes, pre-trains both towers on them (`training.small.pretrain`), freezes them, trains the Talk2DINO
-projection on top with the real training code (`training.features`, `training.train`) on fresh scenes, and chooses the
-background threshold on validation scenes. The result is a folder that `t2d-export bundle --backbone` takes.
+projection on top with the real training code (`training.features.extraction`, `training.run.train`) on
+fresh scenes, and chooses the background threshold on validation scenes. The result is a folder
+that `t2d-export bundle --backbone` takes.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from t2d_export.folder_model import PROJECTION
-from t2d_export.projection import state_dict_in_authors_layout
-from t2d_export.reference import load_reference
+from t2d_export.architectures.folder_model import PROJECTION
+from t2d_export.model.projection import state_dict_in_authors_layout
+from t2d_export.model.reference import load_reference
 from training.config import FeatureConfig, TrainConfig
-from training.features import extract
-from training.scenes import draw_scenes, new_folder, write_scenes
+from training.drawing.scenes import draw_scenes, new_folder, write_scenes
+from training.features.extraction import extract
+from training.run.train import train
 from training.small.card import model_card
 from training.small.model import SMALL_MODEL, round_to_half, save_towers, write_config
 from training.small.pretrain import collect, pretrain
 from training.small.settings import TinySettings
 from training.small.validation import Validation, validate
-from training.train import train
 
 
 def train_tiny(output: Path, settings: TinySettings, seed: int) -> Validation:

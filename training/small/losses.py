@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from t2d_export.towers import ImageFeatures
-from training.losses import TEMPERATURE
+from t2d_export.model.towers import ImageFeatures
+from training.objective.losses import TEMPERATURE
 
 FAR = -1e4
 """A logit for what is left out of a softmax: its share is 0, without the NaN that infinities make of empty rows."""

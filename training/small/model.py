@@ -1,6 +1,6 @@
 """The small model's two towers, ready to be trained, and the folder that describes them.
 
-The same modules as in `t2d_export.towers`, so that what is trained is what is exported.
+The same modules as in `t2d_export.model.towers`, so that what is trained is what is exported.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from t2d_export.folder_model import BACKBONE, CONFIG, TEXT, FolderConfig, TextConfig, WindowConfig
-from t2d_export.loading import CLIP_VOCABULARY
-from t2d_export.towers import Backbone, ImageFeatures, TextTower
+from t2d_export.architectures.folder_model import BACKBONE, CONFIG, TEXT, FolderConfig, TextConfig, WindowConfig
+from t2d_export.model.loading import CLIP_VOCABULARY
+from t2d_export.model.towers import Backbone, ImageFeatures, TextTower
 
 SMALL_MODEL: Final = FolderConfig(
     architecture="dinov2",

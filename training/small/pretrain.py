@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from t2d_export.folder_model import FolderConfig
-from t2d_export.projection import TextProjection
-from t2d_export.towers import TextTower
+from t2d_export.architectures.folder_model import FolderConfig
+from t2d_export.model.projection import TextProjection
+from t2d_export.model.towers import TextTower
 from training.drawing.concepts import CONCEPT_LIST
-from training.losses import TEMPERATURE
-from training.scenes import Scene
+from training.drawing.scenes import Scene
+from training.objective.losses import TEMPERATURE
 from training.small.losses import attention_loss, caption_loss, word_loss
 from training.small.model import TrainableBackbone, new_text_tower
 from training.small.settings import PretrainSettings

@@ -12,12 +12,12 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 from tqdm import tqdm
 
-from t2d_export.prompt_sets import PROMPT_SETS
-from t2d_export.reference import Reference
-from t2d_runtime.manifest import DEFAULT_PROMPTS
+from t2d_export.bundle.prompt_sets import PROMPT_SETS
+from t2d_export.model.reference import Reference
+from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
 from training.drawing.concepts import CONCEPTS, INDEX
-from training.scene_masks import BACKGROUND, IntersectionOverUnion, named_half, with_background
-from training.scenes import Scene, draw_scenes
+from training.drawing.scene_masks import BACKGROUND, IntersectionOverUnion, named_half, with_background
+from training.drawing.scenes import Scene, draw_scenes
 
 THRESHOLDS: Final = tuple(round(0.5 + 0.005 * step, 3) for step in range(51))
 """From no cosine to one of 1.1, that is beyond every score."""

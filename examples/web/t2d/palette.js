@@ -1,4 +1,4 @@
-// Colours of labels: those of t2d_runtime/palette.py, in its order.
+// Colours of labels: those of t2d_runtime/results/palette.py, in its order.
 
 const BACKGROUND = [90, 90, 90];
 

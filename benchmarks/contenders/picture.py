@@ -1,0 +1,15 @@
+"""The photograph that every row works on: it comes with scikit-image, so that any machine has it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.image.preprocess import resize
+
+
+def photograph(size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB."""
+    from skimage import data
+
+    return resize(data.astronaut(), size)  # type: ignore[no-untyped-call]

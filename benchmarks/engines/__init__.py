@@ -1,0 +1,1 @@
+"""`engines`: every precision on every backend."""

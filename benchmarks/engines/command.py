@@ -1,0 +1,297 @@
+"""Precision x backend on this machine: size, load time, latency, parity, labels, mIoU; and TensorRT for RTX builds."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.bundle.manifest import StageParity
+from t2d_runtime.errors import OptionError, T2DError
+
+if TYPE_CHECKING:
+    from t2d_runtime.backends.base import Backend
+    from t2d_runtime.bundle.files import Bundle
+    from t2d_runtime.segmenter import Segmenter
+
+LABEL_AGREEMENT = {"fp32": 0.9999, "fp16": 0.995, "bf16": 0.995, "int8": 0.98}
+"""Least share of the held-out scenes' pixels that keep the label of float32 on ONNX Runtime."""
+
+MOST_LOST_MIOU = 0.01
+
+COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
+"""All that TensorRT for RTX 1.7 offers but 7.5, for which it has neither float32 products nor bfloat16."""
+
+FUSED_CAPABILITY = "8.9"
+"""The fused graph, with PAMR and without, takes ten times as long to build as the encoders: for one alone."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Figures of one precision on one backend."""
+
+    precision: str
+    backend: str
+    engine: str
+    size_bytes: int
+    """Of the bundle's files that are loaded."""
+    load_ms: float
+    """Both encoders, nothing cached."""
+    cached_load_ms: float
+    """Again, compiled models cached where the backend does that."""
+    image_encoder_ms: float
+    text_encoder_ms: float
+    stages: tuple[StageParity, ...]
+    label_agreement: float | None
+    miou: float | None
+
+
+@dataclass(frozen=True)
+class Build:
+    """One precision of both encoders, or of the fused graph, built for one compute capability."""
+
+    precision: str
+    target: str
+    fused: bool
+    layers: dict[str, int]
+    size_bytes: dict[str, int]
+    warnings: tuple[str, ...]
+    seconds: float
+    error: str | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m benchmarks engines`."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="holding every precision that is to be measured")
+    parser.add_argument(
+        "--scenes", type=int, default=0, metavar="N", help="held-out scenes, with models/tiny; default: 0"
+    )
+    parser.add_argument("--rounds", type=int, default=15, help="of the latencies, in turn; default: 15")
+    parser.add_argument("--threads", type=int, help="default: the engines' choice")
+    parser.add_argument("--rtx", action=argparse.BooleanOptionalAction, default=True, help="build for TensorRT for RTX")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables; status 1 where a combination misses its gates or an engine does not build."""
+    from benchmarks.engines import fused
+    from benchmarks.results_file import write_results
+    from t2d_runtime.bundle.files import SEGMENTER, Bundle
+    from t2d_runtime.cli import FAILED_CHECK
+
+    if args.rounds < 1 or args.scenes < 0:
+        raise OptionError(f"--rounds is {args.rounds} and --scenes {args.scenes}, expected at least 1 and 0")
+    bundle = Bundle.open(args.bundle)
+    rows = measure(bundle, args.rounds, args.scenes, args.threads)
+    print_combinations(rows)
+    fused_rows = fused.measure(bundle, args.rounds, args.threads) if SEGMENTER in bundle.manifest.files else []
+    fused.print_rows(fused_rows)
+    builds = build_matrix(bundle) if args.rtx else []
+    print_builds(builds)
+    if args.json is not None:
+        model = bundle.manifest.model
+        facts = {
+            "backbone": model.backbone,
+            "model_digest": bundle.model_digest,
+            "input_size": model.input_size,
+            "rounds": args.rounds,
+            "scenes": args.scenes,
+        }
+        tables = {
+            "combinations": [asdict(row) for row in rows],
+            "fused": [asdict(row) for row in fused_rows],
+            "tensorrt_rtx": [asdict(build) for build in builds],
+        }
+        write_results(args.json, "engines", facts | tables)
+    failed = [f"{row.precision} on {row.backend}: {reason}" for row in rows for reason in misses(row, rows[0])]
+    failed += [f"{build.precision} for {build.target}: {build.error}" for build in builds if build.error]
+    passed = "every combination is within its gates" + ", every engine builds" * bool(builds)
+    print("\n".join(f"FAILED: {line}" for line in failed) or passed)
+    return FAILED_CHECK if failed else 0
+
+
+def misses(row: Combination, full: Combination) -> list[str]:
+    """What a combination misses of its gates; `full` is float32 on ONNX Runtime."""
+    found = [stage.verdict for stage in row.stages if not stage.passed]
+    if row.label_agreement is not None and row.label_agreement < LABEL_AGREEMENT[row.precision]:
+        found.append(f"{row.label_agreement:.3%} of the scenes' labels agree")
+    if row.miou is not None and full.miou is not None and row.miou < full.miou - MOST_LOST_MIOU:
+        found.append(f"mIoU {row.miou:.3f}, float32 {full.miou:.3f}")
+    return found
+
+
+def measure(bundle: Bundle, rounds: int, scenes: int, threads: int | None) -> list[Combination]:
+    """Every precision on every CPU backend that runs it, float32 on ONNX Runtime first."""
+    from benchmarks.timing import in_turn
+    from t2d_runtime.backends.registry import open_backend
+    from t2d_runtime.proof.selftest import run_selftest
+    from t2d_runtime.segmenter import Segmenter
+
+    backends = [open_backend(name) for name in ("onnxruntime", "openvino")]
+    pairs = [(backend, precision) for backend in backends for precision in backend.precisions(bundle)]
+    loads = [load_times(bundle, backend, precision, threads) for backend, precision in pairs]
+    opened = [Segmenter(bundle, backend, precision=precision, num_threads=threads) for backend, precision in pairs]
+    window = np.random.default_rng(0).integers(0, 256, (1, *bundle.manifest.windows.crop_size, 3), np.uint8)
+    ids = prompts(opened[0])
+    images = in_turn({str(i): partial(s.run_image_encoder, window) for i, s in enumerate(opened)}, rounds)
+    texts = in_turn({str(i): partial(s.run_text_encoder, ids) for i, s in enumerate(opened)}, rounds)
+    labels = label_agreements(opened, scenes) if scenes else [None] * len(opened)
+    return [
+        Combination(
+            precision=precision,
+            backend=backend.name,
+            engine=str(backend.identity),
+            size_bytes=loaded_bytes(bundle, backend, precision),
+            load_ms=loads[i][0],
+            cached_load_ms=loads[i][1],
+            image_encoder_ms=images[str(i)].median_ms,
+            text_encoder_ms=texts[str(i)].median_ms,
+            stages=run_selftest(opened[i]),
+            label_agreement=labels[i],
+            miou=mean_iou(opened[i], scenes) if scenes else None,
+        )
+        for i, (backend, precision) in enumerate(pairs)
+    ]
+
+
+def load_times(bundle: Bundle, backend: Backend, precision: str, threads: int | None) -> tuple[float, float]:
+    """Milliseconds to load both encoders with an empty cache, and again."""
+    from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER
+
+    def load() -> float:
+        start = time.perf_counter()
+        for graph in (IMAGE_ENCODER, TEXT_ENCODER):
+            backend.load(bundle, graph, precision=precision, num_threads=threads)
+        return (time.perf_counter() - start) * 1e3
+
+    for graph in (IMAGE_ENCODER, TEXT_ENCODER):  # checksums are verified once; that is not what is measured
+        bundle.graph(graph, precision if precision in bundle.graph_precisions(graph) else "fp32")
+    before = os.environ.get("T2D_CACHE_DIR")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["T2D_CACHE_DIR"] = folder
+        try:
+            return load(), load()
+        finally:
+            if before is None:
+                del os.environ["T2D_CACHE_DIR"]
+            else:
+                os.environ["T2D_CACHE_DIR"] = before
+
+
+def loaded_bytes(bundle: Bundle, backend: Backend, precision: str) -> int:
+    """Size of the files that a backend reads for a precision."""
+    sizes = {record.sha256: record.size_bytes for record in bundle.manifest.files.values()}
+    return sum(sizes[digest] for digest in backend.digests(bundle, precision))
+
+
+def prompts(segmenter: Segmenter) -> NDArray[np.int64]:
+    """Token ids (20,7,L) of 20 classes."""
+    from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
+    from t2d_runtime.words.text import build_prompts
+
+    names = [f"thing {number}" for number in range(20)]
+    groups = build_prompts(names, segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
+    ids = segmenter.tokenize([prompt for group in groups for prompt in group])
+    return ids.reshape(len(groups), -1, ids.shape[1])
+
+
+def label_agreements(segmenters: list[Segmenter], scenes: int) -> list[float]:
+    """Share of pixels of held-out scenes that every segmenter labels as the first one does, all concepts at once."""
+    from benchmarks.scenes import HELD_OUT_SEED
+    from training.drawing.concepts import CONCEPTS
+    from training.drawing.scenes import draw_scenes
+
+    words = [segmenter.encode_classes(CONCEPTS) for segmenter in segmenters]
+    agreeing, pixels = np.zeros(len(segmenters)), 0
+    for scene in draw_scenes(scenes, HELD_OUT_SEED, progress=False):
+        maps = [s.segment(scene.image, w).label_map for s, w in zip(segmenters, words, strict=True)]
+        agreeing += [(labels == maps[0]).sum() for labels in maps]
+        pixels += maps[0].size
+    return [float(share) for share in agreeing / pixels]
+
+
+def mean_iou(segmenter: Segmenter, count: int) -> float:
+    """mIoU of held-out scenes with background, without PAMR, which no engine computes."""
+    from benchmarks.scenes import measure as measure_scenes
+
+    return measure_scenes(segmenter, segmenter.precision, count=count, refine=False).background
+
+
+def build_matrix(bundle: Bundle) -> list[Build]:
+    """TensorRT for RTX engines of every stored precision, in a copy of the bundle that is thrown away."""
+    from tqdm import tqdm
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(bundle.folder, Path(folder) / "bundle"))
+        targets = tqdm(list(build_targets(bundle)), desc="engines", disable=None, leave=False)
+        return [build(copy, *target) for target in targets]
+
+
+def build_targets(bundle: Bundle) -> Iterator[tuple[str, str, bool]]:
+    """Precision, compute capability, and whether it is the fused graph, where the bundle has it."""
+    from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER
+
+    yield from ((p, c, False) for p in bundle.graph_precisions(IMAGE_ENCODER) for c in COMPUTE_CAPABILITIES)
+    yield from ((p, FUSED_CAPABILITY, True) for p in bundle.graph_precisions(SEGMENTER))
+
+
+def build(folder: Path, precision: str, capability: str, fused: bool) -> Build:
+    """Build both encoders, or the fused graph, and say what came of it."""
+    from t2d_export.engines.to_engine import Target, build_engine
+    from t2d_runtime.bundle.engines import read_engines
+    from t2d_runtime.bundle.files import Bundle
+
+    start = time.perf_counter()
+    try:
+        output = build_engine(folder, Target("tensorrt-rtx", capability), precision, fused=fused)
+    except T2DError as error:
+        return Build(precision, capability, fused, {}, {}, (), time.perf_counter() - start, str(error))
+    seconds = time.perf_counter() - start
+    graphs = read_engines(Bundle.open(folder), "tensorrt-rtx")[output].graphs
+    shutil.rmtree(output)
+    return Build(
+        precision=precision,
+        target=capability,
+        fused=fused,
+        layers={name: built.num_layers for name, built in graphs.items()},
+        size_bytes={name: built.record.size_bytes for name, built in graphs.items()},
+        warnings=tuple(warning for built in graphs.values() for warning in built.warnings),
+        seconds=seconds,
+        error=None,
+    )
+
+
+def print_combinations(rows: list[Combination]) -> None:
+    """One line a precision and backend."""
+    print(
+        f"{'precision':<10}{'backend':<13}{'MiB':>7}{'load ms':>9}{'cached':>9}{'image ms':>10}{'text ms':>9}"
+        f"{'tokens':>10}{'attention':>10}{'text':>10}{'labels':>10}{'mIoU':>7}"
+    )
+    for row in rows:
+        norms = {stage.stage: stage.relative_frobenius for stage in row.stages}
+        parity = "".join(f"{norms[name]:>10.1e}" for name in ("patch_tokens", "cls_attention", "text_embeds"))
+        agreement = "-" if row.label_agreement is None else f"{row.label_agreement:.3%}"
+        print(
+            f"{row.precision:<10}{row.backend:<13}{row.size_bytes / 2**20:>7.1f}{row.load_ms:>9.0f}"
+            f"{row.cached_load_ms:>9.0f}{row.image_encoder_ms:>10.1f}{row.text_encoder_ms:>9.1f}{parity}"
+            f"{agreement:>10}{'-' if row.miou is None else format(row.miou, '.3f'):>7}"
+        )
+
+
+def print_builds(builds: list[Build]) -> None:
+    """One line a precision and compute capability."""
+    for row in builds:
+        layers = ", ".join(f"{name} {count} layers" for name, count in row.layers.items())
+        size = sum(row.size_bytes.values()) / 2**20
+        outcome = row.error or f"{layers}, {size:.1f} MiB, {row.seconds:.1f} s, {len(row.warnings)} warnings"
+        print(f"TensorRT for RTX, {row.precision} for {row.target}: {outcome}")

@@ -1,0 +1,70 @@
+"""The fused graph against the Python runtime: the same picture, words and engine, with and without PAMR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from t2d_runtime.bundle.files import Bundle
+
+WORDS = 20
+"""Classes; made-up names, since the time does not depend on them."""
+
+PICTURE = (480, 640)
+"""(height, width) of a camera's picture."""
+
+
+@dataclass(frozen=True)
+class FusedLatency:
+    """One backend, fp32, the resized image as one window, background and cleaning on."""
+
+    backend: str
+    refine: bool
+    runtime_ms: float
+    """`Segmenter.segment`, the window encoded anew."""
+    fused_ms: float
+    label_agreement: float
+    """Share of the picture's labels on which both agree."""
+
+
+def measure(bundle: Bundle, rounds: int, threads: int | None) -> list[FusedLatency]:
+    """Every CPU backend, without and with PAMR; runtime and graph in turn."""
+    from benchmarks.timing import in_turn
+    from t2d_runtime.fused import FusedSegmenter
+    from t2d_runtime.segmenter import Segmenter
+
+    image, rows = picture(), []
+    for name in ("onnxruntime", "openvino"):
+        runtime = Segmenter.open(bundle.folder, backend=name, num_threads=threads)
+        fused = FusedSegmenter.open(bundle.folder, backend=name, num_threads=threads)
+        words = runtime.encode_classes([f"thing {number}" for number in range(WORDS)])
+        for refine in (False, True):
+            by_runtime = partial(runtime.segment, image, words, background=True, refine=refine, window="whole")
+            by_graph = partial(fused.segment, image, words, background=True, refine=refine)
+            agreement = float((by_runtime().label_map == by_graph().label_map).mean())
+            times = in_turn({"runtime": by_runtime, "fused": by_graph}, rounds)
+            rows.append(FusedLatency(name, refine, times["runtime"].median_ms, times["fused"].median_ms, agreement))
+    return rows
+
+
+def print_rows(rows: list[FusedLatency]) -> None:
+    """One line a backend, without and with PAMR."""
+    for row in rows:
+        pamr = "with PAMR" if row.refine else "no PAMR"
+        print(
+            f"fused graph, {row.backend:<12}{pamr:<10}{row.fused_ms:>9.1f} ms, runtime {row.runtime_ms:.1f} ms "
+            f"(x {row.fused_ms / row.runtime_ms:.2f}), {row.label_agreement:.3%} of the labels agree"
+        )
+
+
+def picture() -> NDArray[np.uint8]:
+    """Smooth colours with grain (H,W,3)."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0 : PICTURE[0], 0 : PICTURE[1]] / max(PICTURE)
+    colours = np.stack([0.5 + 0.4 * np.sin(19 * x + 2), 0.3 + 0.5 * y, 0.8 - 0.6 * x * y], axis=-1)
+    return np.clip(255 * (colours + rng.normal(0, 0.05, colours.shape)), 0, 255).astype(np.uint8)

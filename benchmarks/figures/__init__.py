@@ -1,0 +1,1 @@
+"""`figures`: the paper's figures for any bundle and image."""

@@ -1,0 +1,45 @@
+"""The paper's figures for any bundle and image: parameters, attention maps, chosen heads, cleaning, overlays."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+CAPTION_PROMPTS = ("{}",)
+"""A caption is encoded as it is, as in training."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m benchmarks figures`."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("--classes", required=True, metavar="WORDS", help="what to look for, separated by commas")
+    parser.add_argument(
+        "--caption", action="append", metavar="TEXT", help="text whose head is shown; repeatable; default: the words"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--precision", default="fp32")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write a PNG for each figure."""
+    from benchmarks.figures import paper_figures
+    from benchmarks.figures.panels import save
+    from t2d_runtime.segmenter import Segmenter
+
+    segmenter = Segmenter.open(args.bundle, backend=args.backend, precision=args.precision)
+    classes = segmenter.encode_classes([word.strip() for word in args.classes.split(",")])
+    texts = segmenter.encode_classes(args.caption, CAPTION_PROMPTS) if args.caption else classes
+    window = segmenter.encode_image(args.image, "whole")
+    encoding = segmenter.encode_image(args.image)
+    figures = {
+        "attention": paper_figures.attention(window),
+        "heads": paper_figures.heads(window, texts),
+        "cleaning": paper_figures.cleaning(segmenter, encoding, classes),
+        "overlays": paper_figures.overlays(segmenter, encoding, classes),
+        "parameters": paper_figures.parameters(segmenter),
+    }
+    for name, figure in figures.items():
+        print(save(figure, args.output / f"{name}.png"))
+    return 0

@@ -1,0 +1,67 @@
+"""Parameters of a bundle and of the published models, all of them counted, none quoted."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+
+if TYPE_CHECKING:
+    import torch
+
+PUBLISHED = {"Talk2DINO ViT-B": "dinov2_vitb14_reg", "Talk2DINO ViT-L": "dinov2_vitl14_reg"}
+
+PUBLISHED_MIOU = {
+    "Talk2DINO ViT-B": (87.0, 43.5, 30.3, 40.8, 23.5),
+    "Talk2DINO ViT-L": (88.7, 43.2, 30.0, 39.3, 23.4),
+}
+"""The paper's figures on VOC20, Context59, COCO-Stuff, Cityscapes and ADE20K, with PAMR."""
+
+
+class Parameters(NamedTuple):
+    """Numbers of parameters; the projection is the text encoder's."""
+
+    image_encoder: int
+    text_encoder: int
+
+
+def bundle_parameters(bundle: Bundle) -> Parameters:
+    """Floats that the float32 graphs store; position embeddings as they are at the bundle's input size."""
+    import onnx
+
+    def stored(graph: str) -> int:
+        model = onnx.load(bundle.graph(graph), load_external_data=False)
+        floats = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
+        return sum(math.prod(tensor.dims) for tensor in floats)
+
+    return Parameters(stored(IMAGE_ENCODER), stored(TEXT_ENCODER))
+
+
+def published_parameters(name: str) -> Parameters:
+    """Of a published model, counted in its architecture."""
+    import torch
+
+    from t2d_export.architectures.backbones import named_architecture
+    from t2d_export.model.projection import TextProjection
+    from t2d_export.model.reference import PUBLISHED_INPUT_SIZE
+
+    text_parameters, text_width = _clip_text_tower()
+    backbone = named_architecture(PUBLISHED[name]).build(PUBLISHED_INPUT_SIZE)
+    with torch.device("meta"):
+        projection = TextProjection(text_width, backbone.embed_dim)
+    return Parameters(_count(backbone), text_parameters + _count(projection))
+
+
+@functools.cache
+def _clip_text_tower() -> tuple[int, int]:
+    """Parameters and width of the output of CLIP's ViT-B/16 text tower."""
+    from t2d_export.model.loading import load_text_tower
+
+    tower, _ = load_text_tower("random")
+    return _count(tower), tower.output_dim
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,1 @@
+"""`latency`: milliseconds of a bundle against PyTorch."""

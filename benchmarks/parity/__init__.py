@@ -1,0 +1,1 @@
+"""`parity`: every stage against golden files of the authors' code."""

@@ -1,0 +1,226 @@
+"""Every stage of the reference and of an exported bundle against golden files of the authors' released code.
+
+Float32 is held to the tolerances of every stage; a precision below it to its gates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.bundle.manifest import StageParity
+from t2d_runtime.cli import FAILED_CHECK
+from t2d_runtime.errors import DataError, WeightsNotFoundError
+from t2d_runtime.proof.parity import LABEL_MARGIN, SCORE_TOLERANCE, Judge, with_background
+
+if TYPE_CHECKING:
+    from benchmarks.parity.golden import Golden
+    from benchmarks.parity.subjects import Encoded, Subject
+
+RESIZED_SHARE = 1e-3
+"""Share of pixel values that may be one level off OpenCV's after our resize."""
+
+FROM_IMAGE_TOLERANCE = 1e-4
+"""Stitched scores from the original image: a pixel one level off moves them by up to 5e-5."""
+
+ANY_LABELS = 0.0
+"""Below float32 the golden files judge features, and labels are only reported: with random weights the two best scores
+of a pixel differ by a few thousandths. A trained model's labels are judged by `benchmarks engines`."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m benchmarks parity`."""
+    parser.add_argument("--golden", type=Path, required=True, metavar="DIR", help="folder of golden .npz files")
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder of published projections; default: DIR/../weights"
+    )
+    parser.add_argument("--backend", default="onnxruntime", metavar="LIST", help="of the bundle; default: onnxruntime")
+    parser.add_argument("--precision", default="fp32", metavar="LIST", help="of fp32,fp16,bf16,int8; default: fp32")
+    parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table of stages x files; status 1 where a stage is out of tolerance."""
+    from tqdm import tqdm
+
+    from benchmarks.parity.golden import read_golden
+    from benchmarks.results_file import write_results
+
+    paths = [path for path in sorted(args.golden.glob("*.npz")) if path.stem != "training"]
+    if not paths:
+        raise DataError(f"{args.golden} holds no golden .npz files")
+    weights = args.weights or args.golden.parent / "weights"
+    backends, precisions = args.backend.split(","), args.precision.split(",")
+    table: dict[str, dict[str, StageParity]] = {}
+    for path in tqdm(paths, desc="golden files", unit="file", disable=None, leave=False):
+        golden = read_golden(path)
+        for subject in subjects_of(golden, weights, backends, precisions):
+            table[f"{subject.name}, {golden.name}"] = {stage.stage: stage for stage in compare(golden, subject)}
+    print_table(table)
+    if args.json is not None:
+        figures = {column: [asdict(stage) for stage in stages.values()] for column, stages in table.items()}
+        write_results(args.json, "parity", figures)
+    failed = [f"{column}: {s.stage}" for column, stages in table.items() for s in stages.values() if not s.passed]
+    print("FAILED: " + "; ".join(failed) if failed else "every stage of every file is within its tolerance")
+    return FAILED_CHECK if failed else 0
+
+
+def subjects_of(
+    golden: Golden, weights: Path, backends: Sequence[str], precisions: Sequence[str] = ("fp32",)
+) -> Iterator[Subject]:
+    """The reference with a golden file's weights, then the bundle exported from them.
+
+    On every backend, in each of the precisions that it runs. A precision that the export left out is not among them.
+    """
+    from benchmarks.parity.golden import write_weights
+    from benchmarks.parity.subjects import BundleSubject, ReferenceSubject
+    from t2d_export.export import ExportSettings, export_bundle
+    from t2d_runtime.backends.registry import open_backend
+    from t2d_runtime.bundle.files import Bundle
+    from t2d_runtime.segmenter import Segmenter
+
+    size = golden.meta["input_size"]
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_weights(golden, Path(folder))
+        if not golden.has_random_projection:
+            published = weights / f"{golden.meta['projection']}.pth"
+            if not published.is_file():
+                raise WeightsNotFoundError(f"{golden.name} needs the published projection {published}; see --weights")
+            files["projection"] = str(published)
+        settings = ExportSettings(
+            backbone=golden.backbone,
+            backbone_weights=files["backbone_weights"],
+            text_weights=files["text_weights"],
+            projection=files["projection"],
+            input_size=(size, size),
+            precisions=tuple(dict.fromkeys(("fp32", *precisions))),
+        )
+        yield ReferenceSubject(settings.load_reference())
+        bundle = Path(folder) / "bundle"
+        export_bundle(settings, bundle)
+        for name in backends:
+            runs = open_backend(name).precisions(Bundle.open(bundle))
+            for precision in (precision for precision in precisions if precision in runs):
+                yield BundleSubject(Segmenter.open(bundle, backend=name, precision=precision))
+
+
+def compare(golden: Golden, subject: Subject) -> Iterator[StageParity]:
+    """All stages of a golden file in order, each computed from the subject's own previous one."""
+    return _Comparison(golden, subject).stages()
+
+
+class _Comparison:
+    """A subject's stages against a golden file's."""
+
+    def __init__(self, golden: Golden, subject: Subject) -> None:
+        self._golden = golden
+        self._arrays = golden.arrays
+        self._subject = subject
+        self._judge = Judge(subject.gates and replace(subject.gates, label_agreement=ANY_LABELS))
+        self._text_embeds = subject.text_embeds(_cut(golden.arrays["tokens"]))
+
+    def stages(self) -> Iterator[StageParity]:
+        """Text, image encoder, one window, the whole image."""
+        yield from self._text_stages()
+        window = self._subject.encode(self._golden.window[None]).window(0)
+        yield from self._encoder_stages(window)
+        yield from self._window_stages(window)
+        yield from self._slide_stages()
+
+    def _text_stages(self) -> Iterator[StageParity]:
+        expected = self._arrays["clip_text"]
+        shown = _cut(self._arrays["tokens"][:, : expected.shape[1]])
+        features = self._subject.text_features(shown.reshape(-1, shown.shape[-1]))
+        if features is not None:
+            yield self._judge.features("clip_text", expected, features.reshape(expected.shape))
+        yield self._judge.features("text_embeds", self._arrays["text_embeds"], self._text_embeds)
+
+    def _encoder_stages(self, window: Encoded) -> Iterator[StageParity]:
+        arrays, every, judge = self._arrays, self._golden.sampling, self._judge
+        yield judge.features("pixel_values", arrays["pixel_values_sample"], window.pixel_values[:, ::37, ::37])
+        sample = window.patch_tokens[:: every.patches, :: every.channels]
+        yield judge.features("patch_tokens", arrays["patch_tokens_sample"], sample)
+        yield judge.features("cls_attention", arrays["cls_attention_logits"], window.cls_attention)
+        yield judge.features("cls_token", arrays["cls_token"], window.cls_token)
+
+    def _window_stages(self, window: Encoded) -> Iterator[StageParity]:
+        golden, arrays, subject, judge = self._golden, self._arrays, self._subject, self._judge
+        similarity = subject.similarity(window.patch_tokens, self._text_embeds)
+        scores = subject.scores(similarity)
+        cleaned = subject.clean(window, similarity, self._text_embeds, golden.meta["lambda_bg"])
+        shape = arrays["similarity"].shape
+        yield judge.scores("similarity", arrays["similarity"], similarity.reshape(shape))
+        yield judge.scores("scores", arrays["scores"], scores.reshape(shape))
+        yield judge.scores("scores_cleaned", arrays["scores_cleaned"], cleaned.reshape(shape))
+        step = golden.sampling.window_pixels
+        for background, patches in ((0, scores), (1, cleaned)):
+            planes = subject.upsample(patches.reshape(shape), (golden.window.shape[0], golden.window.shape[1]))
+            for pamr in (0, 1):
+                stage = f"mask_bg{background}_pamr{pamr}"
+                planes = subject.refine(golden.window, planes) if pamr else planes
+                yield judge.scores(stage, arrays[stage], planes[:, ::step, ::step])
+                yield self._labels(stage, self._with_background(planes) if background else planes)
+
+    def _slide_stages(self) -> Iterator[StageParity]:
+        """Stitched scores with cleaning, from OpenCV's resized image and from the original one."""
+        from t2d_runtime.image.preprocess import resize
+
+        golden, step = self._golden, self._golden.sampling.image_pixels
+        resized = resize(golden.image, (golden.resized.shape[0], golden.resized.shape[1]))
+        levels = np.abs(resized.astype(np.int16) - golden.resized)
+        off = float((levels > 0).mean()) if levels.max() <= 1 else 1.0
+        yield StageParity("resized", True, off, RESIZED_SHARE, None, None, None, None, None, off <= RESIZED_SHARE)
+        for stage, pamr in (("slide", False), ("slide_pamr", True)):
+            if f"{stage}_probs_sample" not in self._arrays:
+                continue
+            expected = self._arrays[f"{stage}_probs_sample"]
+            for source, pixels in (("", golden.resized), ("_from_image", resized)):
+                scores = self._subject.segment(
+                    golden.image, pixels, self._text_embeds, golden.meta["lambda_bg"], refine=pamr
+                )
+                ranked = self._with_background(scores)
+                tolerance = FROM_IMAGE_TOLERANCE if source else SCORE_TOLERANCE
+                yield self._judge.scores(stage + source, expected, ranked[:, ::step, ::step], tolerance)
+                if not source:
+                    yield self._labels(stage, ranked)
+
+    def _with_background(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
+        return with_background(planes, self._golden.meta["background_threshold"])
+
+    def _labels(self, stage: str, ranked: NDArray[np.float32]) -> StageParity:
+        """Arg max of scores against `<stage>_labels`, where the golden file is sure."""
+        margin = self._golden.certain(stage, LABEL_MARGIN).astype(np.float32)
+        return self._judge.labels(f"{stage}_labels", self._arrays[f"{stage}_labels"], ranked.argmax(axis=0), margin)
+
+
+def _cut(tokens: NDArray[Any]) -> NDArray[np.int64]:
+    """Token ids (N,T,77) up to the longest prompt; what follows every end token changes nothing."""
+    longest = int(tokens.argmax(axis=-1).max()) + 1
+    return np.ascontiguousarray(tokens[..., :longest], dtype=np.int64)
+
+
+def print_table(table: dict[str, dict[str, StageParity]]) -> None:
+    """Stages in rows, files in columns: the largest difference (below float32, of features, the relative norm of the
+    difference), or the share of equal labels."""
+    columns = list(table)
+    for number, column in enumerate(columns, start=1):
+        print(f"({number}) {column}")
+    stages = list(dict.fromkeys(stage for column in table.values() for stage in column))
+    width = max(len(stage) for stage in stages)
+    print(" " * width + "".join(f"{f'({number})':>12}" for number in range(1, len(columns) + 1)))
+    for stage in stages:
+        print(f"{stage:<{width}}" + "".join(f"{_cell(table[column].get(stage)):>12}" for column in columns))
+
+
+def _cell(stage: StageParity | None) -> str:
+    if stage is None:
+        return "-"
+    figure = f"{getattr(stage, stage.measure):.1e}" if stage.label_agreement is None else f"{stage.label_agreement:.3%}"
+    return figure if stage.passed else f"!{figure}"

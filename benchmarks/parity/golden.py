@@ -1,0 +1,137 @@
+"""Golden files: outputs of the authors' released code at every stage.
+
+A file is read whole, as the released code's runs were stored, or as a compact copy (tests/golden), which holds fewer
+samples of the large stages and takes its images from beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.parity.golden_weights import clip_text_weights, dinov2_weights, projection_weights
+from t2d_runtime.errors import DataError
+
+WINDOW = 448
+"""Side of the window that the single-window stages were computed on: `resized[:448, :448]`."""
+
+PROMPT_SETS = {
+    "sub_imagenet_template": "subset",
+    "simple_imagenet_template": "simple",
+    "identity_template": "identity",
+    "maskclip_template": "maskclip",
+    "full_imagenet_template": "full",
+}
+"""The released code's names of prompt sets -> ours."""
+
+RANDOM_PROJECTION = "rand"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which part of a large stage a file holds: every so many patches, channels and pixels."""
+
+    patches: int
+    channels: int
+    window_pixels: int
+    image_pixels: int
+
+
+WHOLE_FILE = Sampling(patches=13, channels=1, window_pixels=4, image_pixels=5)
+COMPACT_FILE = Sampling(patches=104, channels=3, window_pixels=12, image_pixels=10)
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """One golden file."""
+
+    name: str
+    meta: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+    image: NDArray[np.uint8]
+    """(H,W,3) RGB, the original."""
+    resized: NDArray[np.uint8]
+    """(H',W',3), short side 448, by OpenCV."""
+    sampling: Sampling
+
+    @property
+    def window(self) -> NDArray[np.uint8]:
+        """(448,448,3)."""
+        return self.resized[:WINDOW, :WINDOW]
+
+    @property
+    def backbone(self) -> str:
+        """Name of the backbone, such as dinov2_vitb14_reg."""
+        return f"dinov2_{self.meta['arch']}" + ("_reg" if self.meta["registers"] else "")
+
+    @property
+    def prompts(self) -> str:
+        """Name of the prompt set."""
+        return PROMPT_SETS[self.meta["template"]]
+
+    @property
+    def has_random_projection(self) -> bool:
+        """Whether the projection is drawn like the other weights; a published one is a file of its own."""
+        return bool(self.meta["projection"] == RANDOM_PROJECTION)
+
+    def certain(self, stage: str, margin: float) -> NDArray[np.bool_]:
+        """Where the two best scores of a pixel are further apart than `margin`, for `<stage>_labels`."""
+        if f"{stage}_certain" in self.arrays:
+            stored: NDArray[np.bool_] = self.arrays[f"{stage}_certain"]
+            return stored
+        return np.asarray(self.arrays[f"{stage}_margin"].astype(np.float32) > margin)
+
+
+def read_golden(path: Path) -> Golden:
+    """Read a golden file. Raises DataError where it is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        meta = json.loads(str(arrays.pop("meta")))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is not a golden file: {error}") from error
+    if "image" in arrays:
+        image, resized, sampling = arrays.pop("image"), arrays.pop("resized"), WHOLE_FILE
+    else:
+        subject = path.stem.rsplit("_", 1)[-1]
+        image, resized = _picture(path.parent, subject), _picture(path.parent, f"{subject}_resized")
+        sampling = COMPACT_FILE
+    return Golden(path.stem, meta, arrays, image, resized, sampling)
+
+
+def _picture(folder: Path, name: str) -> NDArray[np.uint8]:
+    path = folder / f"{name}.webp"
+    if path.is_file():
+        with Image.open(path) as opened:
+            return np.asarray(opened.convert("RGB"))
+    from skimage import data
+
+    picture: NDArray[np.uint8] = getattr(data, name)()
+    return picture
+
+
+def write_weights(golden: Golden, folder: Path) -> dict[str, str]:
+    """Draw a file's random weights and save them as checkpoints in the published layouts.
+
+    Returns the paths by the names of `load_reference`'s arguments; no projection where it is a published one.
+    """
+    arch, seed = golden.meta["arch"], golden.meta["seed"]
+    files = {
+        "backbone_weights": dinov2_weights(arch, golden.meta["registers"], seed),
+        "text_weights": clip_text_weights(seed),
+    }
+    if golden.has_random_projection:
+        files["projection"] = projection_weights(arch, golden.meta["projection_seed"])
+    paths = {}
+    for name, tensors in files.items():
+        paths[name] = str(folder / f"{name}.pth")
+        torch.save(tensors, paths[name])
+    return paths

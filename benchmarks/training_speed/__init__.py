@@ -1,0 +1,1 @@
+"""`training_speed`: an epoch of training against the released way."""

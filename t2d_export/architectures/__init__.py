@@ -1,0 +1,1 @@
+"""Backbones by name, models from a folder, position embeddings."""

@@ -1,0 +1,1 @@
+"""A bundle's other contents, and its verification."""

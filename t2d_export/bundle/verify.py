@@ -1,0 +1,92 @@
+"""Parity of a bundle with the PyTorch reference: its self-test vectors through the runtime, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from t2d_export.bundle.bundle_writer import write_manifest
+from t2d_runtime.backends.base import Backend
+from t2d_runtime.backends.openvino import OpenVinoBackend
+from t2d_runtime.backends.registry import installed_module, open_backend
+from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.bundle.manifest import StageParity, Verdict, first_failure
+from t2d_runtime.errors import BackendError, VerificationError
+from t2d_runtime.proof.selftest import run_selftest
+from t2d_runtime.segmenter import Segmenter
+
+ON_THE_MACHINE = Verdict("untested", "proves itself when it is first opened; run 't2d selftest' there")
+AFTER_A_BUILD = Verdict("untested", "build it with 't2d-export engine'; it proves itself when it is first opened")
+
+
+class GraphAsStored(OpenVinoBackend):
+    """Runs a bfloat16 graph, which ONNX Runtime's CPU provider cannot; float32 where the graph says so."""
+
+    def hint(self, precision: str) -> str:
+        """The types of the graph, and no others."""
+        return "f32"
+
+    def stored_precision(self, precision: str) -> str:
+        """The one asked for, not a hint on the float32 graph."""
+        return precision
+
+
+def verify_bundle(folder: Path, *, backend: str = "onnxruntime") -> tuple[StageParity, ...]:
+    """Run every stage in float32, store the report in the manifest, and return it, failed stages included.
+
+    Raises BundleNotFoundError where what encodes words was left off: the report is of every stage.
+    """
+    bundle = Bundle.open(folder)
+    bundle.graph(TEXT_ENCODER)
+    bundle.file(TOKENIZER)
+    stages = run_selftest(Segmenter(bundle, open_backend(backend), precision="fp32"))
+    write_manifest(folder, replace(bundle.manifest, parity=stages))
+    return stages
+
+
+def require_verified(stages: tuple[StageParity, ...]) -> None:
+    """Raise VerificationError, naming the first stage out of tolerance, where there is one."""
+    failed = first_failure(stages)
+    if failed is not None:
+        raise VerificationError(
+            f"verification failed: stage {failed.stage!r} of the exported graphs differs from PyTorch "
+            f"({failed.verdict}); nothing was written"
+        )
+
+
+def judge_stored(folder: Path, precision: str) -> Verdict:
+    """Whether the graphs of a precision, as stored, pass its gates on the self-test.
+
+    Raises BackendUnavailableError for bf16 where OpenVINO is not installed.
+    """
+    if precision == "bf16":
+        open_backend("openvino")  # for its error where it is missing
+        return _verdict(folder, GraphAsStored(), precision)
+    return _verdict(folder, open_backend("onnxruntime"), precision)
+
+
+def matrix_row(folder: Path, precision: str, stored: Verdict) -> dict[str, Verdict]:
+    """Backend -> whether it runs the precision, tested where it is installed here."""
+    row = {"onnxruntime": stored}
+    if precision == "bf16":
+        row["onnxruntime"] = Verdict("unsupported", "its CPU provider has no bfloat16 kernels; use openvino")
+    row["openvino"] = ON_THE_MACHINE
+    if installed_module("openvino") is not None:
+        backend = OpenVinoBackend()
+        if precision in backend.precisions(Bundle.open(folder)):
+            row["openvino"] = _verdict(folder, backend, precision)
+    row |= dict.fromkeys(("onnxruntime-cuda", "onnxruntime-tensorrt"), ON_THE_MACHINE)
+    return row | dict.fromkeys(("tensorrt", "tensorrt-rtx"), AFTER_A_BUILD)
+
+
+def _verdict(folder: Path, backend: Backend, precision: str) -> Verdict:
+    try:
+        run = run_selftest(Segmenter(Bundle.open(folder), backend, precision=precision))
+    except BackendError as error:  # it refuses the graph, or float16 overflows
+        return Verdict("failed", str(error))
+    failed = first_failure(run)
+    if failed is not None:
+        return Verdict("failed", f"{backend.identity}: {failed.verdict}")
+    stages = {stage.stage: stage for stage in run}
+    norm, agreement = stages["patch_tokens"].relative_frobenius, stages["label_map"].label_agreement
+    return Verdict("passed", f"patch tokens differ by {norm:.1e} of their norm, {agreement:.3%} of the labels agree")

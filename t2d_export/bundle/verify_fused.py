@@ -1,0 +1,76 @@
+"""Verification of the fused graph: its scores against the PyTorch reference, its labels against the runtime's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_export.bundle.verify import GraphAsStored
+from t2d_runtime.backends.base import Backend
+from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.bundle.files import SELFTEST, Bundle
+from t2d_runtime.bundle.manifest import StageParity, WindowSettings, first_failure
+from t2d_runtime.errors import OptionError, VerificationError
+from t2d_runtime.fused import FusedSegmenter
+from t2d_runtime.image.windows import resized_size
+from t2d_runtime.masks.labels import LabelMap
+from t2d_runtime.masks.postprocess import image_scores, labels_of
+from t2d_runtime.proof.parity import Judge, compare_labels, gate_labels, margin_of, with_background
+from t2d_runtime.proof.selftest import SelfTestVectors
+from t2d_runtime.segmenter import Segmenter
+from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+LABEL_AGREEMENT = 0.999
+"""Least share of labels equal to the runtime's in float32 from an image of any size, which the graph resizes itself.
+
+In a precision below, engines round the same encoder differently inside another graph: its own gate holds."""
+
+
+def check_fusible(windows: WindowSettings) -> None:
+    """Raise OptionError where no window of the self-test is an image that the fused graph takes as it is."""
+    if resized_size(windows.crop_size, windows) != windows.crop_size:
+        raise OptionError(
+            f"a fused graph needs windows as large as the short side, to be verified on one; the model has windows of "
+            f"{windows.crop_size} and a short side of {windows.short_side}; export without --fused"
+        )
+
+
+def require_fused_verified(folder: Path, precision: str) -> None:
+    """Raise VerificationError, naming the stage, where the fused graph of a precision is not what it should be."""
+    failed = first_failure(verify_fused(folder, precision))
+    if failed is not None:
+        raise VerificationError(
+            f"verification of the fused graph in {precision} failed: {failed.verdict}; nothing was written"
+        )
+
+
+def verify_fused(folder: Path, precision: str) -> Iterator[StageParity]:
+    """Scores on the self-test's first window, then labels on that window, on the whole picture and on a narrow one."""
+    bundle = Bundle.open(folder)
+    backend: Backend = GraphAsStored() if precision == "bf16" else open_backend("onnxruntime")
+    fused = FusedSegmenter(bundle, backend, precision=precision)
+    yield from fused.selftest()
+    runtime = Segmenter(bundle, backend, precision=precision)
+    vectors = SelfTestVectors.load(bundle.file(SELFTEST))
+    classes = ClassEmbeddings(vectors.class_names, vectors.text_embeds, bundle.vocabulary_digest)
+    window = vectors.first_window(bundle.manifest.windows)
+    judge = Judge.of(precision)
+    yield judge.labels("labels of a window", *_labels(window, classes, runtime, fused, refine=True))
+    least = judge.gates.label_agreement if judge.gates else LABEL_AGREEMENT
+    for name, image in (("a picture", vectors.image), ("a narrow picture", vectors.image[:, : window.shape[1] // 5])):
+        compared = compare_labels(f"labels of {name}", *_labels(image, classes, runtime, fused, refine=False))
+        yield gate_labels(compared, least)
+
+
+def _labels(
+    image: NDArray[np.uint8], classes: ClassEmbeddings, runtime: Segmenter, fused: FusedSegmenter, *, refine: bool
+) -> tuple[LabelMap, LabelMap, NDArray[np.float32]]:
+    """Labels (H,W) with background of the runtime and of the fused graph, and the margin of the runtime's."""
+    got = fused.segment(image, classes, background=True, refine=refine)
+    encoding, pamr = runtime.encode_image(image, "whole"), runtime.manifest.defaults.pamr
+    scores = image_scores(encoding, classes.vectors, got.settings, pamr)
+    margin = margin_of(with_background(scores, got.settings.threshold))
+    return labels_of(scores, got.settings), got.label_map, margin

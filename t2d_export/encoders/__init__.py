@@ -1,0 +1,1 @@
+"""The encoders' graphs: tracing, ONNX, precisions, calibration."""

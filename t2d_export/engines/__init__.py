@@ -1,0 +1,1 @@
+"""Engines built ahead of time: TensorRT, TensorRT for RTX, OpenVINO."""

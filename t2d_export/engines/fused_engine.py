@@ -1,0 +1,69 @@
+"""The fused graph as TensorRT takes it: the number of PAMR's iterations fixed, the image cast at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from t2d_runtime.bundle.engines import Profile
+from t2d_runtime.bundle.manifest import Manifest
+
+MOST_CLASSES = 171
+"""Of COCO-Stuff, the longest list of the published evaluations."""
+
+LONGEST_IMAGE_SIDE = 2048
+"""Pixels; the engine refuses larger images: make them smaller first."""
+
+
+def fused_profiles(manifest: Manifest) -> dict[str, Profile]:
+    """The shapes that an engine of the fused graph takes, by input."""
+    short, long, width = manifest.windows.short_side, LONGEST_IMAGE_SIDE, manifest.model.embed_dim
+    scalar = Profile((), (), ())
+    return {
+        "image": Profile((1, 1, 1, 3), (1, short, short, 3), (1, long, long, 3)),
+        "text_embeds": Profile((1, width), (20, width), (MOST_CLASSES, width)),
+        "threshold": scalar,
+        "cleaning_weight": scalar,
+    }
+
+
+def with_iterations(path: Path, iterations: int) -> bytes:
+    """The graph of a file for TensorRT, without the input pamr_iterations; external weights stay where they are.
+
+    TensorRT does not build a loop within a branch, and takes uint8 inputs only where a cast follows.
+    """
+    model = ir.load(path)
+    graph = model.graph
+    _cast_image(graph)
+    given = next(value for value in graph.inputs if value.name == "pamr_iterations")
+    given.const_value = ir.tensor(np.array(iterations, np.int64), name=given.name)
+    graph.inputs.remove(given)
+    graph.register_initializer(given)
+    branch = next(node for node in graph if node.op_type == "If")
+    _take(graph, branch, "then_branch" if iterations else "else_branch")
+    content: bytes = ir.to_proto(model).SerializeToString()
+    return content
+
+
+def _cast_image(graph: ir.Graph) -> None:
+    image = graph.inputs[0]
+    cast = ir.node("Cast", [image], {"to": ir.DataType.FLOAT}, name="image_levels")
+    cast.outputs[0].name = "image_levels"
+    image.replace_all_uses_with(cast.outputs[0])
+    cast.replace_input_with(0, image)
+    graph.insert_before(graph[0], cast)
+
+
+def _take(graph: ir.Graph, node: ir.Node, name: str) -> None:
+    """Put one branch in the place of an If."""
+    branch = node.attributes[name].as_graph()
+    result, output = branch.outputs[0], node.outputs[0]
+    nodes = list(branch)
+    branch.outputs.clear()
+    branch.remove(nodes)
+    graph.insert_before(node, nodes)
+    output.replace_all_uses_with(result, replace_graph_outputs=True)
+    graph.remove(node)
+    result.name, result.shape = output.name, output.shape

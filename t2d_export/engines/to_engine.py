@@ -1,0 +1,201 @@
+"""ONNX graphs of a bundle -> engines. TensorRT's are strongly typed: the precision is the graph's.
+
+`tensorrt` builds for the GPU of this machine. `tensorrt-rtx` builds for a compute capability, ahead of time, also
+where there is no GPU. `openvino` compiles for this machine's processor.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2d_export.bundle.bundle_writer import whole_folder
+from t2d_export.engines.fused_engine import fused_profiles, with_iterations
+from t2d_export.engines.openvino_engine import build_openvino
+from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
+from t2d_runtime.bundle.engines import (
+    ENGINE_MANIFEST,
+    ENGINES_FOLDER,
+    REFINED_SEGMENTER,
+    SCHEMA_VERSION,
+    BuiltGraph,
+    EngineIdentityKey,
+    EngineManifest,
+    Profile,
+)
+from t2d_runtime.bundle.files import ENCODERS, IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle, record_of
+from t2d_runtime.errors import ExportError, OptionError, OutputError
+from t2d_runtime.segmenter import WINDOW_BATCH
+from t2d_runtime.storage.cache import digest_of, subfolder
+from t2d_runtime.storage.whole_file import whole_file
+
+if TYPE_CHECKING:
+    import tensorrt  # type: ignore[import-not-found, unused-ignore]
+
+log = logging.getLogger(__name__)
+
+BACKENDS = ("tensorrt", "tensorrt-rtx", "openvino")
+
+TEXT_BATCH = 16
+"""Classes encoded at once; the runtime cuts longer lists into parts. Bounds the memory that a context reserves."""
+
+MOST_PROMPTS = 80
+"""Templates of CLIP's whole ImageNet set."""
+
+WORKSPACE_BYTES = 4 * 2**30
+"""Device memory that a tactic may use while it is tried."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A graph to build: its key among the engine's, its ONNX text, the file that it stands in, and its shapes."""
+
+    key: str
+    model: bytes
+    path: Path
+    profiles: dict[str, Profile]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What engines are built for."""
+
+    backend: str
+    compute_capability: str | None = None
+    """Such as 8.6; None is this machine's GPU."""
+
+
+def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = False) -> Path:
+    """Build both encoders of a bundle, or its fused graph, for a target; returns the new folder under bundle/engines.
+
+    Raises OptionError (a compute capability), BackendUnavailableError (no such library, no GPU), BundleError (no such
+    precision), BackendError (one that this processor lacks), and ExportError where TensorRT refuses a graph.
+    """
+    if target.backend not in BACKENDS:
+        raise OptionError(
+            f"backend {target.backend!r} has no engines to build, expected {', '.join(BACKENDS)}; ONNX Runtime reads "
+            "the bundle's graphs"
+        )
+    _check_capability(target)
+    bundle = Bundle.open(folder)
+    if target.backend == "openvino":
+        return build_openvino(bundle, precision, fused=fused)
+    trt = load_tensorrt(target.backend)
+    name = target.compute_capability or _this_gpu()
+    sources = list(_fused_sources(bundle, precision) if fused else _encoder_sources(bundle, precision))
+    identity = EngineIdentityKey(
+        backend=target.backend,
+        version=trt.__version__,
+        target=name,
+        precision=precision,
+        onnx_sha256=bundle.graph_digests(precision, (SEGMENTER,) if fused else ENCODERS),
+        options={"profiles": digest_of({source.key: source.profiles for source in sources})},
+    )
+    output = folder / ENGINES_FOLDER / identity.folder_name
+    with whole_folder(output) as staging:
+        graphs = {source.key: _build(trt, target, source, staging) for source in sources}
+        content = EngineManifest(SCHEMA_VERSION, identity, graphs).to_json()
+        (staging / ENGINE_MANIFEST).write_text(content, encoding="utf-8")
+    return output
+
+
+def _check_capability(target: Target) -> None:
+    given = target.compute_capability
+    if target.backend != "tensorrt-rtx" and given is not None:
+        raise OptionError(f"{target.backend} builds for this machine; --compute-capability is for tensorrt-rtx")
+    if target.backend == "tensorrt-rtx" and not re.fullmatch(r"\d+\.\d+", given or ""):
+        raise OptionError(f"tensorrt-rtx builds for a compute capability such as 8.6, got {given!r}")
+
+
+def _encoder_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
+    """Both encoders, with the shapes that the runtime gives them."""
+    model = bundle.manifest.model
+    size, length = model.input_size, model.context_length
+    image = Profile((1, 3, *size), (1, 3, *size), (WINDOW_BATCH, 3, *size))
+    text = Profile((1, 1, 2), (TEXT_BATCH, 7, min(12, length)), (TEXT_BATCH, MOST_PROMPTS, length))
+    for graph, profiles in ((IMAGE_ENCODER, {"pixel_values": image}), (TEXT_ENCODER, {"input_ids": text})):
+        path = bundle.graph(graph, precision)
+        yield _Source(graph, path.read_bytes(), path, profiles)
+
+
+def _fused_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
+    """The fused graph without PAMR, and with its usual iterations."""
+    path, profiles = bundle.graph(SEGMENTER, precision), fused_profiles(bundle.manifest)
+    for key, iterations in ((SEGMENTER, 0), (REFINED_SEGMENTER, bundle.manifest.defaults.pamr.iterations)):
+        yield _Source(key, with_iterations(path, iterations), path, profiles)
+
+
+def _build(trt: Any, target: Target, source: _Source, folder: Path) -> BuiltGraph:
+    messages: list[str] = []
+    logger = make_logger(trt, messages.append)
+    builder: tensorrt.Builder = trt.Builder(logger)
+    network = builder.create_network(_network_flags(trt))
+    parser: tensorrt.OnnxParser = trt.OnnxParser(network, logger)
+    if not parser.parse(source.model, str(source.path)):
+        errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+        raise ExportError(f"{target.backend} cannot read {source.path.name}: {errors}")
+    config = builder.create_builder_config()
+    shapes = builder.create_optimization_profile()
+    for name, profile in source.profiles.items():
+        shapes.set_shape(name, profile.minimum, profile.optimum, profile.maximum)
+    if config.add_optimization_profile(shapes) < 0:
+        raise ExportError(f"{target.backend} takes no such shapes of {source.key}: {'; '.join(messages)}")
+    if target.backend == "tensorrt-rtx":
+        _aim(trt, config, str(target.compute_capability))
+        serialized = builder.build_serialized_network(network, config)
+    else:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        serialized = _build_with_timing_cache(trt, builder, network, config)
+    if serialized is None:
+        raise ExportError(f"{target.backend} cannot build {source.key}: {'; '.join(messages) or 'no reason given'}")
+    path = folder / f"{source.path.stem}{'_refined' if source.key == REFINED_SEGMENTER else ''}.engine"
+    path.write_bytes(serialized)
+    warnings = tuple(dict.fromkeys(messages))
+    return BuiltGraph(path.name, record_of(path), source.profiles, network.num_layers, warnings)
+
+
+def _network_flags(trt: Any) -> int:
+    """TensorRT 10 types networks strongly when asked to; TensorRT 11 and TensorRT for RTX always do."""
+    strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if strongly_typed is None else 1 << int(strongly_typed)
+
+
+def _aim(trt: Any, config: Any, compute_capability: str) -> None:
+    """Build for one compute capability, whatever this machine has."""
+    offered = {name: value for name, value in trt.ComputeCapability.__members__.items() if name.startswith("SM")}
+    name = "SM" + compute_capability.replace(".", "")
+    if name not in offered:
+        known = ", ".join(f"{key[2:-1]}.{key[-1]}" for key in offered)
+        raise OptionError(f"compute capability {compute_capability!r} is not among those offered: {known}")
+    config.num_compute_capabilities = 1
+    if not config.set_compute_capability(offered[name], 0):
+        raise ExportError(f"tensorrt-rtx refuses to build for compute capability {compute_capability}")
+
+
+def _build_with_timing_cache(trt: Any, builder: Any, network: Any, config: Any) -> Any:
+    """Tactics that were timed for this version and GPU are not timed again."""
+    folder = subfolder("tensorrt")
+    path = folder / f"timing-{digest_of(trt.__version__, _this_gpu())}.bin" if folder else None
+    cache = config.create_timing_cache(path.read_bytes() if path and path.is_file() else b"")
+    if not config.set_timing_cache(cache, False):  # of another device, for all its name
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    serialized = builder.build_serialized_network(network, config)
+    if path:
+        try:
+            with whole_file(path) as file:
+                file.write(cache.serialize())
+        except OutputError as error:
+            log.warning("the next build will take as long: %s", error)
+    return serialized
+
+
+def _this_gpu() -> str:
+    from t2d_runtime.backends.tensorrt import Cuda
+
+    name, capability, _ = Cuda().device()
+    return f"{name} {capability}"

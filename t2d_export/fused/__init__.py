@@ -1,0 +1,1 @@
+"""The fused graph: picture and word vectors to labels in one ONNX file."""

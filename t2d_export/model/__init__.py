@@ -1,0 +1,1 @@
+"""The PyTorch model and reference: towers, projection, masks."""

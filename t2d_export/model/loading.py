@@ -1,0 +1,145 @@
+"""Builds the towers and the projection, filled with weights and frozen."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from open_clip.transformer import QuickGELU, TextTransformer
+from timm.models.eva import Eva
+from torch import Tensor, nn
+
+from t2d_export.architectures.backbones import Architecture
+from t2d_export.architectures.folder_model import TextConfig
+from t2d_export.model.projection import Projection, TextProjection, projection_from_state_dict
+from t2d_export.model.towers import Backbone, RotaryBackbone, TextTower
+from t2d_export.weights.key_layouts import check_keys, check_shapes
+from t2d_export.weights.random_weights import random_tensors
+from t2d_export.weights.sources import (
+    RANDOM,
+    RANDOM_SOURCE,
+    ROPE_PERIODS,
+    backbone_weights,
+    projection_weights,
+    text_weights,
+)
+from t2d_runtime.bundle.manifest import Source
+from t2d_runtime.errors import WeightsError
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+CLIP_VOCABULARY = 49408
+"""Size of CLIP's vocabulary; the end token is its last."""
+
+CLIP_TEXT = TextConfig(width=512, layers=12, heads=8, context_length=77, embed_dim=512, activation="quick_gelu")
+"""The text tower of OpenAI's CLIP ViT-B/16, which every published projection takes its text from."""
+
+CLIP_HEAD_WIDTH = 64
+"""Width of an attention head in every CLIP (`build_model` of OpenAI's code: heads = width // 64)."""
+
+
+def load_backbone(architecture: Architecture, weights: str, input_size: tuple[int, int]) -> tuple[Backbone, Source]:
+    """A frozen backbone in eval mode; `weights` is a file, "hub" or "random".
+
+    Raises OptionError for an input size off the patch grid, WeightsError and WeightsNotFoundError.
+    """
+    vit = architecture.build(input_size)
+    tensors, source = backbone_weights(weights, architecture, input_size, vit.state_dict())
+    periods = tensors.pop(ROPE_PERIODS, None)
+    vit.load_state_dict(tensors, assign=True)
+    if isinstance(vit, Eva):
+        _fill_buffers(vit, periods, architecture.grid(input_size))
+    kind = RotaryBackbone if isinstance(vit, Eva) else Backbone
+    backbone = kind(vit, name=architecture.name, input_size=input_size, mean=architecture.mean, std=architecture.std)
+    return _frozen(backbone), source
+
+
+def _fill_buffers(vit: Eva, periods: Tensor | None, grid: tuple[int, int]) -> None:
+    """What timm computes at construction and a state dict does not hold."""
+    for name, buffer in vit.named_buffers():
+        module, _, leaf = name.rpartition(".")
+        vit.get_submodule(module).register_buffer(leaf, torch.zeros_like(buffer, device="cpu"), persistent=False)
+    rope: Any = vit.rope
+    rope.init_non_persistent_buffers()
+    # Meta's files hold the periods rounded to bfloat16, and their models compute with those.
+    rope.periods.copy_(rope.periods.bfloat16() if periods is None else periods)
+    rope.pos_embed_cached.copy_(rope.get_embed(shape=list(grid)))
+
+
+def load_text_tower(weights: str, config: TextConfig | None = None) -> tuple[TextTower, Source]:
+    """A frozen text tower in eval mode; `weights` is a file, "hub" or "random".
+
+    Without a `config` its sizes are the weights' own, its heads 64 wide and its activation QuickGELU, as in
+    OpenAI's CLIP. Raises WeightsError and WeightsNotFoundError.
+    """
+    if weights == RANDOM:
+        transformer = _empty_text_transformer(config or CLIP_TEXT)
+        tensors, source = random_tensors(transformer.state_dict(), name="text"), RANDOM_SOURCE
+    else:
+        tensors, source = text_weights(weights)
+        transformer = _empty_text_transformer(config or _config_of(tensors, source.name))
+    check_keys(tensors, transformer.state_dict(), f"{source.name}, text tower")
+    check_shapes(tensors, transformer.state_dict(), f"{source.name}, text tower")
+    transformer.load_state_dict(tensors, assign=True)
+    return _frozen(TextTower(transformer)), source
+
+
+def _empty_text_transformer(config: TextConfig) -> TextTransformer:
+    with torch.device("meta"):
+        return TextTransformer(
+            context_length=config.context_length,
+            vocab_size=CLIP_VOCABULARY,
+            width=config.width,
+            heads=config.heads,
+            layers=config.layers,
+            output_dim=config.embed_dim,
+            act_layer=QuickGELU if config.activation == "quick_gelu" else nn.GELU,
+            no_causal_mask=True,  # the tower makes its mask itself, at the length of its input
+        )
+
+
+def _config_of(tensors: dict[str, Tensor], name: str) -> TextConfig:
+    """Sizes of a text tower from its weights' shapes."""
+    for key in ("positional_embedding", "text_projection"):
+        if key not in tensors or tensors[key].ndim != 2:
+            raise WeightsError(
+                f"{name}: no matrix {key}; expected the text tower of OpenAI's CLIP ViT-B/16, in OpenAI's layout or "
+                "open_clip's"
+            )
+    context_length, width = tensors["positional_embedding"].shape
+    blocks = {key.split(".")[2] for key in tensors if key.startswith("transformer.resblocks.")}
+    return TextConfig(
+        width=width,
+        layers=len(blocks),
+        heads=max(1, width // CLIP_HEAD_WIDTH),
+        context_length=context_length,
+        embed_dim=tensors["text_projection"].shape[1],
+        activation="quick_gelu",
+    )
+
+
+def load_projection(
+    weights: str, backbone: Backbone, text_tower: TextTower, *, quick_gelu: bool = True
+) -> tuple[Projection, Source]:
+    """A frozen projection in eval mode between these two towers; `weights` is a file, "hub" or "random".
+
+    Raises WeightsError, where it was trained for another backbone too, and WeightsNotFoundError.
+    """
+    if weights == RANDOM:
+        with torch.device("meta"):
+            empty = TextProjection(text_tower.output_dim, backbone.embed_dim)
+        tensors, source = random_tensors(empty.state_dict(), name="projection"), RANDOM_SOURCE
+    else:
+        tensors, source = projection_weights(weights, backbone.name)
+    projection = projection_from_state_dict(
+        tensors,
+        text_dim=text_tower.output_dim,
+        embed_dim=backbone.embed_dim,
+        text_heads=text_tower.heads,
+        quick_gelu=quick_gelu,
+    )
+    return _frozen(projection), source
+
+
+def _frozen(module: ModuleT) -> ModuleT:
+    return module.eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""Weights: checkpoint files, key layouts, the hub, random draws."""

@@ -1,0 +1,1 @@
+"""Measurements on a device without PyTorch: stages, first mask, memory."""

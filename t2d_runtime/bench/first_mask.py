@@ -1,0 +1,36 @@
+"""A program as an application might be, from its start to its first mask: what `t2d bench` runs to time a start.
+
+`python -m t2d_runtime.bench.first_mask JOB`: JOB is JSON with the arguments of `Segmenter.open`, an
+image and class names.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+
+def main() -> None:
+    """Print, as one line of JSON, how long each step took and the most memory that all of them held."""
+    job = json.loads(sys.argv[1])
+    times = [time.perf_counter()]
+    from t2d_runtime import Segmenter
+
+    times.append(time.perf_counter())
+    segmenter = Segmenter.open(**job["open"])
+    times.append(time.perf_counter())
+    classes = segmenter.encode_classes(job["class_names"])
+    times.append(time.perf_counter())
+    segmenter.segment(job["image"], classes, background=True, refine=job["refine"])
+    times.append(time.perf_counter())
+    from t2d_runtime.device.machine import peak_resident_bytes
+
+    steps = zip(("import_ms", "open_ms", "words_ms", "mask_ms"), times, times[1:], strict=False)
+    figures = {name: (end - start) * 1e3 for name, start, end in steps}
+    sys.stdout.write(json.dumps({**figures, "peak_bytes": peak_resident_bytes()}) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""How fast a bundle is on this machine: stages, whole images, words, starts of a program, and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from t2d_runtime.bench.stages import refined_classes, stages_of
+from t2d_runtime.bundle.files import SELFTEST, Bundle
+from t2d_runtime.device.machine import MachineFacts, machine_facts
+from t2d_runtime.device.timing import Timing, in_turn
+from t2d_runtime.errors import BackendError, DataError, OptionError
+from t2d_runtime.proof.selftest import SelfTestVectors
+from t2d_runtime.segmenter import Segmenter
+from t2d_runtime.storage.cache import VARIABLE
+from t2d_runtime.storage.strict_json import parse_json
+from t2d_runtime.storage.whole_file import whole_file
+
+WARM_UP = 2
+"""Rounds before those that count: engines settle their memory in the first, compiled loops are read from disk."""
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What is measured."""
+
+    bundle: Path
+    image: Path | None = None
+    """None takes the self-test's picture, which every bundle carries."""
+    class_names: tuple[str, ...] | None = None
+    """None takes the self-test's words."""
+    backend: str = "auto"
+    precision: str = "fp32"
+    num_threads: int | None = None
+    rounds: int = 20
+    starts: int = 3
+    """Programs started to time a start."""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Percentiles of one stage's time over the rounds, and calls a second."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    per_second: float
+
+    @classmethod
+    def of(cls, timing: Timing) -> StageTime:
+        """The figures of a timing."""
+        return cls(timing.median_ms, timing.percentile_ms(95), timing.percentile_ms(99), timing.per_second)
+
+
+@dataclass(frozen=True)
+class StartTime:
+    """A new process from its start to its first mask, PAMR included."""
+
+    whole_ms: float
+    """Seen from outside, the interpreter's own start included."""
+    import_ms: float
+    open_ms: float
+    """The bundle and its image encoder loaded."""
+    words_ms: float
+    """The text encoder loaded too."""
+    mask_ms: float
+    peak_bytes: int | None
+    """Most memory it held at a time; None where the system does not count it."""
+
+
+@dataclass(frozen=True)
+class BenchFigures:
+    """One bundle on one engine; sizes are (height, width)."""
+
+    backbone: str
+    model_digest: str
+    input_size: tuple[int, int]
+    backend: str
+    engine: str
+    precision: str
+    threads: int | None
+    """None: the engine's own choice."""
+    image_size: tuple[int, int]
+    windows: int
+    classes: int
+    refined_classes: int
+    """Those that PAMR refines; the others can win nowhere in the image."""
+    rounds: int
+    stages: Mapping[str, StageTime]
+    first_start: StartTime
+    """The first on a machine: models are compiled and the engine proves itself."""
+    start: StartTime
+    """Any later one; the median of several by their whole time."""
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What `t2d bench --json` writes."""
+
+    command: Literal["bench"]
+    provenance: MachineFacts
+    figures: BenchFigures
+
+    def save(self, path: Path) -> None:
+        """Write JSON, whole or not at all. Raises OutputError."""
+        with whole_file(path) as file:
+            file.write((json.dumps(asdict(self), indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: Path) -> BenchResult:
+        """Read what `save` wrote. Raises DataError for anything else."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path} cannot be read as JSON ({error}); expected what 't2d bench --json' wrote"
+            ) from error
+        return parse_json(cls, content, str(path), DataError)
+
+
+def measure(settings: BenchSettings) -> BenchResult:
+    """Run everything. Raises OptionError and as `Segmenter.open` and `load_image`."""
+    if settings.rounds < 1 or settings.starts < 1:
+        raise OptionError(f"rounds is {settings.rounds} and starts {settings.starts}, expected at least 1 of each")
+    opening: dict[str, Any] = {
+        "bundle": str(settings.bundle),
+        "backend": settings.backend,
+        "precision": settings.precision,
+        "num_threads": settings.num_threads,
+    }
+    with _picture(settings) as (image, class_names):
+        segmenter = Segmenter.open(**opening)
+        stages = stages_of(segmenter, image, class_names, num_threads=settings.num_threads)
+        timings = in_turn(stages, settings.rounds, WARM_UP)
+        encoding = segmenter.encode_image(image)
+        # What "auto" and "fast" chose, so that the same is started.
+        opening |= {"backend": segmenter.backend_name, "precision": segmenter.precision}
+        first, later = measure_starts(opening, image, class_names, settings.starts)
+    model = segmenter.manifest.model
+    figures = BenchFigures(
+        backbone=model.backbone,
+        model_digest=segmenter.model_digest,
+        input_size=model.input_size,
+        backend=segmenter.backend_name,
+        engine=segmenter.engine_description,
+        precision=segmenter.precision,
+        threads=settings.num_threads,
+        image_size=(encoding.image.shape[0], encoding.image.shape[1]),
+        windows=len(encoding.windows),
+        classes=len(class_names),
+        refined_classes=refined_classes(segmenter, encoding, segmenter.encode_classes(class_names)),
+        rounds=settings.rounds,
+        stages={name: StageTime.of(timing) for name, timing in timings.items()},
+        first_start=first,
+        start=later,
+    )
+    return BenchResult("bench", machine_facts(), figures)
+
+
+@contextmanager
+def _picture(settings: BenchSettings) -> Iterator[tuple[Path, Sequence[str]]]:
+    """The image file and the words; the self-test's picture is written to a file, to be decoded as any other."""
+    if settings.image is not None and settings.class_names is not None:
+        yield settings.image, settings.class_names
+        return
+    from PIL import Image
+
+    vectors = SelfTestVectors.load(Bundle.open(settings.bundle).file(SELFTEST))
+    with tempfile.TemporaryDirectory() as folder:
+        stored = Path(folder) / "selftest.png"
+        Image.fromarray(vectors.image).save(stored)
+        yield settings.image or stored, settings.class_names or vectors.class_names
+
+
+def measure_starts(
+    opening: Mapping[str, Any], image: Path, class_names: Sequence[str], count: int
+) -> tuple[StartTime, StartTime]:
+    """A start with an empty cache, as on a new machine, and the median of `count` later ones.
+
+    `opening` are the arguments of `Segmenter.open`. numba's own cache, beside the code, stays as it is.
+    """
+    job = {"open": opening, "image": str(image), "class_names": class_names, "refine": True}
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, VARIABLE: cache}
+        first = time_start(job, environment)
+        later = [time_start(job, environment) for _ in range(count)]
+    return first, sorted(later, key=lambda start: start.whole_ms)[count // 2]
+
+
+def time_start(job: Mapping[str, Any], environment: Mapping[str, str]) -> StartTime:
+    """Start a program that makes one mask (see `t2d_runtime.bench.first_mask`). Raises BackendError where it fails."""
+    command = [sys.executable, "-m", "t2d_runtime.bench.first_mask", json.dumps(job)]
+    start = time.perf_counter()
+    # Its messages go to a file: a pipe that nobody reads meanwhile could fill and stop it.
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
+        subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        line = process.stdout.readline() if process.stdout else ""
+        whole_ms = (time.perf_counter() - start) * 1e3
+        process.wait()
+        log.seek(0)
+        errors = log.read()
+    if process.returncode != 0:
+        reason = (errors.strip().splitlines() or ["no message"])[-1]
+        raise BackendError(f"a new process did not come to its first mask: {reason}; see 't2d selftest'")
+    return StartTime(whole_ms=whole_ms, **json.loads(line))

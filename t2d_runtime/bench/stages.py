@@ -1,0 +1,142 @@
+"""One image's way to labels taken apart: every stage as a call that works on what the stage before it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.bundle.files import TOKENIZER
+from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
+from t2d_runtime.image.preprocess import ImageLike, load_image, resize
+from t2d_runtime.image.windows import cut_windows, stitch
+from t2d_runtime.masks.cleaning import clean_scores
+from t2d_runtime.masks.labels import LabelMap, labels_from_patch_scores, labels_from_planes, possible_winners
+from t2d_runtime.masks.pamr.refine import refine
+from t2d_runtime.masks.postprocess import window_scores
+from t2d_runtime.masks.upsample import upsample
+from t2d_runtime.results.segmentation import ImageEncoding, SegmentationSettings
+from t2d_runtime.words.text import Tokenizer, encode_class_names
+
+if TYPE_CHECKING:
+    from t2d_runtime.segmenter import Segmenter
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+Stages = dict[str, Callable[[], object]]
+
+SHARED = ("decode", "resize", "encode", "similarity", "cleaning")
+PLAIN_WAY = (*SHARED, "labels")
+"""Stages of an image without PAMR: upsampling and labels are one step, tile by tile."""
+
+REFINED_WAY = (*SHARED, "upsampling", "PAMR", "labels after PAMR")
+
+WHOLE, WHOLE_REFINED = "image to labels", "image to labels, PAMR"
+"""A way in one call: what an application waits for."""
+
+WORDS, KNOWN_WORDS = "words", "words, known"
+"""Class names to embeddings: new ones, and the same again from the cache."""
+
+
+def stages_of(
+    segmenter: Segmenter,
+    image: ImageLike,
+    class_names: Sequence[str],
+    *,
+    classes: ClassEmbeddings | None = None,
+    num_threads: int | None = None,
+) -> Stages:
+    """Every stage of an image and its words, with background and official cleaning, in order; then the whole.
+
+    `classes` stand in for the words' own embeddings, except in encoding the words. `num_threads`: of PAMR; the
+    segmenter's own for the rest.
+    """
+    classes = classes or segmenter.encode_classes(class_names)
+    encoding = segmenter.encode_image(image)
+    settings = segmenter.segment(encoding, classes, background=True).settings
+    size = encoding.resized.shape[0], encoding.resized.shape[1]
+    return {
+        "decode": partial(load_image, image),
+        "resize": partial(resize, encoding.image, size),
+        "encode": partial(segmenter.encode_image, encoding.resized),
+        **_score_stages(encoding, classes.vectors, settings),
+        **_label_stages(
+            encoding,
+            classes.vectors,
+            settings,
+            partial(refine, settings=segmenter.manifest.defaults.pamr, num_threads=num_threads),
+        ),
+        WHOLE: partial(segmenter.segment, image, classes, background=True),
+        WHOLE_REFINED: partial(segmenter.segment, image, classes, background=True, refine=True),
+        WORDS: new_words(segmenter, class_names),
+        KNOWN_WORDS: partial(segmenter.encode_classes, class_names),
+    }
+
+
+def refined_classes(segmenter: Segmenter, encoding: ImageEncoding, classes: ClassEmbeddings) -> int:
+    """How many classes can be the label of a pixel where there is background; PAMR leaves the others out."""
+    settings = segmenter.segment(encoding, classes, background=True).settings
+    scores = window_scores(encoding, classes.vectors, settings)
+    return len(possible_winners(scores, threshold=settings.threshold))
+
+
+def new_words(segmenter: Segmenter, class_names: Sequence[str]) -> Callable[[], object]:
+    """Encoding of class names past the cache of those seen before."""
+    tokenizer = Tokenizer.from_file(segmenter.bundle.file(TOKENIZER), segmenter.manifest.model.context_length)
+    templates = segmenter.manifest.prompt_sets[DEFAULT_PROMPTS]
+    return partial(encode_class_names, class_names, templates, tokenizer, segmenter.run_text_encoder)
+
+
+def _score_stages(encoding: ImageEncoding, vectors: NDArray[np.float32], settings: SegmentationSettings) -> Stages:
+    W, h, w, D = encoding.patch_tokens.shape
+    tokens = encoding.patch_tokens.reshape(W, h * w, D)
+    attention = encoding.cls_attention.reshape(W, -1, h * w)
+    uncleaned = replace(settings, cleaning=None)
+    scores = window_scores(encoding, vectors, uncleaned).reshape(W, -1, h * w)
+
+    def clean() -> list[NDArray[np.float32]]:
+        return [
+            clean_scores(*of_window, vectors, method="official", weight=settings.cleaning_weight)
+            for of_window in zip(scores, tokens, attention, strict=True)
+        ]
+
+    return {"similarity": partial(window_scores, encoding, vectors, uncleaned), "cleaning": clean}
+
+
+def _label_stages(
+    encoding: ImageEncoding,
+    vectors: NDArray[np.float32],
+    settings: SegmentationSettings,
+    refine_window: Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]],
+) -> Stages:
+    scores = window_scores(encoding, vectors, settings)
+    winners = possible_winners(scores, threshold=settings.threshold)
+    crops = cut_windows(encoding.resized, encoding.windows)
+    crop_size = crops.shape[1], crops.shape[2]
+    resized_size = encoding.resized.shape[0], encoding.resized.shape[1]
+    size = encoding.image.shape[0], encoding.image.shape[1]
+
+    def upsample_all() -> list[NDArray[np.float32]]:
+        return [upsample(of_window[winners], crop_size, align_corners=True) for of_window in scores]
+
+    def refine_all(planes: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        return [refine_window(crop, of_window) for crop, of_window in zip(crops, planes, strict=True)]
+
+    def label(planes: list[NDArray[np.float32]]) -> LabelMap:
+        stitched = stitch(planes, encoding.windows, (len(winners), *resized_size))
+        return labels_from_planes(
+            [stitched], size, threshold=settings.threshold, classes=winners, num_classes=len(vectors)
+        )
+
+    planes = upsample_all()
+    return {
+        "labels": partial(
+            labels_from_patch_scores, scores, encoding.windows, resized_size, size, threshold=settings.threshold
+        ),
+        "upsampling": upsample_all,
+        "PAMR": partial(refine_all, planes),
+        "labels after PAMR": partial(label, refine_all(planes)),
+    }

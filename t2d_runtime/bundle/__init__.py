@@ -1,0 +1,1 @@
+"""The bundle: its manifest, its files, the engines inside it."""

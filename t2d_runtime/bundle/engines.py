@@ -1,0 +1,182 @@
+"""Engines that were built ahead of time: bundle/engines/<backend>-<key>/, and what they were built of and for.
+
+Beside engine.json such a folder holds the plain files of the engine, fit for trtexec and Triton.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, Bundle
+from t2d_runtime.bundle.manifest import FileRecord
+from t2d_runtime.errors import BackendError
+from t2d_runtime.storage.cache import digest_of
+from t2d_runtime.storage.strict_json import parse_json
+
+ENGINES_FOLDER = "engines"
+ENGINE_MANIFEST = "engine.json"
+SCHEMA_VERSION = 2
+
+REFINED_SEGMENTER = "segmenter.onnx with PAMR"
+"""Among an engine's graphs: SEGMENTER is without, since TensorRT fixes the number of iterations."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Shapes of one input that an engine takes, the optimum being the one it is tuned for."""
+
+    minimum: tuple[int, ...]
+    optimum: tuple[int, ...]
+    maximum: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BuiltGraph:
+    """One graph as a built engine."""
+
+    file: str
+    record: FileRecord
+    profiles: Mapping[str, Profile]
+    """By input."""
+    num_layers: int
+    """Of the network as parsed, before the builder fused them."""
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EngineIdentityKey:
+    """What an engine was built of and for; all of it decides whether it may be used."""
+
+    backend: str
+    version: str
+    """Of the engine's library."""
+    target: str
+    """Compute capability such as 8.6, with the device's name in front where an engine serves one model of GPU only."""
+    precision: str
+    onnx_sha256: tuple[str, ...]
+    options: Mapping[str, str]
+
+    @property
+    def folder_name(self) -> str:
+        """<backend>-<key>."""
+        parts = (self.version, self.target, self.precision, self.onnx_sha256, sorted(self.options.items()))
+        return f"{self.backend}-{digest_of(*parts)[:16]}"
+
+
+@dataclass(frozen=True)
+class EngineManifest:
+    """The content of engine.json."""
+
+    schema_version: int
+    identity: EngineIdentityKey
+    graphs: Mapping[str, BuiltGraph]
+    """ENCODERS, or SEGMENTER and REFINED_SEGMENTER."""
+
+    def to_json(self) -> str:
+        """The text of engine.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def read_engines(bundle: Bundle, backend: str) -> dict[Path, EngineManifest]:
+    """Folder -> manifest of every engine of a backend in a bundle. Raises BackendError for a damaged manifest."""
+    found = {}
+    named = re.compile(rf"{re.escape(backend)}-[0-9a-f]+")  # tensorrt-rtx-... is none of tensorrt's
+    for path in sorted((bundle.folder / ENGINES_FOLDER).glob(f"{backend}-*/{ENGINE_MANIFEST}")):
+        if named.fullmatch(path.parent.name) is None:
+            continue
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise BackendError(
+                f"{path} is damaged ({error}); remove {path.parent} and build the engine again"
+            ) from error
+        manifest = parse_json(EngineManifest, content, str(path), BackendError)
+        if manifest.schema_version != SCHEMA_VERSION:
+            raise BackendError(
+                f"{path} has schema version {manifest.schema_version}, expected {SCHEMA_VERSION}; remove {path.parent} "
+                "and build the engine again"
+            )
+        found[path.parent] = manifest
+    return found
+
+
+@dataclass(frozen=True)
+class WantedEngine:
+    """What an engine of a bundle must have been built of and for."""
+
+    backend: str
+    version: str
+    target: str
+    precision: str
+    onnx_sha256: tuple[str, ...]
+    """Of the bundle's present graphs."""
+    graphs: Sequence[str] = ENCODERS
+
+    def fits(self, identity: EngineIdentityKey) -> bool:
+        """Whether an engine that serves this precision was built here and of these graphs."""
+        built = (identity.version, identity.target, identity.onnx_sha256)
+        return built == (self.version, self.target, self.onnx_sha256)
+
+    def built(self, bundle: Bundle) -> dict[Path, EngineManifest]:
+        """The bundle's engines of these graphs in this precision, fit or not."""
+        engines = read_engines(bundle, self.backend).items()
+        return {
+            folder: manifest
+            for folder, manifest in engines
+            if manifest.identity.precision == self.precision and self.graphs[0] in manifest.graphs
+        }
+
+
+def find_engine(bundle: Bundle, wanted: WantedEngine) -> tuple[Path, EngineManifest]:
+    """The engine that fits.
+
+    Raises BackendError that lists what was found, what was expected, and the command that builds it.
+    """
+    built = wanted.built(bundle)
+    for folder, manifest in built.items():
+        if wanted.fits(manifest.identity):
+            return folder, manifest
+    raise BackendError(
+        f"no {wanted.backend} engine in {wanted.precision} fits: expected version {wanted.version}, {wanted.target}; "
+        f"found {'; '.join(misfit(wanted, folder, manifest) for folder, manifest in built.items()) or 'none'}; "
+        f"build it with '{build_command(bundle, wanted)}'"
+    )
+
+
+def misfit(wanted: WantedEngine, folder: Path, manifest: EngineManifest) -> str:
+    """What an engine that does not fit is, in words."""
+    identity = manifest.identity
+    stale = "" if identity.onnx_sha256 == wanted.onnx_sha256 else ", built from other graphs than the bundle's"
+    return f"{folder.name} (version {identity.version}, {identity.target}{stale})"
+
+
+def build_command(bundle: Bundle, wanted: WantedEngine) -> str:
+    """The command line that builds an engine."""
+    command = f"t2d-export engine {bundle.folder} --backend {wanted.backend} --precision {wanted.precision}"
+    if wanted.backend == "tensorrt-rtx":
+        command += f" --compute-capability {wanted.target}"
+    return f"{command} --fused" if SEGMENTER in wanted.graphs else command
+
+
+def read_engine(folder: Path, manifest: EngineManifest, graph: str) -> bytes:
+    """The bytes of a built graph. Raises BackendError where they are not those that were built."""
+    rebuild = f"remove {folder} and build the engine again with 't2d-export engine'"
+    built = manifest.graphs.get(graph)
+    if built is None or PurePath(built.file).name != built.file:
+        raise BackendError(f"{folder / ENGINE_MANIFEST} names no file of its folder for {graph}; {rebuild}")
+    path = folder / built.file
+    if not path.is_file():
+        raise BackendError(f"{path} is missing; {rebuild}")
+    size = path.stat().st_size
+    if size != built.record.size_bytes:
+        raise BackendError(f"{path} has {size} bytes, {built.record.size_bytes} were built: cut short; {rebuild}")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != built.record.sha256:
+        raise BackendError(f"{path} does not have the sha256 it was built with: damaged; {rebuild}")
+    return content

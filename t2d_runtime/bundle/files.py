@@ -1,0 +1,189 @@
+"""The bundle: a folder with a manifest, graphs, a tokenizer and self-test vectors; its files and checksums.
+
+A bundle needs no network and no file outside its folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from t2d_runtime.bundle.manifest import FileRecord, Manifest
+from t2d_runtime.errors import BundleError, BundleNotFoundError
+
+MANIFEST = "manifest.json"
+IMAGE_ENCODER = "image_encoder.onnx"
+TEXT_ENCODER = "text_encoder.onnx"
+SEGMENTER = "segmenter.onnx"
+"""The fused graph, where the bundle has one; it shares the image encoder's external weights."""
+TOKENIZER = "tokenizer.json"
+SELFTEST = "selftest.npz"
+PRECISIONS_FOLDER = "precisions"
+"""Holds a folder of the graphs for every precision besides fp32."""
+
+ENCODERS = (IMAGE_ENCODER, TEXT_ENCODER)
+REQUIRED = (*ENCODERS, TOKENIZER, SELFTEST)
+
+EXTERNAL_DATA_SUFFIX = ".data"
+"""ONNX keeps large weights in a file of this suffix beside the graph."""
+
+FOR_WORDS = (TEXT_ENCODER, TEXT_ENCODER + EXTERNAL_DATA_SUFFIX, TOKENIZER)
+"""What encodes words, in any precision: a device that has a vocabulary of its words may go without."""
+
+
+class Bundle:
+    """An opened bundle. Files are checked against the manifest before they are first used."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._verified: set[str] = set()
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Bundle:
+        """Read the manifest and check that every file it names is there in its size; FOR_WORDS may be left off.
+
+        Contents are checked by `file`, so that opening does not read weights that are never used.
+        Raises BundleNotFoundError (no such folder, a missing file) and BundleError (a bad manifest, a size).
+        """
+        folder = Path(folder)
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise BundleNotFoundError(
+                f"{folder} is not a bundle: expected a folder with {MANIFEST}; make one with 't2d-export bundle'"
+            )
+        try:
+            text = path.read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path} cannot be read as text ({error}); export the bundle again") from error
+        bundle = cls(folder, Manifest.from_json(text))
+        absent = [name for name in REQUIRED if name not in bundle.manifest.files]
+        if absent:
+            raise BundleError(f"{path} names no {', '.join(absent)}; export the bundle again")
+        left_off = bundle.left_off
+        for name, record in bundle.manifest.files.items():
+            if name not in left_off:
+                bundle._check_size(name, record)
+        return bundle
+
+    @property
+    def left_off(self) -> tuple[str, ...]:
+        """Files that encode words and are not here: then a vocabulary has to."""
+        names = (name for name in self.manifest.files if PurePosixPath(name).name in FOR_WORDS)
+        return tuple(name for name in names if not (self.folder / name).exists())
+
+    @property
+    def vocabulary_digest(self) -> str:
+        """Identity of the text encoder: vocabularies of one bundle serve another with the same digest."""
+        files = self.manifest.files
+        parts = [files[TEXT_ENCODER].sha256, files[TOKENIZER].sha256]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    @property
+    def model_digest(self) -> str:
+        """Identity of the image encoder: an encoding of one bundle is segmented with another of the same digest."""
+        files, names = self.manifest.files, (IMAGE_ENCODER, IMAGE_ENCODER + EXTERNAL_DATA_SUFFIX)
+        return hashlib.sha256("".join(files[name].sha256 for name in names if name in files).encode()).hexdigest()
+
+    def graph(self, name: str, precision: str = "fp32") -> Path:
+        """Path of a verified ONNX graph (one of ENCODERS, or SEGMENTER) in a precision.
+
+        Its external weights, where it has some, are verified too.
+        Raises BundleError where the bundle has no such precision, and as `file`.
+        """
+        *weights, key = self._graph_files(name, precision)
+        for file in weights:
+            self.file(file)
+        return self.file(key)
+
+    @contextmanager
+    def graph_in_use(self, name: str, precision: str = "fp32") -> Iterator[Path]:
+        """As `graph`, but the checksums are computed while the path is in use, in half of the time on two cores.
+
+        At the end it raises as `graph`, also where the user of the path failed: what was made of it is not to be used.
+        """
+        key = self._graph_files(name, precision)[-1]
+        with ThreadPoolExecutor(1) as pool:
+            checked = pool.submit(self.graph, name, precision)
+            try:
+                yield self.folder / key
+            finally:
+                checked.result()
+
+    def graph_digests(self, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
+        """sha256 of everything that makes up some graphs in a precision, as the manifest says."""
+        found = [self._graph_files(name, precision) for name in graphs]
+        names = [files[-1] for files in found] + [name for files in found for name in files[:-1]]
+        return tuple(self.manifest.files[name].sha256 for name in names)
+
+    def graph_precisions(self, name: str) -> list[str]:
+        """Precisions in which the bundle holds a graph file."""
+        found = ["fp32"] if name in self.manifest.files else []
+        paths = (PurePosixPath(key) for key in self.manifest.files)
+        return found + sorted(p.parts[1] for p in paths if p.parts[0] == PRECISIONS_FOLDER and p.name == name)
+
+    def _graph_files(self, name: str, precision: str) -> list[str]:
+        """The files that make up a graph: its external weights, where it has some, and the graph last."""
+        folder = "" if precision == "fp32" else f"{PRECISIONS_FOLDER}/{precision}/"
+        key = folder + name
+        if key not in self.manifest.files:
+            wanted = "fp32" if precision == "fp32" else f"fp32,{precision}"
+            fused = " --fused" if name == SEGMENTER else ""
+            raise BundleError(
+                f"{self.folder} has no {name} in precision {precision!r}, only in "
+                f"{self.graph_precisions(name)}; export it with --precision {wanted}{fused}"
+            )
+        weights = folder + (IMAGE_ENCODER if name == SEGMENTER else name) + EXTERNAL_DATA_SUFFIX
+        return [weights, key] if weights in self.manifest.files else [key]
+
+    def file(self, name: str) -> Path:
+        """Path of a file of the bundle, its sha256 checked at the first call.
+
+        Raises BundleNotFoundError where the manifest has no such file or it is gone, BundleError where its
+        bytes are not the exported ones.
+        """
+        record = self.manifest.files.get(name)
+        if record is None:
+            raise BundleNotFoundError(f"{self.folder}: the manifest names no {name}; export the bundle again")
+        path = self._check_size(name, record)
+        if name not in self._verified:
+            digest = sha256_of(path)
+            if digest != record.sha256:
+                raise BundleError(
+                    f"{path} has sha256 {digest[:12]}…, the manifest says {record.sha256[:12]}…: the file "
+                    "was changed or damaged; copy or export the bundle again"
+                )
+            self._verified.add(name)
+        return path
+
+    def _check_size(self, name: str, record: FileRecord) -> Path:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise BundleError(f"{self.folder}: the manifest names {name!r}, a path outside the bundle")
+        path = self.folder / name
+        if not path.is_file():
+            words = ", or segment with a vocabulary, which 't2d classes' makes" if path.name in FOR_WORDS else ""
+            raise BundleNotFoundError(f"{path} is missing from the bundle; copy or export the bundle again{words}")
+        size = path.stat().st_size
+        if size != record.size_bytes:
+            raise BundleError(
+                f"{path} has {size} bytes, the manifest says {record.size_bytes}: the file was changed or "
+                "cut short; copy or export the bundle again"
+            )
+        return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file. Raises BundleError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def record_of(path: Path) -> FileRecord:
+    """The manifest's record of a file."""
+    return FileRecord(sha256=sha256_of(path), size_bytes=path.stat().st_size)

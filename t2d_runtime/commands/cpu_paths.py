@@ -1,0 +1,65 @@
+"""Which code runs on this machine's processor: units for each precision, engines that use them, PAMR's loops."""
+
+from __future__ import annotations
+
+from t2d_runtime.backends.registry import AUTO_ORDER, how_to_install, installed_module, open_named
+from t2d_runtime.device.cpu import Cpu, cpu
+from t2d_runtime.errors import BackendUnavailableError
+from t2d_runtime.masks.pamr.refine import available_cores, fastest_kernels
+from t2d_runtime.proof.parity import PRECISIONS
+
+PRODUCTS = {
+    "fp32": {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "ARM Advanced SIMD"},
+    "bf16": {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "bf16": "ARM's bfloat16 products"},
+    "int8": {
+        "amx_int8": "AMX",
+        "avx512_vnni": "AVX512-VNNI",
+        "avx_vnni": "AVX-VNNI",
+        "i8mm": "ARM's int8 matrix products",
+        "asimddp": "ARM's int8 dot products",
+    },
+}
+"""Precision -> flag -> units that multiply matrices in it, the fastest first."""
+
+WITHOUT = {
+    "fp32": "no vector units known here: whatever the engine finds",
+    "bf16": "no bfloat16 units",
+    "int8": "no units for int8 products: smaller than fp32, hardly faster",
+}
+
+
+def cpu_paths() -> dict[str, str]:
+    """What `t2d info` says of this machine: a title and a line each."""
+    compiled = fastest_kernels().name == "numba"
+    kernels = "compiled by numba" if compiled else f"NumPy; to compile them, {how_to_install('fast')}"
+    processor = cpu()
+    return {
+        "processor": f"{processor.model}, {available_cores()} cores to use",
+        "vector units": " ".join(processor.units) or "not told by this system",
+        **{f"{precision} here": f"{units(processor, precision)}{_engines(precision)}" for precision in PRECISIONS},
+        "PAMR": f"loops {kernels}",
+    }
+
+
+def units(processor: Cpu, precision: str) -> str:
+    """The fastest units of a processor for products in a precision, or what their absence means."""
+    if precision == "fp16":
+        return f"stored in half, computed in float32: {units(processor, 'fp32')}"
+    found = (name for flag, name in PRODUCTS[precision].items() if flag in processor.units)
+    return next(found, WITHOUT[precision])
+
+
+def _engines(precision: str) -> str:
+    """Which of the CPU engines installed here run a precision, and why the others do not."""
+    installed = [name for name in AUTO_ORDER if installed_module(name) is not None]
+    refusals = {name: _refusal(name, precision) for name in installed}
+    verdicts = [name if reason is None else f"not {name} ({reason})" for name, reason in refusals.items()]
+    return f"; by {', '.join(verdicts)}" if verdicts else ""
+
+
+def _refusal(name: str, precision: str) -> str | None:
+    """Why an installed engine does not run a precision; None where it does."""
+    try:
+        return open_named(name).refusal(precision)
+    except BackendUnavailableError:
+        return "does not load, see 't2d doctor'"

@@ -1,0 +1,1 @@
+"""Pictures: read, resized, normalised, cut into windows."""

@@ -1,0 +1,1 @@
+"""From patch tokens and embeddings to labels: similarity, cleaning, upsampling, refinement."""

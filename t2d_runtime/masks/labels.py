@@ -1,0 +1,212 @@
+"""Labels at the image's own size, made piece by piece: N planes of that size never exist.
+
+From patch scores to the image everything is linear and separable: upsampling in each window, the mean over
+windows, and the last resize. So a tile of the image is one product of row weights, the scores that the tile can
+see, and column weights. All weights are at least 0 and add up to 1: no score of a tile lies outside the range of
+those it is made of, and a class whose highest is below another's lowest cannot win there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.image.windows import Window
+from t2d_runtime.masks.upsample import Taps, blend, linear_taps
+
+TILE = 64
+"""Side of a tile in pixels: small enough for few classes to be possible in it, large enough to be worth a call."""
+
+MANY_CLASSES, SMALL_TILE = 512, 16
+"""A tile in which more classes than that are possible is taken apart into small ones, in which fewer are: of a window
+at 448 they see 9 patches instead of 36."""
+
+CHUNK_SCORES = 1 << 19
+"""Scores of a tile compared at a time, of 128 classes in a whole one: 2 MiB, which stay in a core's cache."""
+
+LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+def labels_from_patch_scores(
+    scores: NDArray[np.float32],
+    boxes: Sequence[Window],
+    resized_size: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    threshold: float | None,
+) -> LabelMap:
+    """Label map of an image of this (height, width) from the patch scores (W,N,h,w) of its windows.
+
+    `boxes` are the windows in the image's `resized_size`, as `window_boxes` gives them. With a `threshold` label
+    0 is background, where no score exceeds it, and the classes follow from 1; ties go to the lowest label.
+    The same as upsampling, stitching, resizing and arg max, but for rounding.
+    """
+    tops = sorted({box.top for box in boxes})
+    lefts = sorted({box.left for box in boxes})
+    _, N, h, w = scores.shape
+    rows = _axis_weights(tops, boxes[0].height, h, resized_size[0], size[0])
+    columns = _axis_weights(lefts, boxes[0].width, w, resized_size[1], size[1])
+    grid = scores.reshape(len(tops), len(lefts), N, h, w).transpose(0, 3, 1, 4, 2)
+    first = 0 if threshold is None else 1
+    labels = _empty_labels(size, N + first)
+    source = grid.reshape(len(tops) * h, len(lefts) * w, N)
+    _label(labels, source, rows, columns, threshold, np.arange(first, N + first), TILE)
+    return labels
+
+
+def labels_from_planes(
+    parts: Iterable[NDArray[np.float32]],
+    size: tuple[int, int],
+    *,
+    threshold: float | None,
+    classes: NDArray[np.intp],
+    num_classes: int,
+) -> LabelMap:
+    """Label map from the stitched planes of some `classes` (indices, rising) among `num_classes`.
+
+    `parts` are planes (n,H',W') of some classes after the other: an array in a list, or a generator, so that one part
+    exists at a time. They are resized to `size` as after stitching; at that size already, labels are exactly their
+    arg max. Labels as `labels_from_patch_scores`.
+    """
+    first = 0 if threshold is None else 1
+    labels = _empty_labels(size, num_classes + first)
+    best = np.full(size, -np.inf if threshold is None else threshold, np.float32)
+    done = 0
+    for planes in parts:
+        _label_planes(labels, best, planes, classes[done : done + len(planes)] + first)
+        done += len(planes)
+        del planes  # before the next ones are made
+    return labels
+
+
+def _label_planes(
+    labels: LabelMap, best: NDArray[np.float32], planes: NDArray[np.float32], names: NDArray[np.intp]
+) -> None:
+    """Write the names of planes (n,H',W') where they exceed the best scores (H,W) so far, and those scores."""
+    size = labels.shape
+    rows, columns = (
+        linear_taps(source, target, align_corners=False) for source, target in zip(planes.shape[1:], size, strict=True)
+    )
+    for top in range(0, size[0], TILE):
+        band = slice(top, top + TILE)
+        for label, plane in zip(names, planes, strict=True):
+            values = plane[band] if planes.shape[1:] == size else _resized_band(plane, rows, columns, band)
+            np.copyto(labels[band], label, where=values > best[band], casting="unsafe")
+            np.maximum(best[band], values, out=best[band])
+
+
+def _resized_band(plane: NDArray[np.float32], rows: Taps, columns: Taps, band: slice) -> NDArray[np.float32]:
+    """Some rows of a resized plane."""
+    lower, upper, weight = rows
+    tall = blend(plane[np.newaxis], (lower[band], upper[band], weight[band]), axis=1)
+    wide: NDArray[np.float32] = blend(tall, columns, axis=2)[0]
+    return wide
+
+
+def possible_winners(scores: NDArray[np.float32], *, threshold: float | None) -> NDArray[np.intp]:
+    """Indices of the classes that can be the label of a pixel, from all windows' patch scores (W,N,h,w).
+
+    Upsampling, PAMR and the mean over windows keep each class within its range. A class left out has no score
+    above the threshold, or none as high as another's lowest.
+    """
+    return _candidates(scores.min(axis=(0, 2, 3)), scores.max(axis=(0, 2, 3)), threshold)
+
+
+def _candidates(lowest: NDArray[np.float32], highest: NDArray[np.float32], threshold: float | None) -> NDArray[np.intp]:
+    fitting = highest >= lowest.max(initial=-np.inf)
+    if threshold is not None:
+        fitting &= highest > np.float32(threshold)
+    return np.flatnonzero(fitting)
+
+
+def _label(
+    labels: LabelMap,
+    source: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    columns: NDArray[np.float32],
+    threshold: float | None,
+    names: NDArray[np.intp],
+    side: int,
+) -> None:
+    """Write the labels (H,W), zero so far, of rows @ source @ columns.T, in tiles of a `side`.
+
+    `source` (a,b,n) is of n classes with those `names`, rows (H,a) and columns (W,b) are weights.
+    """
+    for top in range(0, len(rows), side):
+        row_weights, seen_rows = _seen(rows[top : top + side])
+        band = source[seen_rows]
+        for left in range(0, len(columns), side):
+            column_weights, seen_columns = _seen(columns[left : left + side])
+            tile = labels[top : top + side, left : left + side]
+            _label_tile(tile, band[:, seen_columns], row_weights, column_weights, threshold, names)
+
+
+def _label_tile(
+    tile: LabelMap,
+    block: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    columns: NDArray[np.float32],
+    threshold: float | None,
+    names: NDArray[np.intp],
+) -> None:
+    """Write the labels of one tile (r,c), zero so far, from the scores that it sees, block (a,b,n)."""
+    lowest, highest = block.min(axis=(0, 1)), block.max(axis=(0, 1))
+    winners = _candidates(lowest, highest, threshold)
+    if len(winners) == 0:
+        return
+    if len(winners) == 1 and (threshold is None or lowest[winners[0]] > threshold):
+        tile[:] = names[winners[0]]
+        return
+    if len(winners) > MANY_CLASSES and max(tile.shape) > SMALL_TILE:
+        _label(tile, block[:, :, winners], rows, columns, threshold, names[winners], SMALL_TILE)
+        return
+    best = np.full(tile.shape, -np.inf if threshold is None else threshold, np.float32)
+    classes = max(1, CHUNK_SCORES // tile.size)
+    for start in range(0, len(winners), classes):
+        chunk = winners[start : start + classes]
+        values = _resize(block[:, :, chunk], rows, columns)
+        index = values.argmax(axis=2)
+        highest = np.take_along_axis(values, index[:, :, np.newaxis], axis=2)[:, :, 0]
+        better = highest > best
+        tile[better] = names[chunk][index[better]]
+        best[better] = highest[better]
+
+
+def _resize(block: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """rows (r,a) @ block (a,b,n) @ columns.T (b,c) -> (r,c,n): classes innermost, where arg max is fast."""
+    a, b, n = block.shape
+    tall = np.matmul(rows, block.reshape(a, b * n)).reshape(len(rows), b, n)
+    values: NDArray[np.float32] = np.matmul(columns, tall)
+    return values
+
+
+def _empty_labels(size: tuple[int, int], num_labels: int) -> LabelMap:
+    return np.zeros(size, np.uint8) if num_labels <= 256 else np.zeros(size, np.uint16)
+
+
+def _seen(weights: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """The columns of a weight matrix that are not all zero, and their indices."""
+    seen = np.flatnonzero(weights.any(axis=0))
+    return weights[:, seen], seen
+
+
+def _axis_weights(starts: Sequence[int], length: int, patches: int, resized: int, target: int) -> NDArray[np.float32]:
+    """Weights (target, windows * patches) of all patches along one axis in each pixel of the image."""
+    upsampling = _linear_weights(patches, length, align_corners=True)
+    stitched = np.zeros((resized, len(starts), patches), np.float32)
+    for window, start in enumerate(starts):
+        stitched[start : start + length, window] = upsampling
+    stitched /= stitched.sum(axis=(1, 2), keepdims=True)
+    flat = stitched.reshape(resized, -1)
+    return flat if target == resized else np.matmul(_linear_weights(resized, target, align_corners=False), flat)
+
+
+def _linear_weights(source: int, target: int, *, align_corners: bool) -> NDArray[np.float32]:
+    """The matrix (target, source) of a linear resize of one axis."""
+    lower, upper, weight = linear_taps(source, target, align_corners=align_corners)
+    matrix = np.zeros((target, source), np.float32)
+    matrix[np.arange(target), lower] = 1 - weight
+    matrix[np.arange(target), upper] += weight
+    return matrix

@@ -1,0 +1,1 @@
+"""PAMR, pixel-adaptive mask refinement, and the inner loops that compute it."""

@@ -1,0 +1,122 @@
+"""From encoded windows and class embeddings to labels at the image's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.bundle.manifest import PamrSettings
+from t2d_runtime.image.windows import cut_windows, stitch
+from t2d_runtime.masks.cleaning import clean_scores
+from t2d_runtime.masks.labels import LabelMap, labels_from_patch_scores, labels_from_planes, possible_winners
+from t2d_runtime.masks.pamr.refine import class_chunks, refine_each
+from t2d_runtime.masks.similarity import cosine_similarity, scores_of
+from t2d_runtime.masks.upsample import upsample
+from t2d_runtime.results.segmentation import ImageEncoding, SegmentationSettings
+
+CLASS_GROUP = 32
+"""Classes whose planes exist at a time, 26 MB at 448 x 448; PAMR's affinity is computed anew, a tenth of the time."""
+
+
+def label_map_of(
+    encoding: ImageEncoding,
+    text_embeds: NDArray[np.float32],
+    settings: SegmentationSettings,
+    pamr: PamrSettings,
+    *,
+    keep_scores: bool,
+    num_threads: int | None = None,
+) -> tuple[LabelMap, NDArray[np.float32] | None]:
+    """Labels (H,W) and, where kept, scores (N,H,W) of an encoded image for text embeddings (N,D).
+
+    Unless scores are kept, N planes of the image's size never exist, and classes that can win nowhere are not refined.
+    """
+    if keep_scores:
+        scores = image_scores(encoding, text_embeds, settings, pamr, num_threads=num_threads)
+        return labels_of(scores, settings), scores
+    threshold = settings.threshold if settings.background else None
+    patch_scores = window_scores(encoding, text_embeds, settings)
+    size, resized_size = _size(encoding.image), _size(encoding.resized)
+    if not settings.refine:
+        return labels_from_patch_scores(patch_scores, encoding.windows, resized_size, size, threshold=threshold), None
+    winners = possible_winners(patch_scores, threshold=threshold)
+    groups = (winners[start : start + CLASS_GROUP] for start in range(0, len(winners), CLASS_GROUP))
+    parts = (_stitched(encoding, patch_scores[:, group], settings, pamr, num_threads) for group in groups)
+    return labels_from_planes(parts, size, threshold=threshold, classes=winners, num_classes=len(text_embeds)), None
+
+
+def window_scores(
+    encoding: ImageEncoding, text_embeds: NDArray[np.float32], settings: SegmentationSettings
+) -> NDArray[np.float32]:
+    """Scores (W,N,h,w) at patch resolution, cleaned where the settings say so."""
+    W, h, w, D = encoding.patch_tokens.shape
+    tokens = encoding.patch_tokens.reshape(W, h * w, D)
+    scores = scores_of(cosine_similarity(tokens, text_embeds))
+    if settings.cleaning is not None:
+        attention = encoding.cls_attention.reshape(W, -1, h * w)
+        for i in range(W):
+            scores[i] = clean_scores(
+                scores[i],
+                tokens[i],
+                attention[i],
+                text_embeds,
+                method=settings.cleaning,
+                weight=settings.cleaning_weight,
+            )
+    return scores.reshape(W, -1, h, w)
+
+
+def image_scores(
+    encoding: ImageEncoding,
+    text_embeds: NDArray[np.float32],
+    settings: SegmentationSettings,
+    pamr: PamrSettings,
+    *,
+    num_threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Scores (N,H,W) of the whole image: windows summed, divided by their count, resized to the image's size."""
+    size, resized_size = _size(encoding.image), _size(encoding.resized)
+    stitched = _stitched(encoding, window_scores(encoding, text_embeds, settings), settings, pamr, num_threads)
+    return stitched if size == resized_size else upsample(stitched, size, align_corners=False)
+
+
+def _stitched(
+    encoding: ImageEncoding,
+    patch_scores: NDArray[np.float32],
+    settings: SegmentationSettings,
+    pamr: PamrSettings,
+    num_threads: int | None,
+) -> NDArray[np.float32]:
+    """Scores (N,H',W') at the working size of patch scores (W,N,h,w), refined where the settings say so.
+
+    Beside the result only few classes of one window exist at a time.
+    """
+    num_classes = patch_scores.shape[1]
+    chunks = class_chunks(num_classes)
+
+    def planes(crop: NDArray[np.uint8], scores: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        parts = (upsample(scores[chunk], _size(crop), align_corners=True) for chunk in chunks)
+        return chain.from_iterable(
+            refine_each(crop, parts, pamr, num_threads=num_threads) if settings.refine else parts
+        )
+
+    crops = cut_windows(encoding.resized, encoding.windows)
+    return stitch(map(planes, crops, patch_scores), encoding.windows, (num_classes, *_size(encoding.resized)))
+
+
+def _size(image: NDArray[np.uint8]) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def labels_of(scores: NDArray[np.float32], settings: SegmentationSettings) -> LabelMap:
+    """Arg max over classes, ties to the lowest label; with background, label 0 where none exceeds the threshold.
+
+    The same as prepending a constant plane at the threshold.
+    """
+    threshold = settings.threshold if settings.background else None
+    classes = np.arange(len(scores))
+    size = scores.shape[1], scores.shape[2]
+    return labels_from_planes([scores], size, threshold=threshold, classes=classes, num_classes=len(scores))

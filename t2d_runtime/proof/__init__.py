@@ -1,0 +1,1 @@
+"""Proof of an engine: measures of parity, the self-test, remembered verdicts."""

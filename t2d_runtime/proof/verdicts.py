@@ -1,0 +1,152 @@
+"""Proof on the target: an engine is used after it has passed the bundle's self-test on this machine.
+
+A verdict is remembered in the user's cache by engine, version, device, driver, precision, and all that the
+bundle's manifest says; files that were left off prove themselves when they come.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime import __version__
+from t2d_runtime.backends.base import Backend
+from t2d_runtime.backends.known_wrong import reports_on
+from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, TEXT_ENCODER, Bundle
+from t2d_runtime.bundle.manifest import StageParity
+from t2d_runtime.device.timing import in_turn
+from t2d_runtime.errors import BackendError, SelfTestError
+from t2d_runtime.storage.cache import digest_of, recall, remember
+
+if TYPE_CHECKING:
+    from t2d_runtime.fused import FusedSegmenter
+    from t2d_runtime.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
+
+VERDICTS = "verdicts"
+CHOICES = "choices"
+
+ROUNDS, MORE_ROUNDS = 3, 4
+"""In which two engines are timed in turn: three that agree will do, seven decide."""
+
+
+def require_proven(segmenter: Segmenter, backend: Backend) -> None:
+    """Run the self-test of an engine that is seen for the first time here.
+
+    What encodes words is in memory afterwards no more than before.
+    Raises SelfTestError, naming the stage, where it does not give the reference's outputs; that is not remembered.
+    """
+    from t2d_runtime.proof.selftest import run_selftest
+
+    def selftest() -> tuple[StageParity, ...]:
+        stages = run_selftest(segmenter, masks=False)
+        segmenter.release_text_encoder()
+        return stages
+
+    _require(segmenter.bundle, backend, segmenter.precision, ENCODERS, selftest)
+
+
+def require_fused_proven(segmenter: FusedSegmenter, backend: Backend) -> None:
+    """As `require_proven`, for the fused graph."""
+    _require(segmenter.bundle, backend, segmenter.precision, (SEGMENTER,), lambda: tuple(segmenter.selftest()))
+
+
+def _require(
+    bundle: Bundle,
+    backend: Backend,
+    precision: str,
+    graphs: Sequence[str],
+    selftest: Callable[[], tuple[StageParity, ...]],
+) -> None:
+    identity = backend.identity
+    key = _key(bundle, backend, precision, graphs)
+    if recall(VERDICTS, key) is not None:
+        return
+    from t2d_runtime.proof.selftest import require_parity
+
+    logger.info("self-test of %s in %s, the first on this machine", identity, precision)
+    reports = reports_on(identity, precision)
+    for report in reports:
+        logger.warning("reported: %s", report)
+    require_parity(selftest(), "; ".join([f"{identity} in {precision}", *map(str, reports)]))
+    remember(VERDICTS, key, {"engine": str(identity), "precision": precision})
+
+
+def fastest_precision(bundle: Bundle, backends: Sequence[Backend], num_threads: int | None) -> tuple[Backend, str]:
+    """The backend and precision with the shortest image encoding among those that pass their self-test here.
+
+    Measured at the first call, the best so far and the next in turn, and remembered.
+    Raises SelfTestError where none passes.
+    """
+    pairs = {f"{backend.name} {p}": (backend, p) for backend in backends for p in backend.precisions(bundle)}
+    key = digest_of(num_threads, [_key(bundle, *pair) for pair in pairs.values()])
+    chosen = recall(CHOICES, key)
+    if chosen is None:
+        candidates = ((name, _proven(bundle, *pair, num_threads)) for name, pair in pairs.items())
+        chosen = _fastest((name, segmenter) for name, segmenter in candidates if segmenter is not None)
+        if chosen is None:
+            raise SelfTestError(f"no precision passes its self-test here: tried {', '.join(pairs)}; see 't2d doctor'")
+        remember(CHOICES, key, chosen)
+    logger.info("precision fast: %s; measured: %s", chosen["fastest"], "; ".join(chosen["measured"]) or "no other runs")
+    return pairs[chosen["fastest"]]
+
+
+def _proven(bundle: Bundle, backend: Backend, precision: str, num_threads: int | None) -> Segmenter | None:
+    """A segmenter that passed its self-test; None where the engine fails or does not pass."""
+    from t2d_runtime.segmenter import Segmenter
+
+    try:
+        segmenter = Segmenter(bundle, backend, precision=precision, num_threads=num_threads)
+        require_proven(segmenter, backend)
+        return segmenter
+    except (SelfTestError, BackendError) as error:
+        logger.warning("left out: %s", error)
+        return None
+
+
+def _fastest(candidates: Iterable[tuple[str, Segmenter]]) -> dict[str, Any] | None:
+    """The fastest, and how much faster than the other each winner was; no more than two are in memory at a time."""
+    best: tuple[str, Segmenter] | None = None
+    measured = []
+    for candidate in candidates:
+        if best is None:
+            best = candidate
+            continue
+        faster = _times_as_fast(candidate, best)
+        winner, loser = (candidate, best) if faster > 1 else (best, candidate)
+        measured.append(f"{winner[0]} {max(faster, 1 / faster):.2f} times as fast as {loser[0]}")
+        best = winner
+    return None if best is None else {"fastest": best[0], "measured": measured}
+
+
+def _times_as_fast(one: tuple[str, Segmenter], other: tuple[str, Segmenter]) -> float:
+    """How many times as fast `one` encodes a window as `other`: the median over rounds.
+
+    In a round both meet the machine as it is then. Rounds that do not agree on the faster one are followed by more.
+    """
+    calls = {name: partial(segmenter.run_image_encoder, _window(segmenter)) for name, segmenter in (one, other)}
+    ratios: list[float] = []
+    for rounds, warm_up in ((ROUNDS, 1), (MORE_ROUNDS, 0)):
+        times = in_turn(calls, rounds, warm_up)
+        ratios += [b / a for a, b in zip(times[one[0]].rounds_ms, times[other[0]].rounds_ms, strict=True)]
+        if min(ratios) > 1 or max(ratios) < 1:
+            break
+    return statistics.median(ratios)
+
+
+def _window(segmenter: Segmenter) -> NDArray[np.uint8]:
+    return np.zeros((1, *segmenter.manifest.windows.crop_size, 3), np.uint8)
+
+
+def _key(bundle: Bundle, backend: Backend, precision: str, graphs: Sequence[str] = ENCODERS) -> str:
+    digests = (*backend.digests(bundle, precision, graphs), bundle.manifest.digest)
+    left_off = bundle.left_off if TEXT_ENCODER in graphs else ()
+    return digest_of(__version__, backend.name, astuple(backend.identity), precision, digests, left_off)

@@ -1,0 +1,1 @@
+"""Results and the options that made them: label maps, overlays, files."""

@@ -1,0 +1,79 @@
+"""Models that an engine compiled, in the user's cache: each in a folder, together within a limit.
+
+An engine's compiled model is as large as its weights, so a device that is given bundle after bundle would fill its
+disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from t2d_runtime.errors import OptionError
+from t2d_runtime.storage.cache import cache_folder, subfolder
+
+logger = logging.getLogger(__name__)
+
+LIMIT_VARIABLE = "T2D_CACHE_GIB"
+"""Environment variable that bounds the compiled models, in GiB; 0 keeps none."""
+
+DEFAULT_LIMIT_GIB = 4.0
+"""Seven bundles of ViT-B in float32: more than a device switches between."""
+
+
+def compiled_limit() -> int:
+    """Bytes of compiled models that are kept: T2D_CACHE_GIB, else 4 GiB. Raises OptionError."""
+    text = os.environ.get(LIMIT_VARIABLE, str(DEFAULT_LIMIT_GIB))
+    try:
+        gib = float(text)
+    except ValueError:
+        gib = -1.0
+    if not 0 <= gib < float("inf"):
+        raise OptionError(f"{LIMIT_VARIABLE}: expected a number of GiB from 0, got {text!r}")
+    return int(gib * 2**30)
+
+
+def compiled_folder(engine: str, key: str) -> Path | None:
+    """Where an engine keeps one compiled model; None where nothing is to be kept or can be written.
+
+    Raises OptionError where the limit is no number.
+    """
+    return subfolder(engine, key) if compiled_limit() else None
+
+
+def compiled_size(engine: str) -> int:
+    """Bytes of an engine's compiled models."""
+    return _size(cache_folder() / engine)
+
+
+def keep_within_limit(used: Path) -> None:
+    """Note that a compiled model was used now; remove those used longest ago, until the rest is within the limit.
+
+    The model itself stays, however large.
+    """
+    limit = compiled_limit()
+    try:
+        os.utime(used)
+        ages = [(path.stat().st_mtime, path) for path in used.parent.iterdir() if path != used]
+    except OSError as error:  # another process makes room too
+        logger.warning("compiled models are not kept within their limit: %s", error)
+        return
+    kept = _size(used)
+    for _, path in sorted(ages, reverse=True):
+        kept += _size(path)
+        if kept > limit:
+            logger.info("compiled model %s removed: %s allows %.3g GiB", path, LIMIT_VARIABLE, limit / 2**30)
+            shutil.rmtree(path, ignore_errors=True)  # what another process holds open may stay until the next time
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += (Path(parent) / name).stat().st_size
+            except OSError:  # removed meanwhile by another process
+                continue
+    return total

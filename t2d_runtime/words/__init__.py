@@ -1,0 +1,1 @@
+"""Class names: tokens, prompts, embeddings, vocabulary files."""

@@ -1,0 +1,145 @@
+"""Procedurally drawn scenes: pictures with captions and ground-truth label maps, deterministic by seed.
+
+They stand in for photographs where none can be shipped: `training.commands.tiny` trains the small model on them,
+`benchmarks` measures its masks on scenes of another seed. `python -m training scenes` writes them in the
+layout of COCO.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from t2d_export.bundle.bundle_writer import whole_folder
+from t2d_runtime.errors import OptionError, OutputError
+from training.drawing.canvas import Canvas
+from training.drawing.captions import write_captions
+from training.drawing.composition import compose
+from training.drawing.concepts import CONCEPTS
+from training.processes import end_with_parent
+
+DEFAULT_SIZE: Final = 224
+MIN_SIZE: Final = 56
+# A concept that is in the picture covers at least this share of it; a composition that hides one is drawn anew.
+MIN_SHARE: Final = 0.012
+# Fewer scenes than this are drawn at once in one process: starting others takes longer.
+FEW: Final = 100
+CHUNK: Final = 16
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One drawn scene.
+
+    image (S,S,3) uint8 RGB; labels (S,S) uint8, indices into `CONCEPTS`; regions (S,S) uint8, a number for each drawn
+    object; captions: sentences that name some of what can be seen.
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    regions: NDArray[np.uint8]
+    captions: tuple[str, ...]
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """The names of the concepts in the picture, in the order of `CONCEPTS`."""
+        return tuple(CONCEPTS[index] for index in np.unique(self.labels))
+
+
+def draw_scene(seed: int, index: int, size: int = DEFAULT_SIZE) -> Scene:
+    """Draw scene number `index` of the series `seed`, `size` x `size` pixels; always the same."""
+    rng = np.random.default_rng((seed, index))
+    while True:
+        canvas = Canvas(size)
+        composition = compose(canvas, rng)
+        tint = np.asarray(composition.light.tint) * rng.uniform(0.95, 1.04)
+        image, labels, regions = canvas.finish(rng, tint.tolist(), composition.light.saturation)
+        shares = np.bincount(labels.ravel(), minlength=len(CONCEPTS)) / labels.size
+        if shares[shares > 0].min() >= MIN_SHARE:
+            break
+    visible = [CONCEPTS[i] for i in np.flatnonzero(shares)]
+    return Scene(image, labels, regions, write_captions(rng, composition, visible))
+
+
+def _draw(index: int, seed: int, size: int) -> Scene:
+    return draw_scene(seed, index, size)
+
+
+def draw_scenes(
+    count: int, seed: int, size: int = DEFAULT_SIZE, *, workers: int | None = None, progress: bool = True
+) -> Iterator[Scene]:
+    """Draw the scenes 0 to count - 1 of a series in order, with several processes (None: one a CPU)."""
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    draw = partial(_draw, seed=seed, size=size)
+    with tqdm(total=count, desc="drawing scenes", unit="scene", mininterval=1.0, disable=not progress or None) as bar:
+        for scene in map(draw, range(count)) if workers == 1 or count < FEW else _parallel(draw, count, workers):
+            bar.update()
+            yield scene
+
+
+def _parallel(draw: Callable[[int], Scene], count: int, workers: int) -> Iterator[Scene]:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+        yield from pool.map(draw, range(count), chunksize=CHUNK)
+
+
+def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) -> None:
+    """Write scenes in the layout of COCO: images/*.png, labels/*.png, annotations/captions.json, classes.json.
+
+    The folder appears whole or not at all. Raises OptionError for a count below 1 or a size below 56, OutputError where
+    the folder exists already or cannot be written.
+    """
+    if count < 1 or size < MIN_SIZE:
+        raise OptionError(f"expected at least 1 scene of at least {MIN_SIZE} pixels, got {count} of {size}")
+    with new_folder(output) as root:
+        for folder in ("images", "labels", "annotations"):
+            (root / folder).mkdir()
+        images: list[dict[str, object]] = []
+        annotations: list[dict[str, object]] = []
+        for index, scene in enumerate(draw_scenes(count, seed, size)):
+            name = f"{index:06d}.png"
+            Image.fromarray(scene.image).save(root / "images" / name)
+            Image.fromarray(scene.labels).save(root / "labels" / name)
+            images.append({"id": index, "file_name": name, "height": size, "width": size})
+            for caption in scene.captions:
+                annotations.append({"id": len(annotations), "image_id": index, "caption": caption})
+        info = {"description": "procedurally drawn scenes", "seed": seed, "count": count, "size": size}
+        captions = {"info": info, "images": images, "annotations": annotations}
+        (root / "annotations" / "captions.json").write_text(json.dumps(captions))
+        (root / "classes.json").write_text(json.dumps(list(CONCEPTS), indent=1) + "\n")
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """`whole_folder` for results that replace nothing: raises OutputError where `output` exists, before any work."""
+    if output.exists():
+        raise OutputError(f"expected a folder that does not exist yet, got {output}; remove it or name another")
+    with whole_folder(output) as folder:
+        yield folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `python -m training scenes`."""
+    parser.add_argument("--output", type=Path, required=True, help="folder to write; it must not exist")
+    parser.add_argument("--count", type=int, default=1000, help="number of scenes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="series of scenes (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=DEFAULT_SIZE, help="side in pixels (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `python -m training scenes`."""
+    write_scenes(args.output, args.count, args.seed, args.size)
+    return 0

@@ -1,0 +1,1 @@
+"""Evaluation of projections: retrieval and ablation tables."""

@@ -1,0 +1,153 @@
+"""The rows of a table: each trained on one feature set with the same seeds, then measured in the same way.
+
+Retrieval is measured on validation features. Whatever else an exported bundle can be measured by is given as a command
+that is run for every row's bundle and leaves its figures as JSON, so that training need not know of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2d_export.export import ExportSettings, export_bundle
+from t2d_runtime.errors import DataError, OptionError
+from training.config import TrainConfig
+from training.evaluation.retrieval import retrieval
+from training.evaluation.tables import TABLES
+from training.features.feature_set import FeatureSet
+from training.run.train import TrainResult, train
+from training.storage import write_text
+
+RESULTS, TABLE = "results.json", "table.md"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How to export a row and what to measure its bundle with.
+
+    `command` is split as a shell would and run without one; {bundle} and {json} in it are the bundle and the file
+    that it is to write, as the project's benchmarks do: an object `figures`, of which those named here are kept.
+    """
+
+    command: str
+    figures: tuple[str, ...]
+    model: ExportSettings
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row of the table: what it changed, and its figures by column."""
+
+    row: str
+    changes: Mapping[str, Any]
+    figures: Mapping[str, float]
+
+
+def ablate(table: str, base: TrainConfig, measure: Measure | None = None) -> list[RowResult]:
+    """Train and measure every row of a table; `base.output` gets a folder for each, results.json and table.md.
+
+    Rows that are in results.json, and those that were trained but not yet measured, are not trained again.
+    Raises OptionError for an unknown table, DataError where a measuring command fails, and as `train`.
+    """
+    if table not in TABLES:
+        raise OptionError(f"expected a table of {', '.join(TABLES)}, got {table!r}")
+    description = _description(table, base, measure)
+    done = _results_in(base.output / RESULTS, description)
+    results: list[RowResult] = []
+    for row, changes in TABLES[table].items():
+        if row in done:
+            results.append(done[row])
+            continue
+        logger.info("%s: %s", table, row)
+        output = base.output / re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+        config = dataclasses.replace(base, **changes, output=output)
+        trained = train(config)
+        figures = _trained_figures(trained) | _retrieval_figures(config, trained)
+        if measure is not None:
+            figures |= _measured_figures(config, trained, measure)
+        results.append(RowResult(row, changes, figures))
+        _save(base.output, description, results)
+    return results
+
+
+def markdown_table(results: Sequence[RowResult]) -> str:
+    """The results as a table, a column for each figure."""
+    columns = list(results[0].figures)
+    lines = ["| |" + "|".join(columns) + "|", "|---|" + "---|" * len(columns)]
+    for result in results:
+        values = (result.figures.get(column) for column in columns)
+        lines.append(f"|{result.row}|" + "|".join("" if v is None else f"{v:.4g}" for v in values) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def _description(table: str, base: TrainConfig, measure: Measure | None) -> dict[str, Any]:
+    """What the rows have in common; of another description no row is taken over."""
+    command = None if measure is None else {"command": measure.command, "model": measure.model.backbone}
+    places = {"features": str(base.features), "validation": str(base.validation) if base.validation else None}
+    return {"table": table, "settings": base.settings(), **places, "measure": command}
+
+
+def _results_in(path: Path, description: Mapping[str, Any]) -> dict[str, RowResult]:
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if {key: content.get(key) for key in description} != description:
+        return {}
+    return {row["row"]: RowResult(**row) for row in content["rows"]}
+
+
+def _save(output: Path, description: Mapping[str, Any], results: Sequence[RowResult]) -> None:
+    content = {**description, "rows": [dataclasses.asdict(result) for result in results]}
+    write_text(output / RESULTS, json.dumps(content, indent=1) + "\n")
+    write_text(output / TABLE, markdown_table(results))
+
+
+def _trained_figures(trained: TrainResult) -> dict[str, float]:
+    last = trained.history[-1]
+    return {"train loss": last.train_loss, "minutes": sum(record.seconds for record in trained.history) / 60}
+
+
+def _retrieval_figures(config: TrainConfig, trained: TrainResult) -> dict[str, float]:
+    if config.validation is None:
+        return {}
+    features = FeatureSet(config.validation)
+    found = retrieval(features, trained.projection, "max", average_text=config.text_input == "average")
+    return {"text to image R@1": found.text_to_image.recall[1], "image to text R@1": found.image_to_text.recall[1]}
+
+
+def _measured_figures(config: TrainConfig, trained: TrainResult, measure: Measure) -> dict[str, float]:
+    bundle, report = config.output / "bundle", config.output / "measured.json"
+    settings = dataclasses.replace(
+        measure.model, projection=str(trained.last_path), average_tokens=config.text_input == "average"
+    )
+    export_bundle(settings, bundle, overwrite=True)
+    words = [word.format(bundle=bundle, json=report) for word in shlex.split(measure.command)]
+    if words[0] == "python":
+        words[0] = sys.executable  # the interpreter of this environment, whatever PATH says
+    report.unlink(missing_ok=True)
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise DataError(f"--measure: {words[0]} cannot be run ({error})") from error
+    if done.returncode or not report.is_file():
+        reason = (done.stderr.strip().splitlines() or [f"it wrote no {report}"])[-1]
+        raise DataError(f"--measure failed with exit status {done.returncode}: {reason}")
+    try:
+        content = dict(json.loads(report.read_text(encoding="utf-8"))["figures"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"--measure: expected an object with 'figures' in {report}, got {error!r}") from error
+    missing = [name for name in measure.figures if not isinstance(content.get(name), int | float)]
+    if missing:
+        raise DataError(f"--figures: {report} has no numbers {missing}, it has {sorted(content)}")
+    return {name: float(content[name]) for name in measure.figures}

@@ -1,0 +1,1 @@
+"""Feature sets: captions and images to head embeddings and text features."""

@@ -1,0 +1,208 @@
+"""Images and captions -> a set of features, with the frozen towers.
+
+Each shard holds the images at fixed places of the captions file, and every batch lies within a shard; so a run that
+was killed goes on with the next shard and ends with the features of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from t2d_runtime.bundle.files import sha256_of
+from t2d_runtime.errors import DataError
+from training.config import FeatureConfig
+from training.device import open_device
+from training.features.captions import CaptionedImage, CaptionFile, read_captions
+from training.features.encoding import Encoders, ImageVectors, clip_tokenizer, load_towers
+from training.features.feature_set import (
+    LAST_BLOCK,
+    MANIFEST,
+    FeatureManifest,
+    Shard,
+    read_manifest,
+    shard_path,
+    write_manifest,
+    write_shard,
+)
+from training.features.images import image_batches
+from training.storage import remove_leftovers, write_tensors
+
+MAX_UNREADABLE = 0.01
+"""Share of the images that may be unreadable before an extraction is given up."""
+
+logger = logging.getLogger(__name__)
+
+
+def extract(config: FeatureConfig) -> FeatureManifest:
+    """Extract, or go on extracting, what `config` says; returns the manifest of the complete set.
+
+    Raises DataError for captions that cannot be used, for more than 1% unreadable images and where the folder holds
+    features of something else, OutputError where it cannot be written, and as `load_reference`.
+    """
+    data = read_captions(config.captions, config.images)
+    encoders = load_encoders(config)
+    manifest = _begin(config, plan(config, data, encoders))
+    if manifest.complete:
+        logger.info("%s is complete already", config.output)
+        return manifest
+    if "penultimate" in config.token_arrays:
+        write_tensors(config.output / LAST_BLOCK, encoders.last_block_state())
+    Extraction(config, manifest, data.images, encoders).run()
+    return _finish(config.output, manifest)
+
+
+class Extraction:
+    """The shards of a set that are still missing, and their making."""
+
+    def __init__(
+        self, config: FeatureConfig, manifest: FeatureManifest, images: Sequence[CaptionedImage], encoders: Encoders
+    ) -> None:
+        self.config = config
+        self.manifest = manifest
+        self.images = images
+        self.encoders = encoders
+        self.missing = [n for n in range(manifest.shards) if not shard_path(config.output, n).is_file()]
+        done = (Shard(config.output, n, manifest) for n in range(manifest.shards) if n not in set(self.missing))
+        self.unreadable = sum(len(shard.skipped) for shard in done)
+
+    def run(self) -> None:
+        """Make them. Raises DataError for too many unreadable images, OutputError."""
+        config, per_shard = self.config, self.config.images_per_shard
+        ranges = {n: range(n * per_shard, min(len(self.images), (n + 1) * per_shard)) for n in self.missing}
+        batches = [
+            list(places[start : start + config.batch_size])
+            for places in ranges.values()
+            for start in range(0, len(places), config.batch_size)
+        ]
+        paths = [image.path for image in self.images]
+        vectors: dict[int, ImageVectors] = {}
+        skipped: dict[int, str] = {}
+        done = len(self.images) - sum(map(len, ranges.values()))
+        with tqdm(total=len(self.images), initial=done, desc="features", unit="image", disable=None) as bar:
+            loaded = image_batches(paths, batches, self.encoders.backbone.input_size, config.workers)
+            for batch, read in zip(batches, loaded, strict=True):
+                if read.positions:
+                    encoded = self.encoders.encode_images(read.crops)
+                    rows = (ImageVectors(*row) for row in zip(*encoded, strict=True))
+                    vectors.update(zip(read.positions, rows, strict=True))
+                skipped.update(read.unreadable)
+                self._check_unreadable(read.unreadable)
+                bar.update(len(batch))
+                shard = batch[0] // per_shard
+                if batch[-1] == ranges[shard][-1]:
+                    self._write(shard, ranges[shard], vectors, skipped)
+                    vectors, skipped = {}, {}
+
+    def _check_unreadable(self, reasons: dict[int, str]) -> None:
+        for reason in reasons.values():
+            logger.warning("left out: %s", reason)
+        self.unreadable += len(reasons)
+        if self.unreadable > MAX_UNREADABLE * len(self.images):
+            raise DataError(
+                f"{self.unreadable} of {len(self.images)} images cannot be read, more than {MAX_UNREADABLE:.0%}, the "
+                f"last: {next(iter(reasons.values()))}; repair or remove them"
+            )
+
+    def _write(self, shard: int, places: range, vectors: dict[int, ImageVectors], skipped: dict[int, str]) -> None:
+        readable = [place for place in places if place in vectors]
+        captions = [(row, image) for row, image in enumerate(self.images[place] for place in readable)]
+        texts = [caption for _, image in captions for caption in image.captions]
+        features = _stack(vectors, readable, self.manifest) | self.encoders.encode_captions(
+            texts, self.config.token_arrays
+        )
+        if self.config.dtype == "float16":
+            features = {key: value.half() if value.is_floating_point() else value for key, value in features.items()}
+        indices = {
+            "image_ids": [image.image_id for _, image in captions],
+            "caption_ids": [caption_id for _, image in captions for caption_id in image.caption_ids],
+            "caption_rows": [row for row, image in captions for _ in image.captions],
+        }
+        arrays = features | {key: torch.tensor(values, dtype=torch.int64) for key, values in indices.items()}
+        reasons = tuple(skipped[place] for place in sorted(skipped))
+        write_shard(self.config.output, shard, self.manifest, arrays, reasons)
+
+
+def _stack(vectors: dict[int, ImageVectors], places: Sequence[int], manifest: FeatureManifest) -> dict[str, Tensor]:
+    if not places:
+        width = manifest.embed_dim
+        empty = ImageVectors(torch.empty(0, manifest.num_heads, width), torch.empty(0, width), torch.empty(0, width))
+        return empty._asdict()
+    return {name: torch.stack([getattr(vectors[place], name) for place in places]) for name in ImageVectors._fields}
+
+
+def load_encoders(config: FeatureConfig) -> Encoders:
+    """The frozen towers of an extraction, on its device and in its precision. Raises as `load_reference`."""
+    device = open_device(config.device)
+    towers = load_towers(config.backbone, config.backbone_weights, config.text_weights, config.input_size)
+    tokenizer = clip_tokenizer(towers.text_tower.context_length)
+    return Encoders(towers, tokenizer, bf16=config.precision == "bf16", device=device)
+
+
+def plan(config: FeatureConfig, data: CaptionFile, encoders: Encoders) -> FeatureManifest:
+    """The manifest of an extraction before its first image."""
+    backbone, text, sources = encoders.backbone, encoders.text_tower, encoders.sources
+    return FeatureManifest(
+        backbone=backbone.name,
+        backbone_sha256=sources["backbone"].sha256 or sources["backbone"].name,
+        num_heads=backbone.num_heads,
+        embed_dim=backbone.embed_dim,
+        text=sources["text"].name,
+        text_sha256=sources["text"].sha256 or sources["text"].name,
+        text_dim=text.output_dim,
+        text_width=text.width,
+        text_heads=text.heads,
+        quick_gelu=encoders.quick_gelu,
+        input_size=backbone.input_size,
+        mean=backbone.mean,
+        std=backbone.std,
+        precision=config.precision,
+        dtype=config.dtype,
+        token_arrays=config.token_arrays,
+        captions_sha256=sha256_of(data.path),
+        images_listed=len(data.images),
+        images_per_shard=config.images_per_shard,
+    )
+
+
+def _begin(config: FeatureConfig, planned: FeatureManifest) -> FeatureManifest:
+    """The manifest to go on with; the folder is new, or holds the same plan."""
+    folder = config.output
+    if not (folder / MANIFEST).is_file():
+        if folder.is_dir() and any(folder.glob("shard-*")):
+            raise DataError(f"{folder} holds shards without {MANIFEST}; name an empty folder")
+        write_manifest(folder, planned)
+        return planned
+    remove_leftovers(folder, "shard-*.safetensors")
+    found = read_manifest(folder)
+    ours, theirs = dataclasses.asdict(planned), dataclasses.asdict(found.plan())
+    different = [f"{key} is {theirs[key]!r}, asked for {ours[key]!r}" for key in ours if ours[key] != theirs[key]]
+    if different:
+        raise DataError(f"{folder} holds other features ({'; '.join(different)}); name another --output")
+    return found
+
+
+def _finish(folder: Path, planned: FeatureManifest) -> FeatureManifest:
+    shards = [Shard(folder, number, planned) for number in range(planned.shards)]
+    manifest = dataclasses.replace(
+        planned,
+        complete=True,
+        images=sum(len(shard.arrays["image_ids"]) for shard in shards),
+        captions=sum(len(shard.arrays["caption_ids"]) for shard in shards),
+        skipped=tuple(reason for shard in shards for reason in shard.skipped),
+    )
+    write_manifest(folder, manifest)
+    logger.info(
+        "%d captions of %d images in %s; %d images left out",
+        manifest.captions,
+        manifest.images,
+        folder,
+        len(manifest.skipped),
+    )
+    return manifest

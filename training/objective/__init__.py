@@ -1,0 +1,1 @@
+"""The training objective: head selection, losses, exchange between processes."""

@@ -1,0 +1,46 @@
+"""TensorBoard scalars of a run; for the processes that do not report, nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from torch.utils.tensorboard import SummaryWriter
+
+from training.run.checkpoint import EpochRecord
+
+
+class Scalars:
+    """Writes into `folder`, or nowhere for None; a run that goes on replaces what a killed epoch had written."""
+
+    def __init__(self, folder: Path | None, *, steps_per_epoch: int, epochs_done: int) -> None:
+        self.steps_per_epoch = steps_per_epoch
+        purge_step = epochs_done * steps_per_epoch if epochs_done else None
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step) if folder else None
+
+    def __enter__(self) -> Scalars:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """One value at an optimiser step."""
+        if self._writer:
+            self._writer.add_scalar(name, value, step)
+
+    def add_epoch(self, record: EpochRecord) -> None:
+        """The figures of an epoch, at its last step."""
+        values = {
+            "train/loss": record.train_loss,
+            "train/learning_rate": record.learning_rate,
+            "validation/loss": record.validation_loss,
+            "validation/loss_average": record.validation_loss_average,
+            "speed/wait_share": record.wait_seconds / record.seconds,
+        }
+        for name, value in values.items():
+            if value is not None:
+                self.add(name, value, record.epoch * self.steps_per_epoch - 1)

@@ -1,0 +1,151 @@
+"""A training run: from a set of features to a projection and what belongs beside it.
+
+`train` is also the API of other code: it takes a `TrainConfig` and returns the projection with its history. Run
+under torchrun, all processes train as one. A run that was interrupted goes on from its last finished epoch when it
+is started again, and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t2d_export.model.projection import Projection
+from t2d_runtime.errors import CheckpointError
+from training.config import TrainConfig
+from training.features.batches import shuffled
+from training.features.feature_set import IndexArray
+from training.objective.distributed import process_group
+from training.run.checkpoint import CHECKPOINT, EpochRecord, load_checkpoint, save_checkpoint
+from training.run.report import write_head_choices, write_projection, write_report
+from training.run.scalars import Scalars
+from training.run.trainer import Trainer, in_caption_order
+from training.storage import remove_leftovers
+
+LAST_PROJECTION = "projection.pth"
+BEST_PROJECTION = "projection_best.pth"
+TENSORBOARD = "tensorboard"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained projection: that of the last epoch, as published, and the one of the lowest validation loss."""
+
+    projection: Projection
+    history: list[EpochRecord]
+    last_path: Path
+    best_path: Path | None
+    """None without validation features."""
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train, or go on training, what `config` says.
+
+    Writes into `config.output`: the projection in the layout of the authors' files, last and best, a checkpoint, a
+    model card, plots, head choices and TensorBoard scalars.
+    Raises DataError for features that do not fit, CheckpointError where the folder holds another run, OutputError
+    where it cannot be written.
+    """
+    with process_group() as (rank, world_size):
+        return _Run(Trainer(config, rank, world_size)).finish()
+
+
+class _Run:
+    """The epochs of a run and their files; the process of rank 0 alone writes."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.config = trainer.config
+        self.output = trainer.config.output
+        self.history: list[EpochRecord] = []
+
+    def finish(self) -> TrainResult:
+        """Train what is missing."""
+        if (self.output / CHECKPOINT).exists():
+            self._take_up()
+        with self._scalars() as scalars:
+            for epoch in range(len(self.history) + 1, self.config.epochs + 1):
+                heads = self._epoch(epoch, scalars)
+                if self.trainer.rank == 0:
+                    self._save(heads, scalars)
+        projection = self.trainer.projection
+        if self.trainer.rank == 0:
+            write_projection(self.output / LAST_PROJECTION, projection)
+            write_report(self.output, self.config, self.trainer.features, self.history, projection)
+        best = self.output / BEST_PROJECTION if self.config.validation else None
+        return TrainResult(projection, self.history, self.output / LAST_PROJECTION, best)
+
+    def _take_up(self) -> None:
+        trainer = self.trainer
+        path = self.output / CHECKPOINT
+        self.history = load_checkpoint(path, trainer.objective, trainer.optimizer, self._identity())
+        done, wanted = len(self.history), self.config.epochs
+        if done > wanted:
+            raise CheckpointError(f"{path} has trained {done} epochs, asked for {wanted}: name another --output")
+        logger.info("going on after epoch %d of %d", done, wanted)
+
+    def _epoch(self, epoch: int, scalars: Scalars) -> IndexArray | None:
+        """Train and validate once; gives the heads that the captions chose, in their order."""
+        trainer = self.trainer
+        order = shuffled(len(trainer.features), self.config.seed, epoch)
+        started, waited = time.perf_counter(), trainer.reader.wait_s
+        trained = trainer.train_pass(order, epoch, scalars)
+        seconds, waited = time.perf_counter() - started, trainer.reader.wait_s - waited
+        validation = trainer.validate()
+        heads = None if trained.heads is None else in_caption_order(trained.heads, order)
+        num_heads = trainer.features.manifest.num_heads
+        record = EpochRecord(
+            epoch=epoch,
+            learning_rate=trained.learning_rate,
+            train_loss=trained.loss,
+            validation_loss=validation[0] if validation else None,
+            validation_loss_average=validation[1] if len(validation) > 1 else None,
+            head_counts=None if heads is None else tuple(np.bincount(heads, minlength=num_heads).tolist()),
+            seconds=seconds,
+            wait_seconds=waited,
+        )
+        self.history.append(record)
+        return heads
+
+    def _save(self, heads: IndexArray | None, scalars: Scalars) -> None:
+        """The checkpoint last: were the process killed before it, the epoch would run again, and write the same."""
+        record, trainer = self.history[-1], self.trainer
+        remove_leftovers(self.output, CHECKPOINT)
+        losses = [past.validation_loss for past in self.history if past.validation_loss is not None]
+        if losses and losses[-1] == min(losses):
+            write_projection(self.output / BEST_PROJECTION, trainer.projection)
+        if heads is not None and record.epoch == self.config.epochs:
+            write_head_choices(self.output, trainer.features.caption_ids, heads)
+        save_checkpoint(self.output / CHECKPOINT, trainer.objective, trainer.optimizer, self._identity(), self.history)
+        scalars.add_epoch(record)
+        validation = "" if record.validation_loss is None else f", validation {record.validation_loss:.4e}"
+        logger.info(
+            "epoch %d of %d: loss %.4e%s, %.1f s, %.0f%% of it waiting for data",
+            record.epoch,
+            self.config.epochs,
+            record.train_loss,
+            validation,
+            record.seconds,
+            100 * record.wait_seconds / record.seconds,
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """What must not change between the parts of an interrupted run."""
+        settings = self.config.settings()
+        if self.config.schedule != "cosine":
+            del settings["epochs"]  # a run may be prolonged where that does not change its earlier epochs
+        manifest = dataclasses.asdict(self.trainer.features.manifest)
+        names = ("backbone_sha256", "text_sha256", "captions_sha256", "input_size", "precision", "dtype", "captions")
+        return settings | {name: manifest[name] for name in names}
+
+    def _scalars(self) -> Scalars:
+        folder = self.output / TENSORBOARD if self.trainer.rank == 0 else None
+        return Scalars(folder, steps_per_epoch=len(self.trainer.reader), epochs_done=len(self.history))
