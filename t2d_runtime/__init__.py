@@ -1,4 +1,4 @@
-"""Talk2DINO without PyTorch: segment any image by free words.
+"""Talk2DINO without PyTorch: segment any image by any words you type.
 
 from t2d_runtime import Segmenter
 
@@ -12,8 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from t2d_runtime.bundle.manifest import PamrSettings
     from t2d_runtime.errors import T2DError
-    from t2d_runtime.results.segmentation import ImageEncoding, Segmentation
+    from t2d_runtime.image.encoding import ImageEncoding
+    from t2d_runtime.results.segmentation import Segmentation
     from t2d_runtime.segmenter import Segmenter
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
@@ -22,13 +24,14 @@ __version__ = "0.1.0"
 # Imported at first use, so that `import t2d_runtime` costs an application's start nothing.
 _HOMES = {
     "ClassEmbeddings": "t2d_runtime.words.vocabulary",
-    "ImageEncoding": "t2d_runtime.results.segmentation",
+    "ImageEncoding": "t2d_runtime.image.encoding",
+    "PamrSettings": "t2d_runtime.bundle.manifest",
     "Segmentation": "t2d_runtime.results.segmentation",
     "Segmenter": "t2d_runtime.segmenter",
     "T2DError": "t2d_runtime.errors",
 }
 
-__all__ = ["ClassEmbeddings", "ImageEncoding", "Segmentation", "Segmenter", "T2DError"]
+__all__ = ["ClassEmbeddings", "ImageEncoding", "PamrSettings", "Segmentation", "Segmenter", "T2DError"]
 
 
 def __getattr__(name: str) -> Any:
@@ -37,3 +40,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

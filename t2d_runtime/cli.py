@@ -157,7 +157,8 @@ def _classes(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from t2d_runtime.backends.registry import MODULES, installed_module, opens
+    from t2d_runtime.backends.names import BACKENDS, installed_module
+    from t2d_runtime.backends.registry import opens
     from t2d_runtime.bundle.files import Bundle
     from t2d_runtime.commands.cpu_paths import cpu_paths
 
@@ -167,9 +168,9 @@ def _info(args: argparse.Namespace) -> int:
     size = sum(record.size_bytes for record in manifest.files.values())
     failed = [stage.stage for stage in manifest.parity if not stage.passed]
     # TensorRT takes a second to open: that it is installed must do.
-    quick = [name for name in MODULES if not name.startswith("tensorrt")]
+    quick = [name for name in BACKENDS if not name.startswith("tensorrt")]
     here = [name for name in quick if opens(name)]
-    here += [f"{name} (if 't2d doctor' says so)" for name in MODULES if name not in quick and installed_module(name)]
+    here += [f"{name} (if 't2d doctor' says so)" for name in BACKENDS if name not in quick and installed_module(name)]
     rows = {
         "bundle": f"{args.bundle}, {size / 2**20:.1f} MiB, schema {manifest.schema_version}, opset {manifest.opset}",
         "left off": ", ".join(bundle.left_off) or "nothing",
@@ -198,7 +199,7 @@ def _selftest(args: argparse.Namespace) -> int:
     segmenter = Segmenter.open_unproven(
         args.bundle, backend=args.backend, precision=args.precision, num_threads=args.threads
     )
-    stages = run_selftest(segmenter)
+    stages = run_selftest(segmenter.encoders)
     print(f"{args.bundle} in {segmenter.precision} on {segmenter.engine_description}")
     return print_verdict(stages)
 

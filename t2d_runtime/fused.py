@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +14,16 @@ from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import SEGMENTER, SELFTEST, Bundle
 from t2d_runtime.bundle.manifest import Manifest, StageParity
+from t2d_runtime.device.threads import default_num_threads
 from t2d_runtime.errors import BackendError, ImageError, OptionError
 from t2d_runtime.image.preprocess import ImageLike, load_image
 from t2d_runtime.masks.upsample import upsample
 from t2d_runtime.proof.parity import PRECISIONS, Judge, margin_of, with_background
 from t2d_runtime.proof.selftest import PLANE_STEP, SelfTestVectors
-from t2d_runtime.proof.verdicts import require_fused_proven
-from t2d_runtime.results.options import (
-    check_classes,
-    checked_flag,
-    checked_num_threads,
-    checked_settings,
-)
-from t2d_runtime.results.segmentation import BACKGROUND, Cleaning, Segmentation
+from t2d_runtime.proof.verdicts import require_passed
+from t2d_runtime.results.label_map import BACKGROUND
+from t2d_runtime.results.options import MaskOptions, check_classes, checked_num_threads, resolve_options
+from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 logger = logging.getLogger(__name__)
@@ -46,6 +44,7 @@ class FusedSegmenter:
         self.backend_name = backend.name
         self.precision = precision
         logger.info("%s: %s in %s", backend.identity, SEGMENTER, precision)
+        num_threads = num_threads or default_num_threads()
         self._engine = backend.load(bundle, SEGMENTER, precision=precision, num_threads=num_threads)
 
     @classmethod
@@ -58,40 +57,34 @@ class FusedSegmenter:
             raise OptionError(f"precision is {precision!r}, expected one of {list(PRECISIONS)}")
         opened = open_backend(backend)
         segmenter = cls(Bundle.open(bundle), opened, precision=precision, num_threads=num_threads)
-        require_fused_proven(segmenter, opened)
+        require_passed(segmenter.bundle, opened, precision, (SEGMENTER,), segmenter.selftest)
         return segmenter
 
     def segment(
         self,
         image: ImageLike,
         classes: ClassEmbeddings,
-        *,
-        background: bool = False,
-        cleaning: bool | Cleaning | None = None,
-        threshold: float | None = None,
-        cleaning_weight: float | None = None,
-        refine: bool = False,
-        keep_scores: bool = False,
+        **options: Unpack[MaskOptions],
     ) -> Segmentation:
-        """Label every pixel, as `Segmenter.segment` does with `window="whole"`; "paper" cleaning is not in the graph.
+        """Label every pixel, as `Segmenter.segment` does with `window="whole"`, with its options but for `window`.
+
+        "paper" cleaning and other dilations than the manifest's are not in the graph.
 
         Raises ImageError, ImageNotFoundError, OptionError, VocabularyError, ClassNamesError, BackendError.
         """
         defaults = self.manifest.defaults
-        settings = checked_settings(
-            defaults,
-            background=background,
-            cleaning=cleaning,
-            threshold=threshold,
-            cleaning_weight=cleaning_weight,
-            refine=refine,
-            window="whole",
-            backend=self.backend_name,
-            precision=self.precision,
+        if "window" in options:
+            raise OptionError("the fused graph takes an image as one window; leave window out")
+        settings = resolve_options(
+            options, defaults, window="whole", backend=self.backend_name, precision=self.precision
         )
         if settings.cleaning == "paper":
             raise OptionError("the fused graph cleans as released, not as in the paper; use Segmenter for 'paper'")
-        keep_scores = checked_flag("keep_scores", keep_scores)
+        if settings.refine and settings.refine.dilations != defaults.pamr.dilations:
+            raise OptionError(
+                f"refine has dilations {settings.refine.dilations}, those of the fused graph are "
+                f"{defaults.pamr.dilations}; use Segmenter for others"
+            )
         check_classes(classes, self.bundle, background=settings.background)
         pixels = load_image(image)
         labels, scores = self.run(
@@ -99,7 +92,7 @@ class FusedSegmenter:
             classes.vectors,
             threshold=settings.threshold if settings.background else NO_BACKGROUND,
             cleaning_weight=settings.cleaning_weight if settings.cleaning else 0.0,
-            pamr_iterations=defaults.pamr.iterations if settings.refine else 0,
+            pamr_iterations=settings.refine.iterations if settings.refine else 0,
         )
         names = (BACKGROUND, *classes.names) if settings.background else classes.names
         labels = labels if settings.background else labels - 1
@@ -107,7 +100,7 @@ class FusedSegmenter:
             image=pixels,
             label_map=labels.astype(np.uint8) if len(names) <= 256 else labels.astype(np.uint16),
             class_names=names,
-            scores=upsample(scores, labels.shape, align_corners=False) if keep_scores else None,
+            scores=upsample(scores, labels.shape, align_corners=False) if options.get("keep_scores", False) else None,
             settings=settings,
         )
 

@@ -84,7 +84,7 @@ def compared(recipe: BundleRecipe, weights: ExportSettings, segmenter: Segmenter
     manifest = segmenter.manifest
     _check_same_weights(manifest, weights.load_reference())
     groups = build_prompts(recipe.classes.names, manifest.prompt_sets[DEFAULT_PROMPTS])
-    ids = segmenter.tokenize([prompt for group in groups for prompt in group])
+    ids = segmenter.encoders.tokenize([prompt for group in groups for prompt in group])
     return ComparedRecipe(
         bundle=recipe,
         weights=weights,

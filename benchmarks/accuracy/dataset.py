@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.accuracy.truth import LARGEST_VALUE, LabelRule
 from t2d_runtime.errors import ClassNamesError, DataError, OptionError
-from t2d_runtime.results.segmentation import BACKGROUND
+from t2d_runtime.results.label_map import BACKGROUND
 
 FOLDER: Final = "folder"
 """Name of data that is no published benchmark."""

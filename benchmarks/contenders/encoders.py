@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from t2d_export.model.reference import Reference
-from t2d_runtime.backends.registry import AUTO_ORDER, installed_module, open_backend
+from t2d_runtime.backends.names import AUTO_ORDER, installed_module
+from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import Preprocessing
 from t2d_runtime.errors import BackendError, BackendUnavailableError, OptionError
@@ -101,7 +102,7 @@ def engine_contender(segmenter: Segmenter) -> Contender:
     """An opened segmenter's image encoder."""
     return Contender(
         name=f"{segmenter.engine_description.split(',')[0]} {segmenter.precision}",
-        encode=segmenter.run_image_encoder,
+        encode=segmenter.encoders.run_image_encoder,
         # On a CPU float16 is storage: it is computed in float32. For int8 no rate is measured.
         computes_in={"fp32": "fp32", "fp16": "fp32", "bf16": "bf16"}.get(segmenter.precision),
     )

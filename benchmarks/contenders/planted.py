@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from t2d_runtime.results.segmentation import ImageEncoding
+from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 

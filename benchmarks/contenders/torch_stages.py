@@ -59,7 +59,7 @@ def torch_stages(
 def padded_prompts(segmenter: Segmenter, words: Sequence[str]) -> Tensor:
     """Token ids (N,T,L) of words in the default prompts, as long as the context, which PyTorch's way always is."""
     prompts = build_prompts(words, segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
-    ids = segmenter.tokenize([prompt for group in prompts for prompt in group])
+    ids = segmenter.encoders.tokenize([prompt for group in prompts for prompt in group])
     padded = np.zeros((len(ids), segmenter.manifest.model.context_length), np.int64)
     padded[:, : ids.shape[1]] = ids
     return torch.from_numpy(padded).reshape(len(words), -1, padded.shape[1])

@@ -134,17 +134,20 @@ def measure(bundle: Bundle, rounds: int, scenes: int, threads: int | None) -> li
     """Every precision on every CPU backend that runs it, float32 on ONNX Runtime first."""
     from benchmarks.timing import in_turn
     from t2d_runtime.backends.registry import open_backend
+    from t2d_runtime.encoders import Encoders
     from t2d_runtime.proof.selftest import run_selftest
     from t2d_runtime.segmenter import Segmenter
 
     backends = [open_backend(name) for name in ("onnxruntime", "openvino")]
     pairs = [(backend, precision) for backend in backends for precision in backend.precisions(bundle)]
     loads = [load_times(bundle, backend, precision, threads) for backend, precision in pairs]
-    opened = [Segmenter(bundle, backend, precision=precision, num_threads=threads) for backend, precision in pairs]
+    opened = [
+        Segmenter(Encoders(bundle, backend, precision=precision, num_threads=threads)) for backend, precision in pairs
+    ]
     window = np.random.default_rng(0).integers(0, 256, (1, *bundle.manifest.windows.crop_size, 3), np.uint8)
     ids = prompts(opened[0])
-    images = in_turn({str(i): partial(s.run_image_encoder, window) for i, s in enumerate(opened)}, rounds)
-    texts = in_turn({str(i): partial(s.run_text_encoder, ids) for i, s in enumerate(opened)}, rounds)
+    images = in_turn({str(i): partial(s.encoders.run_image_encoder, window) for i, s in enumerate(opened)}, rounds)
+    texts = in_turn({str(i): partial(s.encoders.run_text_encoder, ids) for i, s in enumerate(opened)}, rounds)
     labels = label_agreements(opened, scenes) if scenes else [None] * len(opened)
     return [
         Combination(
@@ -156,7 +159,7 @@ def measure(bundle: Bundle, rounds: int, scenes: int, threads: int | None) -> li
             cached_load_ms=loads[i][1],
             image_encoder_ms=images[str(i)].median_ms,
             text_encoder_ms=texts[str(i)].median_ms,
-            stages=run_selftest(opened[i]),
+            stages=run_selftest(opened[i].encoders),
             label_agreement=labels[i],
             miou=mean_iou(opened[i], scenes) if scenes else None,
         )
@@ -201,7 +204,7 @@ def prompts(segmenter: Segmenter) -> NDArray[np.int64]:
 
     names = [f"thing {number}" for number in range(20)]
     groups = build_prompts(names, segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
-    ids = segmenter.tokenize([prompt for group in groups for prompt in group])
+    ids = segmenter.encoders.tokenize([prompt for group in groups for prompt in group])
     return ids.reshape(len(groups), -1, ids.shape[1])
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.results.segmentation import ImageEncoding
+from t2d_runtime.image.encoding import ImageEncoding
 
 
 class HeadChoice(NamedTuple):

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from benchmarks.figures.head_choice import attention_maps, choose_heads
 from benchmarks.figures.panels import COLUMNS, OKABE_ITO, STYLE, add_legend, painted, panels, show, show_heat
 from benchmarks.figures.parameters import PUBLISHED, PUBLISHED_MIOU, bundle_parameters, published_parameters
-from t2d_runtime.results.segmentation import ImageEncoding, Segmentation
+from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 

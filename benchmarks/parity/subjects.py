@@ -151,13 +151,13 @@ class BundleSubject:
 
     def text_embeds(self, input_ids: Ids) -> Floats:
         """See `Subject`."""
-        return self.segmenter.run_text_encoder(input_ids)
+        return self.segmenter.encoders.run_text_encoder(input_ids)
 
     def encode(self, windows: Pixels) -> Encoded:
         """See `Subject`."""
         manifest = self.segmenter.manifest
         pixel_values = to_pixel_values(windows, manifest.model.input_size, manifest.preprocessing)
-        outputs = self.segmenter.run_image_encoder(windows)
+        outputs = self.segmenter.encoders.run_image_encoder(windows)
         return Encoded(pixel_values, outputs["patch_tokens"], outputs["cls_attention"], outputs["cls_token"])
 
     def similarity(self, patch_tokens: Floats, text_embeds: Floats) -> Floats:

@@ -78,7 +78,7 @@ def _torch(setup: Setup) -> Callable[[], object]:
 
 
 def _runtime(setup: Setup, backend: str, precision: str) -> Callable[[], object]:
-    return partial(setup.segmenter(backend, precision).run_image_encoder, setup.window[np.newaxis])
+    return partial(setup.segmenter(backend, precision).encoders.run_image_encoder, setup.window[np.newaxis])
 
 
 def _compiled(setup: Setup) -> Callable[[], Tensor]:

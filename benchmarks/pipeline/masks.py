@@ -85,7 +85,9 @@ def after_encoder_rows(setup: Setup) -> list[Row]:
     refusal = setup.refusal("openvino", "bf16")
     encoder = setup.fast if refusal else setup.segmenter("openvino", "bf16")
     segment = partial(setup.segmenter().segment, encoding, classes, background=True, refine=True)
-    timings = setup.time({"after": segment, "encoder": partial(encoder.run_image_encoder, setup.window[np.newaxis])})
+    timings = setup.time(
+        {"after": segment, "encoder": partial(encoder.encoders.run_image_encoder, setup.window[np.newaxis])}
+    )
     what = f"everything after the encoder, {FEW} classes, cleaning, PAMR, over the encoder in bf16"
     note = f"{refusal}: the encoder in {encoder.precision}" if refusal else ""
     value = ratio(timings["after"], timings["encoder"])

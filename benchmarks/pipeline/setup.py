@@ -15,7 +15,7 @@ from benchmarks.contenders.picture import photograph
 from benchmarks.contenders.planted import planted_classes
 from benchmarks.timing import Timing, in_turn
 from t2d_runtime.backends.registry import open_backend
-from t2d_runtime.results.segmentation import ImageEncoding
+from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.segmenter import FAST, Segmenter
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 

@@ -67,13 +67,13 @@ def vocabulary_rows(setup: Setup) -> list[Row]:
 def _encode(segmenter: Segmenter, names: list[str]) -> object:
     tokenizer = Tokenizer.from_file(segmenter.bundle.file(TOKENIZER), segmenter.manifest.model.context_length)
     templates = segmenter.manifest.prompt_sets[DEFAULT_PROMPTS]
-    return encode_class_names(names, templates, tokenizer, segmenter.run_text_encoder)
+    return encode_class_names(names, templates, tokenizer, segmenter.encoders.run_text_encoder)
 
 
 def _torch(setup: Setup, names: list[str]) -> Callable[[], list[Tensor]]:
     segmenter = setup.segmenter()
     groups = build_prompts(names, segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
-    ids = segmenter.tokenize([prompt for group in groups for prompt in group])
+    ids = segmenter.encoders.tokenize([prompt for group in groups for prompt in group])
     padded = np.zeros((len(ids), segmenter.manifest.model.context_length), np.int64)
     padded[:, : ids.shape[1]] = ids
     chunks = torch.split(torch.from_numpy(padded).reshape(len(names), -1, padded.shape[1]), TORCH_CLASSES)

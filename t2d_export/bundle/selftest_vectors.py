@@ -13,7 +13,7 @@ from t2d_export.model.reference import Reference
 from t2d_export.model.reference_masks import clean, cosine_similarity, pamr, stitch, upsample, with_background
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest, WindowSettings
 from t2d_runtime.image.preprocess import resize, to_pixel_values
-from t2d_runtime.image.windows import cut_windows, resized_size, window_boxes
+from t2d_runtime.image.windows import cut_windows, resized_size, size_of, window_boxes
 from t2d_runtime.proof.selftest import PIXEL_STEP, PLANE_STEP, SelfTestVectors
 from t2d_runtime.words.text import Tokenizer, build_prompts
 
@@ -24,8 +24,8 @@ CLASS_NAMES = ("sky", "green grass", "person", "car", "traffic light")
 def selftest_vectors(reference: Reference, manifest: Manifest, tokenizer: Path) -> SelfTestVectors:
     """Run the reference on a drawn picture of two windows that has to be resized."""
     image = test_picture(manifest.windows)
-    resized = resize(image, resized_size((image.shape[0], image.shape[1]), manifest.windows))
-    boxes = window_boxes((resized.shape[0], resized.shape[1]), manifest.windows)
+    resized = resize(image, resized_size(size_of(image), manifest.windows))
+    boxes = window_boxes(size_of(resized), manifest.windows)
     crops = cut_windows(resized, boxes)
     pixel_values = to_pixel_values(crops, manifest.model.input_size, manifest.preprocessing)
     input_ids = _input_ids(manifest, tokenizer)
@@ -42,8 +42,8 @@ def selftest_vectors(reference: Reference, manifest: Manifest, tokenizer: Path) 
         refined = [
             pamr(torch.from_numpy(crop).permute(2, 0, 1), plane) for crop, plane in zip(crops, planes, strict=True)
         ]
-        scores_of_image = stitch(refined, boxes, (len(CLASS_NAMES), resized.shape[0], resized.shape[1]))
-        stitched = upsample(scores_of_image, (image.shape[0], image.shape[1]), align_corners=False)
+        scores_of_image = stitch(refined, boxes, (len(CLASS_NAMES), *size_of(resized)))
+        stitched = upsample(scores_of_image, size_of(image), align_corners=False)
         ranked = with_background(stitched, manifest.defaults.threshold).topk(2, dim=0).values
         labels = with_background(stitched, manifest.defaults.threshold).argmax(dim=0)
     return SelfTestVectors(

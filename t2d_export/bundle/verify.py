@@ -7,13 +7,14 @@ from pathlib import Path
 
 from t2d_export.bundle.bundle_writer import write_manifest
 from t2d_runtime.backends.base import Backend
+from t2d_runtime.backends.names import installed_module
 from t2d_runtime.backends.openvino import OpenVinoBackend
-from t2d_runtime.backends.registry import installed_module, open_backend
+from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import StageParity, Verdict, first_failure
+from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BackendError, VerificationError
 from t2d_runtime.proof.selftest import run_selftest
-from t2d_runtime.segmenter import Segmenter
 
 ON_THE_MACHINE = Verdict("untested", "proves itself when it is first opened; run 't2d selftest' there")
 AFTER_A_BUILD = Verdict("untested", "build it with 't2d-export engine'; it proves itself when it is first opened")
@@ -39,7 +40,7 @@ def verify_bundle(folder: Path, *, backend: str = "onnxruntime") -> tuple[StageP
     bundle = Bundle.open(folder)
     bundle.graph(TEXT_ENCODER)
     bundle.file(TOKENIZER)
-    stages = run_selftest(Segmenter(bundle, open_backend(backend), precision="fp32"))
+    stages = run_selftest(Encoders(bundle, open_backend(backend), precision="fp32"))
     write_manifest(folder, replace(bundle.manifest, parity=stages))
     return stages
 
@@ -81,7 +82,7 @@ def matrix_row(folder: Path, precision: str, stored: Verdict) -> dict[str, Verdi
 
 def _verdict(folder: Path, backend: Backend, precision: str) -> Verdict:
     try:
-        run = run_selftest(Segmenter(Bundle.open(folder), backend, precision=precision))
+        run = run_selftest(Encoders(Bundle.open(folder), backend, precision=precision))
     except BackendError as error:  # it refuses the graph, or float16 overflows
         return Verdict("failed", str(error))
     failed = first_failure(run)

@@ -13,14 +13,14 @@ from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import SELFTEST, Bundle
 from t2d_runtime.bundle.manifest import StageParity, WindowSettings, first_failure
+from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import OptionError, VerificationError
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.image.windows import resized_size
-from t2d_runtime.masks.labels import LabelMap
 from t2d_runtime.masks.postprocess import image_scores, labels_of
 from t2d_runtime.proof.parity import Judge, compare_labels, gate_labels, margin_of, with_background
 from t2d_runtime.proof.selftest import SelfTestVectors
-from t2d_runtime.segmenter import Segmenter
+from t2d_runtime.results.label_map import LabelMap
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 LABEL_AGREEMENT = 0.999
@@ -53,7 +53,7 @@ def verify_fused(folder: Path, precision: str) -> Iterator[StageParity]:
     backend: Backend = GraphAsStored() if precision == "bf16" else open_backend("onnxruntime")
     fused = FusedSegmenter(bundle, backend, precision=precision)
     yield from fused.selftest()
-    runtime = Segmenter(bundle, backend, precision=precision)
+    runtime = Encoders(bundle, backend, precision=precision)
     vectors = SelfTestVectors.load(bundle.file(SELFTEST))
     classes = ClassEmbeddings(vectors.class_names, vectors.text_embeds, bundle.vocabulary_digest)
     window = vectors.first_window(bundle.manifest.windows)
@@ -66,11 +66,10 @@ def verify_fused(folder: Path, precision: str) -> Iterator[StageParity]:
 
 
 def _labels(
-    image: NDArray[np.uint8], classes: ClassEmbeddings, runtime: Segmenter, fused: FusedSegmenter, *, refine: bool
+    image: NDArray[np.uint8], classes: ClassEmbeddings, runtime: Encoders, fused: FusedSegmenter, *, refine: bool
 ) -> tuple[LabelMap, LabelMap, NDArray[np.float32]]:
     """Labels (H,W) with background of the runtime and of the fused graph, and the margin of the runtime's."""
     got = fused.segment(image, classes, background=True, refine=refine)
-    encoding, pamr = runtime.encode_image(image, "whole"), runtime.manifest.defaults.pamr
-    scores = image_scores(encoding, classes.vectors, got.settings, pamr)
+    scores = image_scores(runtime.encode_image(image, "whole"), classes.vectors, got.settings)
     margin = margin_of(with_background(scores, got.settings.threshold))
     return labels_of(scores, got.settings), got.label_map, margin

@@ -12,7 +12,7 @@ from PIL import Image
 from t2d_runtime.bundle.manifest import Manifest
 from t2d_runtime.errors import OptionError
 from t2d_runtime.image.preprocess import load_image, resize, to_pixel_values
-from t2d_runtime.image.windows import cut_windows, resized_size, window_boxes
+from t2d_runtime.image.windows import cut_windows, resized_size, size_of, window_boxes
 
 
 def calibration_images(folder: Path) -> list[Path]:
@@ -30,7 +30,7 @@ def calibration_windows(
     """Normalised windows (1,3,H,W) of every image, cut as for segmentation."""
     for image in images:
         pixels = load_image(image)
-        size = resized_size((pixels.shape[0], pixels.shape[1]), manifest.windows)
+        size = resized_size(size_of(pixels), manifest.windows)
         crops = cut_windows(resize(pixels, size), window_boxes(size, manifest.windows))
         for crop in crops:
             yield to_pixel_values(crop[None], manifest.model.input_size, manifest.preprocessing)

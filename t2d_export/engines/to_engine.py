@@ -28,8 +28,8 @@ from t2d_runtime.bundle.engines import (
     Profile,
 )
 from t2d_runtime.bundle.files import ENCODERS, IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle, record_of
+from t2d_runtime.encoders import WINDOW_BATCH
 from t2d_runtime.errors import ExportError, OptionError, OutputError
-from t2d_runtime.segmenter import WINDOW_BATCH
 from t2d_runtime.storage.cache import digest_of, subfolder
 from t2d_runtime.storage.whole_file import whole_file
 

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, EngineIdentity
-from t2d_runtime.backends.registry import INSTALL
+from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.bundle.files import ENCODERS, IMAGE_ENCODER, Bundle
 from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.errors import BackendError, BackendUnavailableError
@@ -67,7 +67,7 @@ class OnnxRuntimeBackend:
             raise BackendUnavailableError(
                 f"backend {name!r} needs {self._provider}, this installation of onnxruntime "
                 f"{onnxruntime.__version__} has {active}; "
-                f"to have it, uninstall that, then {INSTALL[name]}"
+                f"to have it, uninstall that, then {BACKENDS[name].install}"
             )
 
     @cached_property

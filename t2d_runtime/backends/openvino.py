@@ -44,11 +44,10 @@ class OpenVinoEngine:
 class OpenVinoBackend:
     """OpenVINO's CPU plugin. bf16 is made of the float32 graph, where the CPU has units for it."""
 
-    name = "openvino"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str = "openvino") -> None:
         import openvino
 
+        self.name = name
         self._openvino = openvino
         self._core = openvino.Core()
 

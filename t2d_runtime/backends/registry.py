@@ -1,58 +1,22 @@
-"""Backends by name: which exist, which open here, and which one `auto` takes."""
+"""Opening backends: which open here, and which one `auto` takes."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 from collections.abc import Iterator
 
 from t2d_runtime.backends.base import Backend
+from t2d_runtime.backends.names import AUTO_ORDER, BACKENDS, installed_module
 from t2d_runtime.errors import BackendUnavailableError, OptionError, T2DError
 
 logger = logging.getLogger(__name__)
 
-MODULES = {
-    "openvino": ("openvino",),
-    "onnxruntime": ("onnxruntime",),
-    "onnxruntime-cuda": ("onnxruntime",),
-    "onnxruntime-tensorrt": ("onnxruntime",),
-    "tensorrt": ("tensorrt",),
-    "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
-}
-"""Backend -> the modules of which it needs one."""
-
-
-def how_to_install(extra: str) -> str:
-    """The command that adds an extra of this distribution, which is on no package index."""
-    return f"in a checkout of t2d-runtime: pip install '.[{extra}]'"
-
-
-INSTALL = {
-    "openvino": how_to_install("openvino"),
-    "onnxruntime": how_to_install("cpu"),
-    "onnxruntime-cuda": how_to_install("gpu"),
-    "onnxruntime-tensorrt": how_to_install("gpu"),
-    "tensorrt": f"{how_to_install('tensorrt')}, or install NVIDIA's TensorRT 10 or 11 with its Python bindings",
-    "tensorrt-rtx": (
-        "install NVIDIA's TensorRT for RTX, or its libraries and bindings with 'pip install --no-deps "
-        "onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0 tensorrt-rtx-cu13-bindings==1.7.1.116'"
-    ),
-}
-"""Backend -> what makes it available."""
-
-AUTO_ORDER = ("openvino", "onnxruntime")
-"""Fastest first, measured on CPUs with float32 graphs (benchmarks/LOG.md)."""
-
-
-def installed_module(backend: str) -> str | None:
-    """The first module of a backend that is installed; a folder without code, as of type stubs alone, is none."""
-    specs = ((name, importlib.util.find_spec(name)) for name in MODULES[backend])
-    return next((name for name, spec in specs if spec is not None and spec.origin is not None), None)
-
 
 def available_backends() -> list[str]:
     """Names of the backends that open here; all that are installed are imported, which takes a second for TensorRT."""
-    return [name for name in MODULES if opens(name)]
+    return [name for name in BACKENDS if opens(name)]
 
 
 def opens(name: str) -> bool:
@@ -101,11 +65,11 @@ def _auto_candidates() -> Iterator[Backend]:
 
 def open_named(name: str) -> Backend:
     """As `open_backend`, of one name; the error tells of that backend alone."""
-    if name not in MODULES:
-        raise OptionError(f"unknown backend {name!r}, expected one of {['auto', *MODULES]}")
+    if name not in BACKENDS:
+        raise OptionError(f"unknown backend {name!r}, expected one of {['auto', *BACKENDS]}")
     module = installed_module(name)
     if module is None:
-        raise BackendUnavailableError(f"backend {name!r} is not installed; {INSTALL[name]}")
+        raise BackendUnavailableError(f"backend {name!r} is not installed; {BACKENDS[name].install}")
     try:
         return _constructed(name)
     except T2DError:
@@ -114,19 +78,11 @@ def open_named(name: str) -> Backend:
         spec = importlib.util.find_spec(module)
         raise BackendUnavailableError(
             f"backend {name!r} is installed, but {spec.origin if spec else module} does not load: {error}; "
-            f"to repair it, uninstall it, then {INSTALL[name]}"
+            f"to repair it, uninstall it, then {BACKENDS[name].install}"
         ) from error
 
 
 def _constructed(name: str) -> Backend:
-    if name == "openvino":
-        from t2d_runtime.backends.openvino import OpenVinoBackend
-
-        return OpenVinoBackend()
-    if name.startswith("tensorrt"):
-        from t2d_runtime.backends.tensorrt import TensorRtBackend
-
-        return TensorRtBackend(name)
-    from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
-
-    return OnnxRuntimeBackend(name)
+    module, _, kind = BACKENDS[name].home.partition(":")
+    backend: Backend = getattr(importlib.import_module(module), kind)(name)
+    return backend

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from t2d_runtime.backends.registry import INSTALL, installed_module
+from t2d_runtime.backends.names import BACKENDS, installed_module
 from t2d_runtime.errors import BackendUnavailableError
 
 RTX_LIBRARIES = ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so")
@@ -22,13 +22,13 @@ def load_tensorrt(backend: str) -> Any:
     """The module of "tensorrt" or "tensorrt-rtx". Raises BackendUnavailableError with what to install."""
     name = installed_module(backend)
     if name is None:
-        raise BackendUnavailableError(f"backend {backend!r} is not installed; {INSTALL[backend]}")
+        raise BackendUnavailableError(f"backend {backend!r} is not installed; {BACKENDS[backend].install}")
     try:
         if name == "tensorrt_rtx_bindings":
             _load_rtx_libraries()
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
-        raise BackendUnavailableError(f"{name} cannot be imported ({error}); {INSTALL[backend]}") from error
+        raise BackendUnavailableError(f"{name} cannot be imported ({error}); {BACKENDS[backend].install}") from error
 
 
 def make_logger(trt: Any, tell: Callable[[str], object]) -> Any:

@@ -19,6 +19,7 @@ from t2d_runtime.bundle.files import SELFTEST, Bundle
 from t2d_runtime.device.machine import MachineFacts, machine_facts
 from t2d_runtime.device.timing import Timing, in_turn
 from t2d_runtime.errors import BackendError, DataError, OptionError
+from t2d_runtime.image.windows import size_of
 from t2d_runtime.proof.selftest import SelfTestVectors
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.storage.cache import VARIABLE
@@ -154,7 +155,7 @@ def measure(settings: BenchSettings) -> BenchResult:
         engine=segmenter.engine_description,
         precision=segmenter.precision,
         threads=settings.num_threads,
-        image_size=(encoding.image.shape[0], encoding.image.shape[1]),
+        image_size=size_of(encoding.image),
         windows=len(encoding.windows),
         classes=len(class_names),
         refined_classes=refined_classes(segmenter, encoding, segmenter.encode_classes(class_names)),

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from t2d_runtime.bundle.files import TOKENIZER
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
+from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.preprocess import ImageLike, load_image, resize
-from t2d_runtime.image.windows import cut_windows, stitch
+from t2d_runtime.image.windows import cut_windows, size_of, stitch
 from t2d_runtime.masks.cleaning import clean_scores
-from t2d_runtime.masks.labels import LabelMap, labels_from_patch_scores, labels_from_planes, possible_winners
+from t2d_runtime.masks.labels import labels_from_patch_scores, labels_from_planes, possible_winners
 from t2d_runtime.masks.pamr.refine import refine
 from t2d_runtime.masks.postprocess import window_scores
 from t2d_runtime.masks.upsample import upsample
-from t2d_runtime.results.segmentation import ImageEncoding, SegmentationSettings
+from t2d_runtime.results.label_map import LabelMap
+from t2d_runtime.results.options import SegmentationSettings
 from t2d_runtime.words.text import Tokenizer, encode_class_names
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def stages_of(
     classes = classes or segmenter.encode_classes(class_names)
     encoding = segmenter.encode_image(image)
     settings = segmenter.segment(encoding, classes, background=True).settings
-    size = encoding.resized.shape[0], encoding.resized.shape[1]
+    size = size_of(encoding.resized)
     return {
         "decode": partial(load_image, image),
         "resize": partial(resize, encoding.image, size),
@@ -87,7 +89,7 @@ def new_words(segmenter: Segmenter, class_names: Sequence[str]) -> Callable[[], 
     """Encoding of class names past the cache of those seen before."""
     tokenizer = Tokenizer.from_file(segmenter.bundle.file(TOKENIZER), segmenter.manifest.model.context_length)
     templates = segmenter.manifest.prompt_sets[DEFAULT_PROMPTS]
-    return partial(encode_class_names, class_names, templates, tokenizer, segmenter.run_text_encoder)
+    return partial(encode_class_names, class_names, templates, tokenizer, segmenter.encoders.run_text_encoder)
 
 
 def _score_stages(encoding: ImageEncoding, vectors: NDArray[np.float32], settings: SegmentationSettings) -> Stages:
@@ -116,8 +118,8 @@ def _label_stages(
     winners = possible_winners(scores, threshold=settings.threshold)
     crops = cut_windows(encoding.resized, encoding.windows)
     crop_size = crops.shape[1], crops.shape[2]
-    resized_size = encoding.resized.shape[0], encoding.resized.shape[1]
-    size = encoding.image.shape[0], encoding.image.shape[1]
+    resized_size = size_of(encoding.resized)
+    size = size_of(encoding.image)
 
     def upsample_all() -> list[NDArray[np.float32]]:
         return [upsample(of_window[winners], crop_size, align_corners=True) for of_window in scores]

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path, PurePosixPath
 
 from t2d_runtime.bundle.manifest import FileRecord, Manifest
@@ -43,10 +44,11 @@ class Bundle:
         self._verified: set[str] = set()
 
     @classmethod
-    def open(cls, folder: str | Path) -> Bundle:
+    def open(cls, folder: str | PathLike[str]) -> Bundle:
         """Read the manifest and check that every file it names is there in its size; FOR_WORDS may be left off.
 
-        Contents are checked by `file`, so that opening does not read weights that are never used.
+        The folder's absolute path is kept: the process may change its own. Contents are checked by `file`, so that
+        opening does not read weights that are never used.
         Raises BundleNotFoundError (no such folder, a missing file) and BundleError (a bad manifest, a size).
         """
         folder = Path(folder)
@@ -59,7 +61,7 @@ class Bundle:
             text = path.read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path} cannot be read as text ({error}); export the bundle again") from error
-        bundle = cls(folder, Manifest.from_json(text))
+        bundle = cls(folder.absolute(), Manifest.from_json(text))
         absent = [name for name in REQUIRED if name not in bundle.manifest.files]
         if absent:
             raise BundleError(f"{path} names no {', '.join(absent)}; export the bundle again")

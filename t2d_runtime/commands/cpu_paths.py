@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from t2d_runtime.backends.registry import AUTO_ORDER, how_to_install, installed_module, open_named
+from t2d_runtime.backends.names import AUTO_ORDER, installed_module
+from t2d_runtime.backends.registry import open_named
 from t2d_runtime.device.cpu import Cpu, cpu
+from t2d_runtime.device.install import how_to_install
+from t2d_runtime.device.threads import available_cores
 from t2d_runtime.errors import BackendUnavailableError
-from t2d_runtime.masks.pamr.refine import available_cores, fastest_kernels
+from t2d_runtime.masks.pamr.refine import fastest_kernels
 from t2d_runtime.proof.parity import PRECISIONS
 
 PRODUCTS = {

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from t2d_runtime import __version__
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.known_wrong import reports_on
-from t2d_runtime.backends.registry import MODULES, how_to_install, installed_module, open_named
+from t2d_runtime.backends.names import BACKENDS, installed_module
+from t2d_runtime.backends.registry import open_named
 from t2d_runtime.device.cpu import cpu_name
+from t2d_runtime.device.install import how_to_install
 from t2d_runtime.device.machine import installed_version
 from t2d_runtime.errors import T2DError
 from t2d_runtime.proof.parity import PRECISIONS
@@ -38,7 +40,7 @@ def examine() -> Iterator[str]:
     yield _cache()
     yield from _onnxruntime_conflict()
     yield "backends:"
-    for name in MODULES:
+    for name in BACKENDS:
         try:
             yield from _abilities(open_named(name))
         except T2DError as error:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from t2d_runtime.results.segmentation import ImageEncoding, Segmentation, SegmentOptions
+    from t2d_runtime.image.encoding import ImageEncoding
+    from t2d_runtime.results.options import SegmentOptions
+    from t2d_runtime.results.segmentation import Segmentation
     from t2d_runtime.segmenter import Segmenter
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
@@ -76,7 +78,7 @@ def segment_files(
     A future raises ImageError or ImageNotFoundError for its image, and OutputError; the images after it go on. A few
     images are in memory at a time.
     """
-    window = options.pop("window", "slide")
+    window = options.pop("window", None) or "slide"
 
     def read(path: Path) -> tuple[Path, NDArray[np.uint8]]:
         return path, load_image(path)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.bundle.manifest import WindowSettings
+
+WindowMode = Literal["slide", "whole"]
+"""Sliding windows as published, or the resized image as one window."""
 
 
 class Window(NamedTuple):
@@ -28,6 +31,11 @@ class Window(NamedTuple):
     def region(self) -> tuple[slice, slice]:
         """Its rows and columns of the resized image."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+def size_of(image: NDArray[Any]) -> tuple[int, int]:
+    """The (height, width) of an image (H,W,3) or of a label map (H,W)."""
+    return image.shape[0], image.shape[1]
 
 
 def resized_size(size: tuple[int, int], settings: WindowSettings) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.image.windows import Window
 from t2d_runtime.masks.upsample import Taps, blend, linear_taps
+from t2d_runtime.results.label_map import LabelMap
 
 TILE = 64
 """Side of a tile in pixels: small enough for few classes to be possible in it, large enough to be worth a call."""
@@ -25,8 +26,6 @@ at 448 they see 9 patches instead of 36."""
 
 CHUNK_SCORES = 1 << 19
 """Scores of a tile compared at a time, of 128 classes in a whole one: 2 MiB, which stay in a core's cache."""
-
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def labels_from_patch_scores(

@@ -8,14 +8,15 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.bundle.manifest import PamrSettings
-from t2d_runtime.image.windows import cut_windows, stitch
+from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.image.windows import cut_windows, size_of, stitch
 from t2d_runtime.masks.cleaning import clean_scores
-from t2d_runtime.masks.labels import LabelMap, labels_from_patch_scores, labels_from_planes, possible_winners
+from t2d_runtime.masks.labels import labels_from_patch_scores, labels_from_planes, possible_winners
 from t2d_runtime.masks.pamr.refine import class_chunks, refine_each
 from t2d_runtime.masks.similarity import cosine_similarity, scores_of
 from t2d_runtime.masks.upsample import upsample
-from t2d_runtime.results.segmentation import ImageEncoding, SegmentationSettings
+from t2d_runtime.results.label_map import LabelMap
+from t2d_runtime.results.options import SegmentationSettings
 
 CLASS_GROUP = 32
 """Classes whose planes exist at a time, 26 MB at 448 x 448; PAMR's affinity is computed anew, a tenth of the time."""
@@ -25,7 +26,6 @@ def label_map_of(
     encoding: ImageEncoding,
     text_embeds: NDArray[np.float32],
     settings: SegmentationSettings,
-    pamr: PamrSettings,
     *,
     keep_scores: bool,
     num_threads: int | None = None,
@@ -35,16 +35,16 @@ def label_map_of(
     Unless scores are kept, N planes of the image's size never exist, and classes that can win nowhere are not refined.
     """
     if keep_scores:
-        scores = image_scores(encoding, text_embeds, settings, pamr, num_threads=num_threads)
+        scores = image_scores(encoding, text_embeds, settings, num_threads=num_threads)
         return labels_of(scores, settings), scores
     threshold = settings.threshold if settings.background else None
     patch_scores = window_scores(encoding, text_embeds, settings)
-    size, resized_size = _size(encoding.image), _size(encoding.resized)
+    size, resized_size = size_of(encoding.image), size_of(encoding.resized)
     if not settings.refine:
         return labels_from_patch_scores(patch_scores, encoding.windows, resized_size, size, threshold=threshold), None
     winners = possible_winners(patch_scores, threshold=threshold)
     groups = (winners[start : start + CLASS_GROUP] for start in range(0, len(winners), CLASS_GROUP))
-    parts = (_stitched(encoding, patch_scores[:, group], settings, pamr, num_threads) for group in groups)
+    parts = (_stitched(encoding, patch_scores[:, group], settings, num_threads) for group in groups)
     return labels_from_planes(parts, size, threshold=threshold, classes=winners, num_classes=len(text_embeds)), None
 
 
@@ -73,13 +73,12 @@ def image_scores(
     encoding: ImageEncoding,
     text_embeds: NDArray[np.float32],
     settings: SegmentationSettings,
-    pamr: PamrSettings,
     *,
     num_threads: int | None = None,
 ) -> NDArray[np.float32]:
     """Scores (N,H,W) of the whole image: windows summed, divided by their count, resized to the image's size."""
-    size, resized_size = _size(encoding.image), _size(encoding.resized)
-    stitched = _stitched(encoding, window_scores(encoding, text_embeds, settings), settings, pamr, num_threads)
+    size, resized_size = size_of(encoding.image), size_of(encoding.resized)
+    stitched = _stitched(encoding, window_scores(encoding, text_embeds, settings), settings, num_threads)
     return stitched if size == resized_size else upsample(stitched, size, align_corners=False)
 
 
@@ -87,7 +86,6 @@ def _stitched(
     encoding: ImageEncoding,
     patch_scores: NDArray[np.float32],
     settings: SegmentationSettings,
-    pamr: PamrSettings,
     num_threads: int | None,
 ) -> NDArray[np.float32]:
     """Scores (N,H',W') at the working size of patch scores (W,N,h,w), refined where the settings say so.
@@ -98,17 +96,13 @@ def _stitched(
     chunks = class_chunks(num_classes)
 
     def planes(crop: NDArray[np.uint8], scores: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        parts = (upsample(scores[chunk], _size(crop), align_corners=True) for chunk in chunks)
+        parts = (upsample(scores[chunk], size_of(crop), align_corners=True) for chunk in chunks)
         return chain.from_iterable(
-            refine_each(crop, parts, pamr, num_threads=num_threads) if settings.refine else parts
+            refine_each(crop, parts, settings.refine, num_threads=num_threads) if settings.refine else parts
         )
 
     crops = cut_windows(encoding.resized, encoding.windows)
-    return stitch(map(planes, crops, patch_scores), encoding.windows, (num_classes, *_size(encoding.resized)))
-
-
-def _size(image: NDArray[np.uint8]) -> tuple[int, int]:
-    return image.shape[0], image.shape[1]
+    return stitch(map(planes, crops, patch_scores), encoding.windows, (num_classes, *size_of(encoding.resized)))
 
 
 def labels_of(scores: NDArray[np.float32], settings: SegmentationSettings) -> LabelMap:

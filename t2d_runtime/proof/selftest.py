@@ -9,26 +9,24 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.bundle.files import SELFTEST
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, StageParity, WindowSettings, first_failure
+from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BundleError, BundleNotFoundError, SelfTestError
 from t2d_runtime.image.preprocess import resize, to_pixel_values
-from t2d_runtime.image.windows import cut_windows, resized_size, window_boxes
+from t2d_runtime.image.windows import cut_windows, resized_size, size_of, window_boxes
 from t2d_runtime.masks.pamr.refine import refine
 from t2d_runtime.masks.postprocess import image_scores, labels_of, window_scores
 from t2d_runtime.masks.similarity import cosine_similarity
 from t2d_runtime.masks.upsample import upsample
 from t2d_runtime.proof.parity import SCORE_TOLERANCE, Judge, compare_values
-from t2d_runtime.results.segmentation import SegmentationSettings
+from t2d_runtime.results.options import resolve_options
 from t2d_runtime.words.text import build_prompts
-
-if TYPE_CHECKING:
-    from t2d_runtime.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
 
@@ -92,20 +90,20 @@ class SelfTestVectors:
 
     def first_window(self, settings: WindowSettings) -> NDArray[np.uint8]:
         """The pixels (h,w,3) of the first window, of which `upsampled` and `refined` were made."""
-        resized = resize(self.image, resized_size((self.image.shape[0], self.image.shape[1]), settings))
-        boxes = window_boxes((resized.shape[0], resized.shape[1]), settings)
+        resized = resize(self.image, resized_size(size_of(self.image), settings))
+        boxes = window_boxes(size_of(resized), settings)
         window: NDArray[np.uint8] = cut_windows(resized, boxes[:1])[0]
         return window
 
 
-def run_selftest(segmenter: Segmenter, *, masks: bool = True) -> tuple[StageParity, ...]:
+def run_selftest(encoders: Encoders, *, masks: bool = True) -> tuple[StageParity, ...]:
     """Run the bundle's vectors through every stage on this machine; in the order of the stages.
 
     Without `masks` it ends with the patches' scores, the last that depends on the engine alone. Where what encodes
     words was left off, its stages are too, which is logged; the reference's embeddings take its place.
     """
-    vectors = SelfTestVectors.load(segmenter.bundle.file(SELFTEST))
-    run = _Run(segmenter, vectors)
+    vectors = SelfTestVectors.load(encoders.bundle.file(SELFTEST))
+    run = _Run(encoders, vectors)
     return (*run.encoder_stages(), *(run.mask_stages() if masks else ()))
 
 
@@ -120,16 +118,22 @@ def require_parity(stages: tuple[StageParity, ...], subject: str) -> None:
 
 
 class _Run:
-    """The vectors' image and words through one segmenter."""
+    """The vectors' image and words through a bundle's encoders."""
 
-    def __init__(self, segmenter: Segmenter, vectors: SelfTestVectors) -> None:
-        self._segmenter = segmenter
+    def __init__(self, encoders: Encoders, vectors: SelfTestVectors) -> None:
+        self._encoders = encoders
         self._expected = vectors
-        self._judge = Judge.of(segmenter.precision)
-        self._settings = _settings(segmenter)
-        self._encoded = _encoded_classes(segmenter, vectors.class_names)
+        self._judge = Judge.of(encoders.precision)
+        self._settings = resolve_options(
+            {"background": True, "refine": True},
+            encoders.manifest.defaults,
+            window="slide",
+            backend=encoders.backend.name,
+            precision=encoders.precision,
+        )
+        self._encoded = _encoded_classes(encoders, vectors.class_names)
         self._classes = vectors.text_embeds if self._encoded is None else self._encoded
-        self._encoding = segmenter.encode_image(vectors.image)
+        self._encoding = encoders.encode_image(vectors.image)
         self._crops = cut_windows(self._encoding.resized, self._encoding.windows)
         self._cleaned = window_scores(self._encoding, self._classes, self._settings)
 
@@ -137,10 +141,10 @@ class _Run:
         """Both encoders' inputs and outputs, and the patches' scores that follow from them."""
         expected, encoding, classes, judge = self._expected, self._encoding, self._classes, self._judge
         if self._encoded is not None:
-            ids = _input_ids(self._segmenter, expected.class_names)
+            ids = _input_ids(self._encoders, expected.class_names)
             yield compare_values("input_ids", expected.input_ids, ids, tolerance=0.0, relative=False)
             yield judge.features("text_embeds", expected.text_embeds, self._encoded)
-        pixels = _pixel_values(self._segmenter, self._crops)
+        pixels = _pixel_values(self._encoders, self._crops)
         yield compare_values("pixel_values", expected.pixel_values, pixels, tolerance=SCORE_TOLERANCE, relative=False)
         yield judge.features("patch_tokens", expected.patch_tokens, encoding.patch_tokens)
         yield judge.features("cls_attention", expected.cls_attention, encoding.cls_attention)
@@ -153,48 +157,34 @@ class _Run:
 
     def mask_stages(self) -> Iterator[StageParity]:
         """What becomes of the scores in NumPy: upsampled, refined, stitched, labelled."""
-        expected, judge, pamr = self._expected, self._judge, self._segmenter.manifest.defaults.pamr
+        expected, judge, pamr = self._expected, self._judge, self._encoders.manifest.defaults.pamr
         crop = self._crops[0]
-        planes = upsample(self._cleaned[0], (crop.shape[0], crop.shape[1]), align_corners=True)
+        planes = upsample(self._cleaned[0], size_of(crop), align_corners=True)
         yield judge.scores("upsampled", expected.upsampled, planes[:, ::PLANE_STEP, ::PLANE_STEP])
         refined = refine(crop, planes, pamr)
         yield judge.scores("refined", expected.refined, refined[:, ::PLANE_STEP, ::PLANE_STEP])
-        stitched = image_scores(self._encoding, self._classes, self._settings, pamr)
+        stitched = image_scores(self._encoding, self._classes, self._settings)
         yield judge.scores("stitched", expected.stitched, stitched[:, ::PLANE_STEP, ::PLANE_STEP])
         yield judge.labels("label_map", expected.label_map, labels_of(stitched, self._settings), expected.label_margin)
 
 
-def _settings(segmenter: Segmenter) -> SegmentationSettings:
-    defaults = segmenter.manifest.defaults
-    return SegmentationSettings(
-        background=True,
-        cleaning="official",
-        threshold=defaults.threshold,
-        cleaning_weight=defaults.cleaning_weight,
-        refine=True,
-        window="slide",
-        backend=segmenter.backend_name,
-        precision=segmenter.precision,
-    )
-
-
-def _encoded_classes(segmenter: Segmenter, class_names: tuple[str, ...]) -> NDArray[np.float32] | None:
+def _encoded_classes(encoders: Encoders, class_names: tuple[str, ...]) -> NDArray[np.float32] | None:
     """Embeddings (N,D); None where the files that encode words were left off this device."""
     try:
-        return segmenter.encode_classes(class_names, DEFAULT_PROMPTS).vectors
+        return encoders.encode_classes(class_names, DEFAULT_PROMPTS).vectors
     except BundleNotFoundError as error:
         logger.warning("the self-test leaves out input_ids and text_embeds: %s", error)
         return None
 
 
-def _input_ids(segmenter: Segmenter, class_names: tuple[str, ...]) -> NDArray[np.int64]:
-    templates = segmenter.manifest.prompt_sets[DEFAULT_PROMPTS]
+def _input_ids(encoders: Encoders, class_names: tuple[str, ...]) -> NDArray[np.int64]:
+    templates = encoders.manifest.prompt_sets[DEFAULT_PROMPTS]
     prompts = build_prompts(class_names, templates)
-    ids = segmenter.tokenize([prompt for group in prompts for prompt in group])
+    ids = encoders.tokenize([prompt for group in prompts for prompt in group])
     return ids.reshape(len(class_names), len(templates), -1)
 
 
-def _pixel_values(segmenter: Segmenter, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    manifest = segmenter.manifest
+def _pixel_values(encoders: Encoders, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    manifest = encoders.manifest
     values = to_pixel_values(crops, manifest.model.input_size, manifest.preprocessing)
     return values[:, :, ::PIXEL_STEP, ::PIXEL_STEP]

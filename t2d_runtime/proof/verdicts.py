@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,12 @@ from numpy.typing import NDArray
 from t2d_runtime import __version__
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.known_wrong import reports_on
-from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, TEXT_ENCODER, Bundle
+from t2d_runtime.bundle.files import ENCODERS, TEXT_ENCODER, Bundle
 from t2d_runtime.bundle.manifest import StageParity
 from t2d_runtime.device.timing import in_turn
+from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BackendError, SelfTestError
 from t2d_runtime.storage.cache import digest_of, recall, remember
-
-if TYPE_CHECKING:
-    from t2d_runtime.fused import FusedSegmenter
-    from t2d_runtime.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
 
@@ -38,34 +35,30 @@ ROUNDS, MORE_ROUNDS = 3, 4
 """In which two engines are timed in turn: three that agree will do, seven decide."""
 
 
-def require_proven(segmenter: Segmenter, backend: Backend) -> None:
-    """Run the self-test of an engine that is seen for the first time here.
+def require_proven(encoders: Encoders) -> None:
+    """Run the self-test of an engine that is seen for the first time here, and release the text encoder again.
 
-    What encodes words is in memory afterwards no more than before.
     Raises SelfTestError, naming the stage, where it does not give the reference's outputs; that is not remembered.
     """
-    from t2d_runtime.proof.selftest import run_selftest
 
     def selftest() -> tuple[StageParity, ...]:
-        stages = run_selftest(segmenter, masks=False)
-        segmenter.release_text_encoder()
+        from t2d_runtime.proof.selftest import run_selftest
+
+        stages = run_selftest(encoders, masks=False)
+        encoders.release_text_encoder()
         return stages
 
-    _require(segmenter.bundle, backend, segmenter.precision, ENCODERS, selftest)
+    require_passed(encoders.bundle, encoders.backend, encoders.precision, ENCODERS, selftest)
 
 
-def require_fused_proven(segmenter: FusedSegmenter, backend: Backend) -> None:
-    """As `require_proven`, for the fused graph."""
-    _require(segmenter.bundle, backend, segmenter.precision, (SEGMENTER,), lambda: tuple(segmenter.selftest()))
-
-
-def _require(
+def require_passed(
     bundle: Bundle,
     backend: Backend,
     precision: str,
     graphs: Sequence[str],
-    selftest: Callable[[], tuple[StageParity, ...]],
+    selftest: Callable[[], Iterable[StageParity]],
 ) -> None:
+    """Run a self-test of some graphs unless it passed here before. Raises SelfTestError as `require_proven`."""
     identity = backend.identity
     key = _key(bundle, backend, precision, graphs)
     if recall(VERDICTS, key) is not None:
@@ -76,7 +69,7 @@ def _require(
     reports = reports_on(identity, precision)
     for report in reports:
         logger.warning("reported: %s", report)
-    require_parity(selftest(), "; ".join([f"{identity} in {precision}", *map(str, reports)]))
+    require_parity(tuple(selftest()), "; ".join([f"{identity} in {precision}", *map(str, reports)]))
     remember(VERDICTS, key, {"engine": str(identity), "precision": precision})
 
 
@@ -91,7 +84,7 @@ def fastest_precision(bundle: Bundle, backends: Sequence[Backend], num_threads: 
     chosen = recall(CHOICES, key)
     if chosen is None:
         candidates = ((name, _proven(bundle, *pair, num_threads)) for name, pair in pairs.items())
-        chosen = _fastest((name, segmenter) for name, segmenter in candidates if segmenter is not None)
+        chosen = _fastest((name, encoders) for name, encoders in candidates if encoders is not None)
         if chosen is None:
             raise SelfTestError(f"no precision passes its self-test here: tried {', '.join(pairs)}; see 't2d doctor'")
         remember(CHOICES, key, chosen)
@@ -99,22 +92,20 @@ def fastest_precision(bundle: Bundle, backends: Sequence[Backend], num_threads: 
     return pairs[chosen["fastest"]]
 
 
-def _proven(bundle: Bundle, backend: Backend, precision: str, num_threads: int | None) -> Segmenter | None:
-    """A segmenter that passed its self-test; None where the engine fails or does not pass."""
-    from t2d_runtime.segmenter import Segmenter
-
+def _proven(bundle: Bundle, backend: Backend, precision: str, num_threads: int | None) -> Encoders | None:
+    """Encoders that passed their self-test; None where the engine fails or does not pass."""
     try:
-        segmenter = Segmenter(bundle, backend, precision=precision, num_threads=num_threads)
-        require_proven(segmenter, backend)
-        return segmenter
+        encoders = Encoders(bundle, backend, precision=precision, num_threads=num_threads)
+        require_proven(encoders)
+        return encoders
     except (SelfTestError, BackendError) as error:
         logger.warning("left out: %s", error)
         return None
 
 
-def _fastest(candidates: Iterable[tuple[str, Segmenter]]) -> dict[str, Any] | None:
+def _fastest(candidates: Iterable[tuple[str, Encoders]]) -> dict[str, Any] | None:
     """The fastest, and how much faster than the other each winner was; no more than two are in memory at a time."""
-    best: tuple[str, Segmenter] | None = None
+    best: tuple[str, Encoders] | None = None
     measured = []
     for candidate in candidates:
         if best is None:
@@ -127,12 +118,12 @@ def _fastest(candidates: Iterable[tuple[str, Segmenter]]) -> dict[str, Any] | No
     return None if best is None else {"fastest": best[0], "measured": measured}
 
 
-def _times_as_fast(one: tuple[str, Segmenter], other: tuple[str, Segmenter]) -> float:
+def _times_as_fast(one: tuple[str, Encoders], other: tuple[str, Encoders]) -> float:
     """How many times as fast `one` encodes a window as `other`: the median over rounds.
 
     In a round both meet the machine as it is then. Rounds that do not agree on the faster one are followed by more.
     """
-    calls = {name: partial(segmenter.run_image_encoder, _window(segmenter)) for name, segmenter in (one, other)}
+    calls = {name: partial(encoders.run_image_encoder, _window(encoders)) for name, encoders in (one, other)}
     ratios: list[float] = []
     for rounds, warm_up in ((ROUNDS, 1), (MORE_ROUNDS, 0)):
         times = in_turn(calls, rounds, warm_up)
@@ -142,8 +133,8 @@ def _times_as_fast(one: tuple[str, Segmenter], other: tuple[str, Segmenter]) -> 
     return statistics.median(ratios)
 
 
-def _window(segmenter: Segmenter) -> NDArray[np.uint8]:
-    return np.zeros((1, *segmenter.manifest.windows.crop_size, 3), np.uint8)
+def _window(encoders: Encoders) -> NDArray[np.uint8]:
+    return np.zeros((1, *encoders.manifest.windows.crop_size, 3), np.uint8)
 
 
 def _key(bundle: Bundle, backend: Backend, precision: str, graphs: Sequence[str] = ENCODERS) -> str:

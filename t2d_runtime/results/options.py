@@ -1,45 +1,98 @@
-"""What may be asked of a segmentation: options and words checked, the manifest's defaults where nothing is said."""
+"""Options of a segmentation: their types, their checks, and the settings that they and the manifest decide."""
 
 from __future__ import annotations
 
-from typing import get_args
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 
 from t2d_runtime.bundle.files import Bundle
-from t2d_runtime.bundle.manifest import Defaults
+from t2d_runtime.bundle.manifest import Defaults, PamrSettings
 from t2d_runtime.errors import ClassNamesError, OptionError, VocabularyError
-from t2d_runtime.results.segmentation import BACKGROUND, MAX_LABELS, Cleaning, SegmentationSettings, WindowMode
+from t2d_runtime.image.windows import WindowMode
+from t2d_runtime.results.label_map import BACKGROUND, MAX_LABELS
 from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+Cleaning = Literal["official", "paper"]
+"""Methods of background cleaning: as in the authors' released code, or as in the paper's Eq. 8-10."""
 
 MOST_CLEANING = 1e30
 """Far beyond any use; scores times it are still float32 numbers."""
 
+MOST_ITERATIONS, MOST_DILATION = 1000, 512
+"""Of PAMR, far beyond any use: images are padded by the largest dilation."""
 
-def checked_settings(
-    defaults: Defaults,
-    *,
-    window: WindowMode,
-    backend: str,
-    precision: str,
-    background: bool = False,
-    cleaning: bool | Cleaning | None = None,
-    threshold: float | None = None,
-    cleaning_weight: float | None = None,
-    refine: bool = False,
+
+class MaskOptions(TypedDict, total=False):
+    """Options that every way of segmenting takes. One that is left out, or None, is the manifest's default."""
+
+    background: bool
+    """Label 0 where no class exceeds `threshold`. Default: False."""
+    cleaning: bool | Cleaning | None
+    """Background cleaning: True or "official" as released, "paper" as in Eq. 8-10, False off.
+    Default: as `background`."""
+    threshold: float | None
+    """Score from 0 to 1 that a class must exceed to win over background."""
+    cleaning_weight: float | None
+    """Lambda of the cleaning, from 0."""
+    refine: bool | PamrSettings
+    """PAMR with the published iterations and dilations, or with given ones. Default: False."""
+    keep_scores: bool
+    """Keep the scores (N,H,W) of all classes in the result. Default: False."""
+
+
+class SegmentOptions(MaskOptions, total=False):
+    """The options of `Segmenter.segment`."""
+
+    window: WindowMode | None
+    """ "slide" (as published) or "whole" (the resized image as one window). Default: "slide", or the encoding's own."""
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """Everything besides image and words that decides the labels."""
+
+    background: bool
+    cleaning: Cleaning | None
+    threshold: float
+    cleaning_weight: float
+    refine: PamrSettings | None
+    window: WindowMode
+    backend: str
+    precision: str
+
+
+def resolve_options(
+    options: MaskOptions, defaults: Defaults, *, window: WindowMode, backend: str, precision: str
 ) -> SegmentationSettings:
-    """The options of a segmentation, None being the manifest's default. Raises OptionError."""
-    background = checked_flag("background", background)
-    return SegmentationSettings(
+    """The settings that options and defaults decide, for a window mode on an engine.
+
+    Raises OptionError: an unknown name, a value outside its range, an option that would have no effect.
+    """
+    unknown = set(options) - SegmentOptions.__optional_keys__
+    if unknown:
+        known = sorted(SegmentOptions.__optional_keys__)
+        raise OptionError(f"unknown options {sorted(unknown)}, expected some of {known}")
+    checked_flag("keep_scores", options.get("keep_scores", False))
+    background = checked_flag("background", options.get("background", False))
+    cleaning = _cleaning(options.get("cleaning"), background=background)
+    threshold, weight = options.get("threshold"), options.get("cleaning_weight")
+    settings = SegmentationSettings(
         background=background,
-        cleaning=_cleaning(cleaning, background=background),
+        cleaning=cleaning,
         threshold=_number("threshold", threshold, defaults.threshold, most=1),
-        cleaning_weight=_number("cleaning_weight", cleaning_weight, defaults.cleaning_weight, most=MOST_CLEANING),
-        refine=checked_flag("refine", refine),
+        cleaning_weight=_number("cleaning_weight", weight, defaults.cleaning_weight, most=MOST_CLEANING),
+        refine=_refine(options.get("refine", False), defaults.pamr),
         window=checked_window(window),
         backend=backend,
         precision=precision,
     )
+    if threshold is not None and not background:
+        raise OptionError("threshold has no effect without background=True; add that, or leave the threshold out")
+    if weight is not None and cleaning is None:
+        raise OptionError("cleaning_weight has no effect without cleaning; turn that on, or leave the weight out")
+    return settings
 
 
 def checked_window(window: WindowMode) -> WindowMode:
@@ -60,10 +113,15 @@ def checked_num_threads(num_threads: int | None) -> int | None:
     """At least 1, or None. Raises OptionError."""
     if num_threads is None:
         return None
-    given: object = num_threads
-    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:
-        raise OptionError(f"num_threads is {given!r}, expected a whole number from 1, or None for the engine's choice")
-    return int(given)
+    if not _is_count(num_threads):
+        raise OptionError(
+            f"num_threads is {num_threads!r}, expected a whole number from 1, or None for the engine's choice"
+        )
+    return int(num_threads)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _cleaning(cleaning: bool | Cleaning | None, *, background: bool) -> Cleaning | None:
@@ -75,6 +133,20 @@ def _cleaning(cleaning: bool | Cleaning | None, *, background: bool) -> Cleaning
     if cleaning not in get_args(Cleaning):
         raise OptionError(f"cleaning is {cleaning!r}, expected None, True, False or one of {list(get_args(Cleaning))}")
     return cleaning
+
+
+def _refine(refine: bool | PamrSettings, default: PamrSettings) -> PamrSettings | None:
+    """The iterations and dilations of PAMR; None where it is off."""
+    if not isinstance(refine, PamrSettings):
+        return default if checked_flag("refine", refine) else None
+    dilations = tuple(refine.dilations)
+    counts = [(refine.iterations, MOST_ITERATIONS), *((dilation, MOST_DILATION) for dilation in dilations)]
+    if not dilations or not all(_is_count(count) and count <= most for count, most in counts):
+        raise OptionError(
+            f"refine is {refine!r}, expected 1 to {MOST_ITERATIONS} iterations, and one dilation or more from 1 to "
+            f"{MOST_DILATION} pixels"
+        )
+    return PamrSettings(tuple(map(int, dilations)), int(refine.iterations))
 
 
 def _number(name: str, value: object, default: float, *, most: float) -> float:

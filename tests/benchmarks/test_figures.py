@@ -15,7 +15,7 @@ from benchmarks.figures.panels import painted
 from benchmarks.figures.parameters import bundle_parameters, published_parameters
 from t2d_runtime import Segmenter
 from t2d_runtime.bundle.files import Bundle
-from t2d_runtime.results.segmentation import ImageEncoding
+from t2d_runtime.image.encoding import ImageEncoding
 from training.drawing.scenes import draw_scenes
 
 WORDS = ["sky", "sea", "sand", "boat"]

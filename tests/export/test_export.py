@@ -126,8 +126,8 @@ def test_averaged_tokens_by_the_command(bundle: Path, model: Path, averaged: Pat
     ids = np.array([[[49406, 320, 1929, 49407]]])
     with torch.inference_mode():
         expected = replace(settings(model), average_tokens=True).load_reference().text_embeds(torch.from_numpy(ids))
-    np.testing.assert_allclose(other.run_text_encoder(ids), expected.numpy(), atol=1e-6, rtol=0)
-    assert np.abs(other.run_text_encoder(ids) - published.run_text_encoder(ids)).max() > 1e-3
+    np.testing.assert_allclose(other.encoders.run_text_encoder(ids), expected.numpy(), atol=1e-6, rtol=0)
+    assert np.abs(other.encoders.run_text_encoder(ids) - published.encoders.run_text_encoder(ids)).max() > 1e-3
 
 
 def test_the_text_encoder_takes_any_number_of_classes_prompts_and_tokens(bundle: Path, model: Path) -> None:
@@ -138,16 +138,16 @@ def test_the_text_encoder_takes_any_number_of_classes_prompts_and_tokens(bundle:
         ids[:, :, -1] = 49407
         with torch.inference_mode():
             expected = reference.text_embeds(torch.from_numpy(ids)).numpy()
-        np.testing.assert_allclose(segmenter.run_text_encoder(ids), expected, atol=1e-6, rtol=0)
+        np.testing.assert_allclose(segmenter.encoders.run_text_encoder(ids), expected, atol=1e-6, rtol=0)
 
 
 def test_what_follows_the_end_token_changes_nothing(bundle: Path) -> None:
     segmenter = Segmenter.open(bundle, backend="onnxruntime")
-    short = segmenter.tokenize(["a photo of a cat."])
+    short = segmenter.encoders.tokenize(["a photo of a cat."])
     padded = np.zeros((1, 77), np.int64)
     padded[:, : short.shape[1]] = short
-    expected = segmenter.run_text_encoder(short[None])
-    np.testing.assert_allclose(segmenter.run_text_encoder(padded[None]), expected, atol=1e-6, rtol=0)
+    expected = segmenter.encoders.run_text_encoder(short[None])
+    np.testing.assert_allclose(segmenter.encoders.run_text_encoder(padded[None]), expected, atol=1e-6, rtol=0)
 
 
 def stored(graph: Path) -> Callable[[object, Path], object]:

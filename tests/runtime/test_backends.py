@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,10 @@ import pytest
 from PIL import Image
 
 from t2d_runtime import Segmenter
-from t2d_runtime.backends import registry
+from t2d_runtime.backends.names import BACKENDS, BackendFacts, installed_module
 from t2d_runtime.backends.onnxruntime import PROVIDERS
 from t2d_runtime.backends.openvino import OpenVinoBackend
-from t2d_runtime.backends.registry import (
-    MODULES,
-    available_backends,
-    installed_module,
-    open_backend,
-    open_candidates,
-)
+from t2d_runtime.backends.registry import available_backends, open_backend, open_candidates
 from t2d_runtime.bundle.files import IMAGE_ENCODER, Bundle
 from t2d_runtime.bundle.manifest import sealed
 from t2d_runtime.device import nvidia
@@ -37,7 +32,9 @@ from t2d_runtime.proof.selftest import run_selftest
 def test_a_stored_precision_passes_its_own_gates_and_not_those_of_float32(
     exported_bundle: Path, precision: str
 ) -> None:
-    stages = run_selftest(Segmenter.open(exported_bundle, backend="onnxruntime", precision=precision), masks=False)
+    stages = run_selftest(
+        Segmenter.open(exported_bundle, backend="onnxruntime", precision=precision).encoders, masks=False
+    )
     assert all(stage.passed for stage in stages)
     tokens = next(stage for stage in stages if stage.stage == "patch_tokens")
     assert tokens.measure == "relative_frobenius"
@@ -123,13 +120,14 @@ def test_a_folder_of_type_stubs_is_no_installed_engine(tmp_path: Path, monkeypat
     (tmp_path / "an_engine_of_stubs").mkdir()
     (tmp_path / "an_engine_of_stubs" / "__init__.pyi").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "MODULES", MODULES | {"stubs": ("an_engine_of_stubs",)})
+    monkeypatch.setitem(BACKENDS, "stubs", BackendFacts("", ("an_engine_of_stubs",), ""))
     assert installed_module("stubs") is None
     assert installed_module("onnxruntime") == "onnxruntime"
 
 
 def test_auto_without_any_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "MODULES", dict.fromkeys(MODULES, ("no_such_module",)))
+    for name, facts in BACKENDS.items():
+        monkeypatch.setitem(BACKENDS, name, replace(facts, modules=("no_such_module",)))
     with pytest.raises(BackendUnavailableError, match=r"in a checkout of t2d-runtime: pip install '\.\[cpu\]'"):
         open_backend("auto")
 
@@ -185,7 +183,7 @@ def test_engines_that_do_not_load_are_one_line_each_with_the_repair(
 def test_an_engine_that_fails_as_it_opens_is_unavailable(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(self: OpenVinoBackend) -> None:
+    def broken(self: OpenVinoBackend, name: str) -> None:
         raise error("no plugins.xml")
 
     monkeypatch.setattr(OpenVinoBackend, "__init__", broken)

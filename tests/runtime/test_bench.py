@@ -86,9 +86,9 @@ def test_classes_that_can_win_nowhere_are_not_counted(segmenter: Segmenter, phot
 
 def test_new_words_are_encoded_every_time(segmenter: Segmenter, photograph: Path) -> None:
     seen: list[int] = []
-    encode = segmenter.run_text_encoder
+    encode = segmenter.encoders.run_text_encoder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segmenter, "run_text_encoder", lambda ids: seen.append(len(ids)) or encode(ids))
+        patch.setattr(segmenter.encoders, "run_text_encoder", lambda ids: seen.append(len(ids)) or encode(ids))
         stages = stages_of(segmenter, photograph, NAMES)
         seen.clear()
         stages[WORDS]()

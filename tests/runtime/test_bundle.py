@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from t2d_runtime import Segmenter
 from t2d_runtime.bundle.files import IMAGE_ENCODER, MANIFEST, SELFTEST, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import SCHEMA_VERSION, SEAL, Manifest, sealed
 from t2d_runtime.errors import BackendError, BundleError, BundleNotFoundError, T2DError
@@ -175,3 +176,12 @@ def test_a_bundle_moved_elsewhere_needs_nothing_of_its_old_place(bundle_copy: Pa
     assert str(tmp_path) not in text
     assert str(Path.home()) + "/" not in text
     Bundle.open(moved).file(TOKENIZER)
+
+
+def test_a_bundle_opened_by_a_relative_path_outlives_a_change_of_folder(
+    bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bundle_copy.parent)
+    segmenter = Segmenter.open(bundle_copy.name, backend="onnxruntime")
+    monkeypatch.chdir("/")
+    assert len(segmenter.encode_classes(["a word of its own"]).names) == 1

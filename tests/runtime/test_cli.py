@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from t2d_runtime.backends import registry
-from t2d_runtime.backends.registry import MODULES
+from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.cli import main
 from t2d_runtime.commands.command_line import build_parser
 from t2d_runtime.commands.segment_files import image_files
@@ -92,8 +92,9 @@ def test_info_and_selftest(exported_bundle: Path, capsys: pytest.CaptureFixture[
 def test_info_names_backends_that_open_and_does_not_open_tensorrt(
     exported_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modules = MODULES | {"openvino": ("no_such_module",), "tensorrt": ("this",), "tensorrt-rtx": ("no_such_module",)}
-    monkeypatch.setattr(registry, "MODULES", modules)
+    modules = {"openvino": ("no_such_module",), "tensorrt": ("this",), "tensorrt-rtx": ("no_such_module",)}
+    for name, needed in modules.items():
+        monkeypatch.setitem(BACKENDS, name, replace(BACKENDS[name], modules=needed))
     assert main(["info", str(exported_bundle)]) == 0
     assert "backends here   onnxruntime, tensorrt (if 't2d doctor' says so)\n" in capsys.readouterr().out
     assert "this" not in sys.modules
@@ -325,4 +326,4 @@ def test_help_lists_every_backend_and_precision(
     with pytest.raises(SystemExit):
         main([command, "--help"])
     shown = {word.strip(",;:") for word in capsys.readouterr().out.split()}
-    assert shown >= {"auto", *MODULES, *PRECISIONS, FAST}
+    assert shown >= {"auto", *BACKENDS, *PRECISIONS, FAST}

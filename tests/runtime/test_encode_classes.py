@@ -10,25 +10,24 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from t2d_runtime import Segmenter
-from t2d_runtime import segmenter as segmenter_module
+from t2d_runtime import Segmenter, encoders
 from t2d_runtime.errors import OptionError
 
 
 def test_words_seen_before_are_not_encoded_again(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     first = segmenter.encode_classes(["boat", "cloud"])
-    monkeypatch.setattr(segmenter, "run_text_encoder", lambda ids: pytest.fail("the text encoder ran again"))
+    monkeypatch.setattr(segmenter.encoders, "run_text_encoder", lambda ids: pytest.fail("the text encoder ran again"))
     again = segmenter.encode_classes(["cloud", "boat"])
     np.testing.assert_array_equal(first.vectors[::-1], again.vectors)
 
 
 def test_the_memory_of_words_is_bounded(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter_module, "CACHED_CLASSES", 3)
-    monkeypatch.setattr(segmenter, "_cached_classes", {})
+    monkeypatch.setattr(encoders, "CACHED_CLASSES", 3)
+    monkeypatch.setattr(segmenter.encoders, "_cached_classes", {})
     first = segmenter.encode_classes(["boat", "cloud"])
     again = segmenter.encode_classes(["boat", "wave", "rock"])  # with "cloud" they would be four
     np.testing.assert_allclose(again.vectors[0], first.vectors[0], atol=1e-6, rtol=0)
-    assert len(segmenter._cached_classes) <= 3
+    assert len(segmenter.encoders._cached_classes) <= 3
 
 
 @pytest.mark.parametrize("prompts", [None, 3, b"a {}", [["a {}"]], ["a"], []])
@@ -64,14 +63,14 @@ def test_known_words_do_not_wait_for_the_new_ones_of_another_thread(
 ) -> None:
     known = segmenter.encode_classes(["boat"])
     entered, go_on = threading.Event(), threading.Event()
-    right = segmenter.run_text_encoder
+    right = segmenter.encoders.run_text_encoder
 
     def held(ids: NDArray[np.int64]) -> NDArray[np.float32]:
         entered.set()
         assert go_on.wait(30)
         return right(ids)
 
-    monkeypatch.setattr(segmenter, "run_text_encoder", held)
+    monkeypatch.setattr(segmenter.encoders, "run_text_encoder", held)
     with ThreadPoolExecutor(2) as pool:
         new = pool.submit(segmenter.encode_classes, ["a word that nobody has asked for"])
         assert entered.wait(30)

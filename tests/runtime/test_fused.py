@@ -65,7 +65,9 @@ def test_labels_are_the_runtimes_from_any_image(
     weight: float | None,
 ) -> None:
     image, words = picture(*size), vectors(count, classes)
-    options = {"background": background, "threshold": threshold, "cleaning_weight": weight}
+    options = {"background": background}
+    if background:
+        options |= {"threshold": threshold, "cleaning_weight": weight}
     expected = segmenter.segment(image, words, window="whole", **options)  # type: ignore[arg-type]
     got = fused.segment(image, words, **options)  # type: ignore[arg-type]
     assert got.label_map.shape == size

@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import get_type_hints
 
+import t2d_runtime
 from t2d_runtime import Segmenter
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.image.preprocess import load_image
@@ -29,6 +30,7 @@ SEGMENT = """
 import numpy, pkgutil, importlib, t2d_runtime
 for module in pkgutil.walk_packages(t2d_runtime.__path__, "t2d_runtime."):
     importlib.import_module(module.name)
+import t2d_runtime
 from t2d_runtime import Segmenter
 segmenter = Segmenter.open(sys.argv[1], backend="onnxruntime")
 classes = segmenter.encode_classes(["sky", "grass"])
@@ -54,6 +56,11 @@ def test_the_blocker_blocks() -> None:
     done = run(BLOCKER + "import torch")
     assert done.returncode == 1
     assert "blocked: torch" in done.stderr
+
+
+def test_the_package_lists_its_names_and_each_can_be_had() -> None:
+    assert dir(t2d_runtime) == sorted([*t2d_runtime.__all__, "__version__"])
+    assert all(getattr(t2d_runtime, name).__name__ == name for name in t2d_runtime.__all__)
 
 
 def test_importing_the_package_loads_no_numpy() -> None:

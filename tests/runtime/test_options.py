@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.bundle.manifest import PamrSettings
 from t2d_runtime.errors import ClassNamesError, OptionError
 
 
@@ -48,6 +49,56 @@ def test_options_out_of_range_are_named(
             segmenter.segment(image, classes, **options)
     with pytest.raises(OptionError, match=message):
         segmenter.segment_batch(iter([photograph]), classes, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 0.6}, "threshold has no effect without background=True"),
+        ({"cleaning_weight": 0.1}, "cleaning_weight has no effect without cleaning"),
+        ({"background": True, "cleaning": False, "cleaning_weight": 0.1}, "cleaning_weight has no effect without"),
+        ({"tint": 1}, r"unknown options \['tint'\], expected some of \['background', 'cleaning'"),
+        ({"refine": PamrSettings((), 3)}, "expected 1 to 1000 iterations, and one dilation or more from 1 to 512"),
+        ({"refine": PamrSettings((1, 0), 3)}, "expected 1 to 1000 iterations"),
+        ({"refine": PamrSettings((1, 513), 3)}, "expected 1 to 1000 iterations"),
+        ({"refine": PamrSettings((1,), 0)}, "expected 1 to 1000 iterations"),
+    ],
+)
+def test_options_without_effect_or_unknown_are_named(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8], options: Any, message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        segmenter.segment("no such file.jpg", classes, **options)
+    with pytest.raises(OptionError, match=message):
+        segmenter.segment_batch([photograph], classes, **options)
+
+
+def test_an_encoded_image_has_its_window(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    encoding = segmenter.encode_image(photograph, "whole")
+    assert segmenter.segment(encoding, classes, window=None).settings.window == "whole"
+    for window in ("slide", "whole"):
+        with pytest.raises(OptionError, match=r"window has no effect on an encoded image, .* with 'whole'"):
+            segmenter.segment(encoding, classes, window=window)  # type: ignore[arg-type]
+
+
+def test_pamr_takes_other_iterations_and_dilations(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    encoding = segmenter.encode_image(photograph)
+    published = segmenter.manifest.defaults.pamr
+    same = segmenter.segment(encoding, classes, refine=published, keep_scores=True)
+    assert same.settings.refine == published
+    np.testing.assert_array_equal(
+        same.scores, segmenter.segment(encoding, classes, refine=True, keep_scores=True).scores
+    )
+    for other in (replace(published, iterations=3), replace(published, dilations=(2, 5))):
+        changed = segmenter.segment(encoding, classes, refine=other, keep_scores=True)
+        assert changed.settings.refine == other
+        assert not np.array_equal(changed.scores, same.scores)
+        settings = json.loads(json.dumps(changed.summary()))["settings"]
+        assert settings["refine"] == {"dilations": list(other.dilations), "iterations": other.iterations}
 
 
 def test_numbers_and_flags_of_numpy_are_taken(

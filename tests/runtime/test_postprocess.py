@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2d_runtime.bundle.manifest import PamrSettings, WindowSettings
+from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.windows import cut_windows, stitch, window_boxes
 from t2d_runtime.masks import postprocess
 from t2d_runtime.masks.pamr.refine import CLASS_CHUNK, refine
 from t2d_runtime.masks.postprocess import image_scores, label_map_of, labels_of, window_scores
 from t2d_runtime.masks.upsample import upsample
-from t2d_runtime.results.segmentation import ImageEncoding, SegmentationSettings
+from t2d_runtime.results.options import SegmentationSettings
 
 PAMR = PamrSettings((1, 2), 2)
 WIDTH = 4
@@ -37,7 +38,8 @@ def encoded(rng: np.random.Generator, size: tuple[int, int]) -> ImageEncoding:
 
 
 def options(*, background: bool, refined: bool) -> SegmentationSettings:
-    return SegmentationSettings(background, "official" if background else None, 0.5, 0.2, refined, "slide", "", "fp32")
+    cleaning, pamr = "official" if background else None, PAMR if refined else None
+    return SegmentationSettings(background, cleaning, 0.5, 0.2, pamr, "slide", "", "fp32")
 
 
 def unit_vectors(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -65,7 +67,7 @@ def test_chunks_give_what_all_classes_give(
         planes = upsample(scores, crop.shape[:2], align_corners=True)
         windows.append(refine(crop, planes, PAMR) if refined else planes)
     plain = stitch(windows, encoding.windows, (count, *size))
-    np.testing.assert_array_equal(image_scores(encoding, vectors, asked, PAMR), plain)
+    np.testing.assert_array_equal(image_scores(encoding, vectors, asked), plain)
 
 
 @settings(max_examples=25)
@@ -76,8 +78,8 @@ def test_groups_of_classes_change_no_label(seed: int, count: int, group: int, ba
     asked = options(background=background, refined=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(postprocess, "CLASS_GROUP", group)
-        labels, _ = label_map_of(encoding, vectors, asked, PAMR, keep_scores=False)
-    np.testing.assert_array_equal(labels, label_map_of(encoding, vectors, asked, PAMR, keep_scores=True)[0])
+        labels, _ = label_map_of(encoding, vectors, asked, keep_scores=False)
+    np.testing.assert_array_equal(labels, label_map_of(encoding, vectors, asked, keep_scores=True)[0])
 
 
 @settings(max_examples=25)
@@ -100,7 +102,7 @@ def test_labels_of_scores_are_their_arg_max(seed: int, count: int, size: tuple[i
 def test_no_class_above_the_threshold_leaves_background_alone(refined: bool) -> None:
     rng = np.random.default_rng(0)
     encoding, vectors = encoded(rng, (9, 13)), unit_vectors(rng, 3)
-    asked = SegmentationSettings(True, None, 0.99, 0.2, refined, "slide", "", "fp32")
-    labels, scores = label_map_of(encoding, vectors, asked, PAMR, keep_scores=False)
+    asked = SegmentationSettings(True, None, 0.99, 0.2, PAMR if refined else None, "slide", "", "fp32")
+    labels, scores = label_map_of(encoding, vectors, asked, keep_scores=False)
     assert scores is None
     assert not labels.any()

@@ -19,6 +19,7 @@ from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, SELFTEST, TEXT_ENCODER, Bundle
 from t2d_runtime.device.timing import Timing
+from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BackendError, SelfTestError
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.proof import selftest
@@ -38,9 +39,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     real = selftest.run_selftest
 
-    def run(segmenter: Segmenter, **options: Any) -> Any:
-        done.append(segmenter.precision)
-        return real(segmenter, **options)
+    def run(encoders: Encoders, **options: Any) -> Any:
+        done.append(encoders.precision)
+        return real(encoders, **options)
 
     monkeypatch.setattr(selftest, "run_selftest", run)
     return done
@@ -96,7 +97,7 @@ def test_a_remembered_verdict_costs_less_than_five_milliseconds(
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        proof.require_proven(segmenter, segmenter._backend)
+        proof.require_proven(segmenter.encoders)
         times.append(time.perf_counter() - start)
     assert runs == ["fp32"]
     assert min(times) < 5e-3
@@ -174,7 +175,7 @@ def test_the_whole_selftest_names_the_stage_that_fails(
 ) -> None:
     right = getattr(selftest, function)
     monkeypatch.setattr(selftest, function, lambda *given, **options: np.roll(right(*given, **options), 1))
-    assert next(parity.stage for parity in selftest.run_selftest(segmenter) if not parity.passed) == stage
+    assert next(parity.stage for parity in selftest.run_selftest(segmenter.encoders) if not parity.passed) == stage
 
 
 def test_a_few_wrong_labels_of_the_fused_graph_are_refused_in_fp32_alone(
@@ -198,8 +199,8 @@ def test_a_few_wrong_labels_of_the_fused_graph_are_refused_in_fp32_alone(
 def test_words_cut_into_other_tokens_are_refused(
     exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = Segmenter.tokenize
-    monkeypatch.setattr(Segmenter, "tokenize", lambda self, texts: right(self, texts) + 1)
+    right = Encoders.tokenize
+    monkeypatch.setattr(Encoders, "tokenize", lambda self, texts: right(self, texts) + 1)
     with pytest.raises(SelfTestError, match="input_ids: largest difference 1, tolerance 0"):
         open_here(exported_bundle)
 
@@ -314,12 +315,14 @@ def test_a_busy_moment_does_not_decide(
 
 
 def test_engines_are_timed_on_windows(exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = open_here(exported_bundle)
-    real = slow.run_image_encoder
+    one, other = (open_here(exported_bundle).encoders for _ in range(2))
+    real, timed = other.run_image_encoder, []
 
     def run(crops: Any) -> Any:
-        time.sleep(0.2)
+        timed.append(crops.shape)
         return real(crops)
 
-    monkeypatch.setattr(slow, "run_image_encoder", run)
-    assert proof._times_as_fast(("one", open_here(exported_bundle)), ("slow", slow)) > 2
+    monkeypatch.setattr(other, "run_image_encoder", run)
+    assert proof._times_as_fast(("one", one), ("other", other)) > 0
+    assert len(timed) >= proof.ROUNDS
+    assert set(timed) == {(1, *other.manifest.windows.crop_size, 3)}

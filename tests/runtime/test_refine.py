@@ -20,7 +20,7 @@ from t2d_runtime.bundle.manifest import PamrSettings
 from t2d_runtime.image.preprocess import load_image
 from t2d_runtime.masks.pamr import numba_kernels as refine_numba
 from t2d_runtime.masks.pamr import numpy_kernels as refine_numpy
-from t2d_runtime.masks.pamr.refine import CLASS_CHUNK, available_cores, begin_warm_up, fastest_kernels, refine, warm_up
+from t2d_runtime.masks.pamr.refine import CLASS_CHUNK, begin_warm_up, fastest_kernels, refine, warm_up
 from t2d_runtime.masks.upsample import upsample
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -201,7 +201,3 @@ def test_warming_up_is_begun_once_and_its_failure_logged(
     assert len(begun) == 1
     assert "PAMR could not be warmed up" in caplog.text
     assert "ValueError: no compiler" in caplog.text
-
-
-def test_cores() -> None:
-    assert available_cores() >= 1

@@ -15,9 +15,9 @@ from PIL import Image
 from skimage import data
 
 from t2d_runtime import ClassEmbeddings, Segmenter
-from t2d_runtime import segmenter as segmenter_module
 from t2d_runtime.bundle.files import EXTERNAL_DATA_SUFFIX, IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER
 from t2d_runtime.bundle.manifest import FileRecord
+from t2d_runtime.encoders import WINDOW_BATCH
 from t2d_runtime.errors import (
     BackendError,
     BackendUnavailableError,
@@ -28,7 +28,8 @@ from t2d_runtime.errors import (
     VocabularyError,
 )
 from t2d_runtime.proof.parity import compare_labels
-from t2d_runtime.results.segmentation import MAX_LABELS, SegmentOptions
+from t2d_runtime.results.label_map import MAX_LABELS
+from t2d_runtime.results.options import SegmentOptions
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_the_digests_name_every_file_that_decides(exported_bundle: Path) -> None
     digests = {(segmenter.model_digest, segmenter.vocabulary_digest)}
     for name in (IMAGE_ENCODER, IMAGE_ENCODER + EXTERNAL_DATA_SUFFIX, TEXT_ENCODER, TOKENIZER):
         changed = replace(manifest, files={**manifest.files, name: FileRecord("0" * 64, 1)})
-        segmenter.manifest = segmenter.bundle.manifest = changed
+        segmenter.bundle.manifest = changed
         digests.add((segmenter.model_digest, segmenter.vocabulary_digest))
     assert len(digests) == 5
 
@@ -166,9 +167,9 @@ def test_permuting_the_words_permutes_the_labels(
 
 def test_windows_give_what_each_gives_alone(segmenter: Segmenter) -> None:
     windows = np.stack([np.asarray(data.astronaut())[i * 20 : i * 20 + 224, :224] for i in range(3)])
-    together = segmenter.run_image_encoder(windows)
+    together = segmenter.encoders.run_image_encoder(windows)
     for i in range(3):
-        alone = segmenter.run_image_encoder(windows[i : i + 1])
+        alone = segmenter.encoders.run_image_encoder(windows[i : i + 1])
         for name, values in alone.items():
             np.testing.assert_allclose(values[0], together[name][i], atol=2e-5, rtol=0)
 
@@ -206,8 +207,11 @@ def test_labels_without_kept_scores_are_those_of_the_scores(
     noisy = np.tile(classes.vectors, (3, 1)) + rng.normal(0, 0.02, (12, classes.vectors.shape[1])).astype(np.float32)
     words = replace(classes, names=names, vectors=noisy / np.linalg.norm(noisy, axis=1, keepdims=True))
     middle = float(np.median(segmenter.segment(encoding, words, keep_scores=True).scores))  # type: ignore[arg-type]
-    fast = segmenter.segment(encoding, words, background=background, threshold=middle, refine=refine)
-    plain = segmenter.segment(encoding, words, background=background, threshold=middle, refine=refine, keep_scores=True)
+    options: SegmentOptions = {"background": background, "refine": refine}
+    if background:
+        options["threshold"] = middle
+    fast = segmenter.segment(encoding, words, **options)
+    plain = segmenter.segment(encoding, words, **options, keep_scores=True)
     assert plain.scores is not None
     planes = np.concatenate([np.full((1, 300, 400), middle, np.float32), plain.scores]) if background else plain.scores
     best, second = np.sort(planes, axis=0)[:-3:-1]
@@ -238,17 +242,17 @@ def test_more_words_than_labels_are_refused(
 
 def test_windows_are_encoded_a_few_at_a_time(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    right = segmenter.run_image_encoder
+    right = segmenter.encoders.run_image_encoder
 
     def counted(crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         sizes.append(len(crops))
         return right(crops)
 
-    monkeypatch.setattr(segmenter, "run_image_encoder", counted)
+    monkeypatch.setattr(segmenter.encoders, "run_image_encoder", counted)
     side = segmenter.manifest.windows.short_side
     windows = len(segmenter.encode_image(np.zeros((side, 4 * side, 3), np.uint8)).windows)
     assert windows == sum(sizes) == 7
-    assert max(sizes) == segmenter_module.WINDOW_BATCH
+    assert max(sizes) == WINDOW_BATCH
 
 
 def test_prompts_are_a_set_or_templates(segmenter: Segmenter) -> None:
@@ -311,14 +315,14 @@ def test_an_unknown_backend_is_an_error_that_lists_what_there_is(exported_bundle
 def test_values_that_are_not_finite_are_never_labelled(
     segmenter: Segmenter, photograph: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = segmenter._image_encoder.run
+    right = segmenter.encoders._image_encoder.run
 
     def broken(inputs: Any) -> dict[str, NDArray[Any]]:
         outputs = right(inputs)
         outputs["patch_tokens"][0, 3, 5] = np.nan
         return outputs
 
-    monkeypatch.setattr(segmenter._image_encoder, "run", broken)
+    monkeypatch.setattr(segmenter.encoders._image_encoder, "run", broken)
     with pytest.raises(BackendError, match="patch_tokens holds values that are not finite"):
         segmenter.encode_image(photograph)
 

@@ -15,6 +15,7 @@ from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeEngine
 from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.cli import main
+from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BundleError, BundleNotFoundError, SelfTestError
 from t2d_runtime.fused import FusedSegmenter
 
@@ -95,11 +96,11 @@ def test_a_proof_without_words_is_none_for_words(
 
 def test_the_self_test_leaves_no_text_encoder_in_memory(exported_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
-    real = Segmenter._load
-    monkeypatch.setattr(Segmenter, "_load", lambda self, graph: (loaded.append(graph), real(self, graph))[1])
+    real = Encoders._load
+    monkeypatch.setattr(Encoders, "_load", lambda self, graph: (loaded.append(graph), real(self, graph))[1])
     segmenter = Segmenter.open(exported_bundle, backend="onnxruntime")
     assert TEXT_ENCODER in loaded
-    assert segmenter._text_encoder is None
+    assert segmenter.encoders._text_encoder is None
     segmenter.encode_classes(["a word of its own"])
     assert loaded.count(TEXT_ENCODER) == 2
 

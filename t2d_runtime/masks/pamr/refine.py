@@ -10,7 +10,6 @@ The two inner loops are in `refine_numpy`, and compiled in `refine_numba` where 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
@@ -20,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.bundle.manifest import PamrSettings
+from t2d_runtime.device.install import how_to_install
+from t2d_runtime.device.threads import available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -217,16 +218,8 @@ def fastest_kernels() -> Kernels:
     try:
         from t2d_runtime.masks.pamr import numba_kernels as refine_numba
     except ImportError:
-        from t2d_runtime.backends.registry import how_to_install
         from t2d_runtime.masks.pamr import numpy_kernels as refine_numpy
 
         logger.info("PAMR with NumPy; compiled loops are several times as fast: %s", how_to_install("fast"))
         return refine_numpy
     return refine_numba
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,0 +1,56 @@
+"""Backends by name: which exist, what each needs, and how to install it. Standard library alone.
+
+A new backend is one file with a class of `t2d_runtime.backends.base.Backend`, and one entry of BACKENDS.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from t2d_runtime.device.install import how_to_install
+
+
+@dataclass(frozen=True)
+class BackendFacts:
+    """Facts about one backend that are known without importing its engine."""
+
+    home: str
+    """Module and class, as "package.module:Class". The class is called with the backend's name."""
+    modules: tuple[str, ...]
+    """Modules of which it needs one."""
+    install: str
+    """How to make it available, as messages end."""
+    automatic: bool = False
+    """Whether `auto` may take it; the first that opens, in the order of BACKENDS."""
+
+
+_ONNXRUNTIME = "t2d_runtime.backends.onnxruntime:OnnxRuntimeBackend"
+_TENSORRT = "t2d_runtime.backends.tensorrt:TensorRtBackend"
+_NVIDIA = f"{how_to_install('tensorrt')}, or install NVIDIA's TensorRT 10 or 11 with its Python bindings"
+_NVIDIA_RTX = (
+    "install NVIDIA's TensorRT for RTX, or its libraries and bindings with 'pip install --no-deps "
+    "onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0 tensorrt-rtx-cu13-bindings==1.7.1.116'"
+)
+
+# The automatic ones fastest first, measured on CPUs with float32 graphs (benchmarks/LOG.md).
+BACKENDS = {
+    "openvino": BackendFacts(
+        "t2d_runtime.backends.openvino:OpenVinoBackend", ("openvino",), how_to_install("openvino"), automatic=True
+    ),
+    "onnxruntime": BackendFacts(_ONNXRUNTIME, ("onnxruntime",), how_to_install("cpu"), automatic=True),
+    "onnxruntime-cuda": BackendFacts(_ONNXRUNTIME, ("onnxruntime",), how_to_install("gpu")),
+    "onnxruntime-tensorrt": BackendFacts(_ONNXRUNTIME, ("onnxruntime",), how_to_install("gpu")),
+    "tensorrt": BackendFacts(_TENSORRT, ("tensorrt",), _NVIDIA),
+    "tensorrt-rtx": BackendFacts(_TENSORRT, ("tensorrt_rtx", "tensorrt_rtx_bindings"), _NVIDIA_RTX),
+}
+"""Every backend by its name."""
+
+AUTO_ORDER = tuple(name for name, facts in BACKENDS.items() if facts.automatic)
+"""Backends that `auto` tries, the fastest first."""
+
+
+def installed_module(backend: str) -> str | None:
+    """The first module of a backend that is installed; a folder without code, as of type stubs alone, is none."""
+    specs = ((name, importlib.util.find_spec(name)) for name in BACKENDS[backend].modules)
+    return next((name for name, spec in specs if spec is not None and spec.origin is not None), None)

@@ -1,0 +1,84 @@
+"""Threads: the cores that this process may use, a container's CPU quota and T2D_NUM_THREADS included."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+from t2d_runtime.errors import OptionError
+
+VARIABLE = "T2D_NUM_THREADS"
+"""Environment variable: threads of engines and of PAMR where a call or command names no number."""
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def available_cores() -> int:
+    """Cores that this process may use at a time: T2D_NUM_THREADS, else its affinity within its CPU quota.
+
+    Raises OptionError where T2D_NUM_THREADS is no whole number from 1.
+    """
+    return _asked() or min(_affinity(), cpu_quota() or _affinity())
+
+
+def default_num_threads() -> int | None:
+    """Threads of an engine where none are asked for: T2D_NUM_THREADS, or a quota below the affinity; None: its choice.
+
+    Engines see the affinity and not the quota: with more threads than that the kernel stops them all in turn.
+    Raises OptionError as `available_cores`.
+    """
+    cores = available_cores()
+    return cores if _asked() or cores < _affinity() else None
+
+
+def cpu_quota(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
+    """Cores that this process's control groups (version 2 or 1) allow, rounded up; None where there is no limit."""
+    limits = [limit for folder in _own_cgroups(cgroups, own) if (limit := _limit(folder)) is not None]
+    return max(1, math.ceil(min(limits))) if limits else None
+
+
+def _asked() -> int | None:
+    given = os.environ.get(VARIABLE, "").strip()
+    if not given:
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise OptionError(f"{VARIABLE} is {given!r}, expected a whole number from 1; correct it, or unset it")
+    return int(given)
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _own_cgroups(cgroups: Path, own: Path) -> list[Path]:
+    """Folders of the control groups that this process is in, and of those around them."""
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):  # not on this system
+        return []
+    folders = [cgroups, cgroups / "cpu"]
+    for line in lines:
+        _, _, fields = line.partition(":")
+        controllers, _, path = fields.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = cgroups / "cpu" if controllers else cgroups
+        inside = Path(path.lstrip("/"))
+        folders += [root / part for part in (inside, *inside.parents) if ".." not in part.parts]
+    return folders
+
+
+def _limit(folder: Path) -> float | None:
+    """Quota over period, in cores; None where the folder names none."""
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / name).read_text().strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+        return float(quota) / float(period) if quota not in ("max", "-1") else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None

@@ -1,0 +1,201 @@
+"""One bundle on one backend: images and class names to features."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.backends.base import Backend, Engine
+from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
+from t2d_runtime.device.threads import default_num_threads
+from t2d_runtime.errors import BackendError, OptionError
+from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.image.preprocess import ImageLike, load_image, resize, to_pixel_values
+from t2d_runtime.image.windows import Window, WindowMode, cut_windows, resized_size, size_of, window_boxes
+from t2d_runtime.results.options import checked_window
+from t2d_runtime.words.text import Tokenizer, check_class_names, check_templates, encode_class_names
+from t2d_runtime.words.vocabulary import ClassEmbeddings, wrong_lengths
+
+logger = logging.getLogger(__name__)
+
+WINDOW_BATCH = 4
+"""Windows encoded at once: bounds memory (attention of one ViT-B window at 448 is 50 MB) at no loss of speed."""
+
+CACHED_CLASSES = 16384
+"""Class embeddings kept for words that come again: 50 MB at D = 768."""
+
+
+class Encoders:
+    """A bundle's image encoder and, from the first new word on, its text encoder. Safe to call from several threads.
+
+    Nothing is proven here: `Segmenter.open` refuses an engine that does not pass the self-test.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, *, precision: str, num_threads: int | None = None) -> None:
+        self.bundle = bundle
+        self.backend = backend
+        self.precision = precision
+        self.num_threads = num_threads or default_num_threads()
+        self._image_encoder = self._load(IMAGE_ENCODER)
+        self._text_encoder: Engine | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._cached_classes: dict[tuple[str, tuple[str, ...]], NDArray[np.float32]] = {}
+        self._cache_lock = threading.Lock()
+        # One thread encodes words at a time; again by the same one, should `progress` encode some itself.
+        self._text_lock = threading.RLock()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's."""
+        return self.bundle.manifest
+
+    def __repr__(self) -> str:
+        return f"{self.backend.identity} in {self.precision}"
+
+    def encode_image(self, image: ImageLike, window: WindowMode = "slide") -> ImageEncoding:
+        """Encode an image: all that `load_image` takes.
+
+        `window`: "slide" (as published) or "whole" (the resized image as one window).
+        Raises ImageError, ImageNotFoundError, OptionError, BackendError.
+        """
+        checked_window(window)
+        pixels = load_image(image)
+        settings = self.manifest.windows
+        size = resized_size(size_of(pixels), settings)
+        resized = resize(pixels, size)
+        boxes = (Window(0, 0, *size),) if window == "whole" else window_boxes(size, settings)
+        crops = cut_windows(resized, boxes)
+        outputs = [
+            self.run_image_encoder(crops[start : start + WINDOW_BATCH]) for start in range(0, len(crops), WINDOW_BATCH)
+        ]
+        h, w = self.manifest.model.grid_size
+        tokens = np.concatenate([output["patch_tokens"] for output in outputs])
+        attention = np.concatenate([output["cls_attention"] for output in outputs])
+        return ImageEncoding(
+            image=pixels,
+            resized=resized,
+            windows=boxes,
+            patch_tokens=tokens.reshape(len(boxes), h, w, -1),
+            cls_attention=attention.reshape(len(boxes), -1, h, w),
+            window_mode=window,
+            model_digest=self.bundle.model_digest,
+            backend=self.backend.name,
+            precision=self.precision,
+        )
+
+    def run_image_encoder(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Outputs of the image encoder for windows (W,h,w,3) uint8 RGB, by name. Raises BackendError."""
+        values = to_pixel_values(crops, self.manifest.model.input_size, self.manifest.preprocessing)
+        outputs = self._image_encoder.run({"pixel_values": values})
+        for name, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise self._wrong(f"{name} holds values that are not finite")
+        return outputs
+
+    def encode_classes(
+        self,
+        names: Iterable[str],
+        prompts: str | Iterable[str] = DEFAULT_PROMPTS,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ClassEmbeddings:
+        """Encode class names; the arguments and errors are those of `Segmenter.encode_classes`."""
+        names = check_class_names(names)
+        templates = self._templates(prompts)
+        known = self._known(names, templates)
+        if len(known) < len(names):
+            with self._text_lock:
+                known = self._known(names, templates)  # another thread may have encoded them meanwhile
+                known |= self._encode([name for name in names if name not in known], templates, len(names), progress)
+        return ClassEmbeddings(names, np.stack([known[name] for name in names]), self.bundle.vocabulary_digest)
+
+    def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Token ids (n,L) of texts as they are, cut to the longest."""
+        with self._text_lock:
+            return self._open_tokenizer().encode(texts)
+
+    def run_text_encoder(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Token ids (N,T,L) of N classes' T prompts -> embeddings (N,D) of norm 1. Raises BackendError."""
+        embeds: NDArray[np.float32] = self._open_text_encoder().run({"input_ids": input_ids})["text_embeds"]
+        wrong = wrong_lengths(embeds)
+        if wrong is not None:
+            raise self._wrong(f"text_embeds have {wrong}")
+        return embeds
+
+    def release_text_encoder(self) -> None:
+        """Give its memory back; the next new word loads it again."""
+        with self._text_lock:
+            self._text_encoder = None
+
+    def _known(self, names: Sequence[str], templates: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
+        with self._cache_lock:
+            found = ((name, self._cached_classes.get((name, templates))) for name in names)
+            return {name: vector for name, vector in found if vector is not None}
+
+    def _encode(
+        self,
+        names: Sequence[str],
+        templates: tuple[str, ...],
+        wanted: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Embeddings of new names, the rest of those that are wanted."""
+        if not names:
+            return {}
+
+        def report(done: int, total: int) -> None:
+            if progress is not None:
+                progress(wanted - total + done, wanted)
+
+        vectors = encode_class_names(names, templates, self._open_text_side(), self.run_text_encoder, report)
+        with self._cache_lock:
+            if len(self._cached_classes) + len(names) > CACHED_CLASSES:
+                self._cached_classes.clear()
+            self._cached_classes.update(
+                {(name, templates): vector for name, vector in zip(names, vectors, strict=True)}
+            )
+        return dict(zip(names, vectors, strict=True))
+
+    def _templates(self, prompts: str | Iterable[str]) -> tuple[str, ...]:
+        if not isinstance(prompts, str):
+            return check_templates(prompts)
+        if prompts not in self.manifest.prompt_sets:
+            raise OptionError(
+                f"unknown prompt set {prompts!r}, expected one of {sorted(self.manifest.prompt_sets)}, "
+                'or a sequence of templates such as ["a photo of a {}."]'
+            )
+        return self.manifest.prompt_sets[prompts]
+
+    def _load(self, graph: str) -> Engine:
+        logger.info("%s: %s in %s", self.backend.identity, graph, self.precision)
+        return self.backend.load(self.bundle, graph, precision=self.precision, num_threads=self.num_threads)
+
+    def _open_text_side(self) -> Tokenizer:
+        """The tokenizer; the text encoder is loaded beside it."""
+        if self._text_encoder is None:
+            with ThreadPoolExecutor(1) as pool:
+                loading = pool.submit(self._open_text_encoder)
+                self._open_tokenizer()
+                loading.result()
+        return self._open_tokenizer()
+
+    def _open_text_encoder(self) -> Engine:
+        if self._text_encoder is None:
+            self._text_encoder = self._load(TEXT_ENCODER)
+        return self._text_encoder
+
+    def _open_tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            context_length = self.manifest.model.context_length
+            self._tokenizer = Tokenizer.from_file(self.bundle.file(TOKENIZER), context_length)
+        return self._tokenizer
+
+    def _wrong(self, what: str) -> BackendError:
+        return BackendError(f"{self}: {what}; see 't2d selftest', or choose another backend or precision")

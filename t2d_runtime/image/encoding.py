@@ -1,0 +1,42 @@
+"""An encoded image: windows and features, to be segmented with any words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime.image.windows import Window, WindowMode
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEncoding:
+    """An encoded image: segmented again with other words at no encoding cost. Arrays are read-only."""
+
+    image: NDArray[np.uint8]
+    """(H,W,3) RGB, the image as given."""
+    resized: NDArray[np.uint8]
+    """(H',W',3) RGB, what the windows were cut from."""
+    windows: tuple[Window, ...]
+    """W windows in pixels of `resized`."""
+    patch_tokens: NDArray[np.float32]
+    """(W,h,w,D)."""
+    cls_attention: NDArray[np.float32]
+    """(W,M,h,w) logits before softmax."""
+    window_mode: WindowMode
+    model_digest: str
+    """Identity of the image encoder, in whatever precision it ran."""
+    backend: str
+    precision: str
+
+    def __post_init__(self) -> None:
+        for array in (self.image, self.resized, self.patch_tokens, self.cls_attention):
+            array.flags.writeable = False
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return (
+            f"ImageEncoding({height} x {width} pixels, {len(self.windows)} windows ({self.window_mode}), "
+            f"patch_tokens {self.patch_tokens.shape}, {self.backend} {self.precision})"
+        )
