@@ -1,0 +1,41 @@
+"""Bundles and vocabularies that earlier versions wrote still open, and pass their self-test."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.fused import FusedSegmenter
+from t2d_runtime.proof.selftest import run_selftest
+
+FILES = Path(__file__).parents[1] / "golden" / "written_by_0.1.0"
+IMAGE = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def older_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("older")
+    with tarfile.open(FILES / "bundle.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "bundle"
+
+
+def test_a_bundle_gives_its_reference_masks(older_bundle: Path) -> None:
+    stages = run_selftest(Segmenter.open(older_bundle, backend="onnxruntime").encoders)
+    assert len(stages) >= 12
+    assert [stage.verdict for stage in stages if not stage.passed] == []
+
+
+@pytest.mark.parametrize("name", ["words.npz", "words.safetensors"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_vocabularies_serve_it(older_bundle: Path, name: str, precision: str) -> None:
+    words = ClassEmbeddings.load(FILES / name)
+    assert words.names == ("sky", "sea")
+    result = Segmenter.open(older_bundle, backend="onnxruntime", precision=precision).segment(IMAGE, words)
+    assert set(np.unique(result.label_map)) <= {0, 1}
+    fused = FusedSegmenter.open(older_bundle, backend="onnxruntime", precision=precision)
+    assert fused.segment(IMAGE, words).label_map.shape == (70, 90)
