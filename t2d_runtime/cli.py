@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from t2d_runtime.commands.command_line import build_parser
-from t2d_runtime.errors import ClassNamesError, OptionError, T2DError
+from t2d_runtime.errors import OptionError, T2DError
 
 if TYPE_CHECKING:
     from t2d_runtime.bundle.manifest import Manifest, StageParity
@@ -146,7 +146,7 @@ def print_segmented(file: SegmentedFile, number: str) -> None:
 
 
 def _classes(args: argparse.Namespace) -> int:
-    from t2d_runtime.words.vocabulary import vocabulary_suffix
+    from t2d_runtime.words.vocabulary_files import vocabulary_suffix
 
     vocabulary_suffix(args.output)
     segmenter = _open(args)
@@ -215,6 +215,7 @@ def _doctor(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from t2d_runtime.bench.bench_table import comparison, lines_of
     from t2d_runtime.bench.measure import BenchSettings, measure
+    from t2d_runtime.words.class_files import parse_words
 
     if (args.bundle is None) == (args.compare is None):
         raise OptionError("expected a BUNDLE to measure, or --compare with two files that 't2d bench --json' wrote")
@@ -224,7 +225,7 @@ def _bench(args: argparse.Namespace) -> int:
         settings = BenchSettings(
             bundle=args.bundle,
             image=args.image,
-            class_names=None if args.classes is None else _split(args.classes),
+            class_names=None if args.classes is None else parse_words(args.classes).names,
             backend=args.backend,
             precision=args.precision,
             num_threads=args.threads,
@@ -294,16 +295,14 @@ def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddin
     from tqdm import tqdm
 
     from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
+    from t2d_runtime.words.class_files import parse_words, read_class_file
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
     if getattr(args, "vocabulary", None) is not None:
         if args.prompts is not None:
             raise OptionError("--prompts has no effect on the encoded words of a --vocabulary; give one of the two")
         return ClassEmbeddings.load(args.vocabulary)
-    if args.classes is not None:
-        names = list(_split(args.classes))
-    else:
-        names = [line.strip() for line in _read_lines(args.classes_file, ClassNamesError)]
+    classes = parse_words(args.classes) if args.classes is not None else read_class_file(args.classes_file)
     prompts = args.prompts or DEFAULT_PROMPTS
     sets = segmenter.manifest.prompt_sets
     if prompts not in sets:
@@ -313,17 +312,12 @@ def _vocabulary(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddin
                 "or a file of templates with {}, one a line, such as 'a photo of a {}.'"
             )
         prompts = _read_lines(Path(prompts), OptionError)
-    with tqdm(total=len(names), unit="class", desc="encoding words", disable=None, leave=False) as bar:
+    with tqdm(total=len(classes.all_phrases), unit="phrase", desc="encoding words", disable=None, leave=False) as bar:
 
         def advance(done: int, _total: int) -> None:
             bar.update(done - bar.n)
 
-        return segmenter.encode_classes(names, prompts, progress=advance)
-
-
-def _split(words: str) -> tuple[str, ...]:
-    """Words separated by commas, of which one may follow the last word."""
-    return tuple(word.strip() for word in words.rstrip().removesuffix(",").split(","))
+        return segmenter.encode_classes(classes, prompts, progress=advance)
 
 
 def _read_lines(path: Path, error: type[T2DError]) -> list[str]:

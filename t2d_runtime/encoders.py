@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,8 @@ from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.preprocess import ImageLike, load_image, resize, to_pixel_values
 from t2d_runtime.image.windows import Window, WindowMode, cut_windows, resized_size, size_of, window_boxes
 from t2d_runtime.results.options import checked_window
-from t2d_runtime.words.text import Tokenizer, check_class_names, check_templates, encode_class_names
+from t2d_runtime.words.class_list import ClassList, ClassNames, checked_classes
+from t2d_runtime.words.text import Tokenizer, check_templates, encode_class_names
 from t2d_runtime.words.vocabulary import ClassEmbeddings, wrong_lengths
 
 logger = logging.getLogger(__name__)
@@ -101,20 +102,36 @@ class Encoders:
 
     def encode_classes(
         self,
-        names: Iterable[str],
+        classes: ClassNames | ClassList,
         prompts: str | Iterable[str] = DEFAULT_PROMPTS,
         *,
+        negatives: Iterable[str] = (),
+        thresholds: Mapping[str, float] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> ClassEmbeddings:
-        """Encode class names; the arguments and errors are those of `Segmenter.encode_classes`."""
-        names = check_class_names(names)
+        """Encode classes; the arguments and errors are those of `Segmenter.encode_classes`."""
+        if not isinstance(classes, ClassList):
+            classes = checked_classes(classes, negatives, thresholds)
+        elif tuple(negatives) or thresholds:
+            raise OptionError(
+                "negatives and thresholds have no effect on a ClassList, which holds its own; leave them out"
+            )
+        phrases = classes.all_phrases
         templates = self._templates(prompts)
-        known = self._known(names, templates)
-        if len(known) < len(names):
+        known = self._known(phrases, templates)
+        if len(known) < len(phrases):
             with self._text_lock:
-                known = self._known(names, templates)  # another thread may have encoded them meanwhile
-                known |= self._encode([name for name in names if name not in known], templates, len(names), progress)
-        return ClassEmbeddings(names, np.stack([known[name] for name in names]), self.bundle.vocabulary_digest)
+                known = self._known(phrases, templates)  # another thread may have encoded them meanwhile
+                new = [phrase for phrase in phrases if phrase not in known]
+                known |= self._encode(new, templates, len(phrases), progress)
+        return ClassEmbeddings(
+            classes.names,
+            np.stack([known[phrase] for phrase in phrases]),
+            self.bundle.vocabulary_digest,
+            phrases,
+            classes.class_indices,
+            classes.thresholds,
+        )
 
     def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids (n,L) of texts as they are, cut to the longest."""

@@ -17,12 +17,14 @@ from t2d_runtime.bundle.manifest import Manifest, StageParity
 from t2d_runtime.device.threads import default_num_threads
 from t2d_runtime.errors import BackendError, ImageError, OptionError
 from t2d_runtime.image.preprocess import ImageLike, load_image
+from t2d_runtime.image.windows import size_of
+from t2d_runtime.masks.labels import empty_labels
+from t2d_runtime.masks.phrases import labels_of_classes, scores_of_classes
 from t2d_runtime.masks.upsample import upsample
 from t2d_runtime.proof.parity import PRECISIONS, Judge, margin_of, with_background
 from t2d_runtime.proof.selftest import PLANE_STEP, SelfTestVectors
 from t2d_runtime.proof.verdicts import require_passed
-from t2d_runtime.results.label_map import BACKGROUND
-from t2d_runtime.results.options import MaskOptions, check_classes, checked_num_threads, resolve_options
+from t2d_runtime.results.options import MaskOptions, check_classes, checked_num_threads, label_names, resolve_options
 from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
@@ -86,6 +88,10 @@ class FusedSegmenter:
                 f"{defaults.pamr.dilations}; use Segmenter for others"
             )
         check_classes(classes, self.bundle, background=settings.background)
+        if classes.thresholds:
+            raise OptionError(
+                "the fused graph has one threshold for all classes; use Segmenter for thresholds of classes"
+            )
         pixels = load_image(image)
         labels, scores = self.run(
             pixels,
@@ -94,14 +100,17 @@ class FusedSegmenter:
             cleaning_weight=settings.cleaning_weight if settings.cleaning else 0.0,
             pamr_iterations=settings.refine.iterations if settings.refine else 0,
         )
-        names = (BACKGROUND, *classes.names) if settings.background else classes.names
-        labels = labels if settings.background else labels - 1
+        keep_scores = options.get("keep_scores", False)
+        of_rows = empty_labels(size_of(labels), len(classes.vectors) + settings.background)
+        of_rows[:] = labels if settings.background else labels - 1
+        planes = upsample(scores, size_of(labels), align_corners=False) if keep_scores else None
         return Segmentation(
             image=pixels,
-            label_map=labels.astype(np.uint8) if len(names) <= 256 else labels.astype(np.uint16),
-            class_names=names,
-            scores=upsample(scores, labels.shape, align_corners=False) if options.get("keep_scores", False) else None,
+            label_map=labels_of_classes(of_rows, classes, background=settings.background),
+            class_names=label_names(classes, settings),
+            scores=None if planes is None else scores_of_classes(planes, classes),
             settings=settings,
+            negatives=classes.negatives,
         )
 
     def run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from os import PathLike
@@ -17,20 +17,21 @@ from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.preprocess import ImageLike, load_image
 from t2d_runtime.image.windows import WindowMode
 from t2d_runtime.masks.pamr.refine import begin_warm_up
-from t2d_runtime.masks.postprocess import label_map_of
+from t2d_runtime.masks.phrases import segment_classes
 from t2d_runtime.overlap import overlapped
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.verdicts import fastest_precision, require_proven
-from t2d_runtime.results.label_map import BACKGROUND
 from t2d_runtime.results.options import (
     SegmentationSettings,
     SegmentOptions,
     check_classes,
     checked_num_threads,
     checked_window,
+    label_names,
     resolve_options,
 )
 from t2d_runtime.results.segmentation import Segmentation
+from t2d_runtime.words.class_list import ClassList, ClassNames
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 FAST = "fast"
@@ -119,19 +120,26 @@ class Segmenter:
 
     def encode_classes(
         self,
-        names: Iterable[str],
+        classes: ClassNames | ClassList,
         prompts: str | Iterable[str] = DEFAULT_PROMPTS,
         *,
+        negatives: Iterable[str] = (),
+        thresholds: Mapping[str, float] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> ClassEmbeddings:
-        """Encode class names, each filled into the templates of `prompts`: a set's name, or templates with {}.
+        """Encode classes: names, each its own phrase, or a mapping from names to a phrase or several.
 
-        Names seen before are not encoded again, nor wait for other threads' new ones. `progress` is called, while some
-        are encoded, with (classes done, classes in all).
-        Raises ClassNamesError (none, blank, above 1,000 characters, given twice) and OptionError (an unknown set, a
-        template without {}).
+        A class of several phrases is their maximum at each pixel. Phrases of `negatives` compete and become label 0,
+        background. `thresholds`: name -> the score from 0 to 1 that the class must exceed to win over background; they
+        need `background=True`. `prompts`: a set's name, or templates with {}, into which each phrase is filled.
+        Phrases seen before are not encoded again, nor wait for other threads' new ones. `progress` is called, while
+        some are encoded, with (phrases done, phrases in all).
+        Raises ClassNamesError (none, blank, above 1,000 characters, given twice, a phrase in two classes or also a
+        negative) and OptionError (an unknown set, a template without {}, a threshold of no class or outside its range).
         """
-        return self.encoders.encode_classes(names, prompts, progress=progress)
+        return self.encoders.encode_classes(
+            classes, prompts, negatives=negatives, thresholds=thresholds, progress=progress
+        )
 
     def release_text_encoder(self) -> None:
         """Give its memory back; the next new word loads it again."""
@@ -146,9 +154,14 @@ class Segmenter:
         return self.encoders.encode_image(image, window)
 
     def segment(
-        self, image: ImageLike | ImageEncoding, classes: ClassEmbeddings, **options: Unpack[SegmentOptions]
+        self,
+        image: ImageLike | ImageEncoding,
+        classes: ClassEmbeddings | ClassNames,
+        **options: Unpack[SegmentOptions],
     ) -> Segmentation:
         """Label every pixel with the class whose words fit best, or with background.
+
+        `classes`: embeddings, or what `encode_classes` takes, to be encoded with its default prompts.
 
         Options, of which None and what is left out take the manifest's default:
         `background` (False): label 0 where no class exceeds `threshold` (0 to 1).
@@ -163,23 +176,24 @@ class Segmenter:
         """
         encoding = image if isinstance(image, ImageEncoding) else None
         settings = self._settings(options, encoding)
+        classes = self._embeddings(classes)
         check_classes(classes, self.bundle, background=settings.background)
         if not isinstance(image, ImageEncoding):
             if settings.refine:
                 begin_warm_up()
             image = self.encode_image(image, settings.window)
-        labels, scores = label_map_of(
+        labels, scores = segment_classes(
             image,
-            classes.vectors,
+            classes,
             settings,
             keep_scores=options.get("keep_scores", False),
             num_threads=self.encoders.num_threads,
         )
-        names = (BACKGROUND, *classes.names) if settings.background else classes.names
-        return Segmentation(image.image, labels, names, scores, settings)
+        names = label_names(classes, settings)
+        return Segmentation(image.image, labels, names, scores, settings, classes.negatives)
 
     def segment_batch(
-        self, images: Iterable[ImageLike], classes: ClassEmbeddings, **options: Unpack[SegmentOptions]
+        self, images: Iterable[ImageLike], classes: ClassEmbeddings | ClassNames, **options: Unpack[SegmentOptions]
     ) -> Iterator[Segmentation]:
         """Segment many images, with the options of `segment`: the same results, in order, as they are ready.
 
@@ -190,6 +204,7 @@ class Segmenter:
         if isinstance(images, str | PathLike) or not isinstance(images, Iterable):
             raise OptionError(f"images are {type(images).__name__}, expected a list or a generator of images")
         settings = self._settings(options)
+        classes = self._embeddings(classes)
         check_classes(classes, self.bundle, background=settings.background)
         if settings.refine:
             begin_warm_up()
@@ -204,6 +219,9 @@ class Segmenter:
         with closing(overlapped(images, stages)) as results:
             for done in results:
                 yield done.result()
+
+    def _embeddings(self, classes: ClassEmbeddings | ClassNames) -> ClassEmbeddings:
+        return classes if isinstance(classes, ClassEmbeddings) else self.encode_classes(classes)
 
     def _settings(self, options: SegmentOptions, encoding: ImageEncoding | None = None) -> SegmentationSettings:
         """What options and manifest decide; of an encoding, its own window and engine. Raises OptionError."""

@@ -49,7 +49,7 @@ def labels_from_patch_scores(
     columns = _axis_weights(lefts, boxes[0].width, w, resized_size[1], size[1])
     grid = scores.reshape(len(tops), len(lefts), N, h, w).transpose(0, 3, 1, 4, 2)
     first = 0 if threshold is None else 1
-    labels = _empty_labels(size, N + first)
+    labels = empty_labels(size, N + first)
     source = grid.reshape(len(tops) * h, len(lefts) * w, N)
     _label(labels, source, rows, columns, threshold, np.arange(first, N + first), TILE)
     return labels
@@ -70,7 +70,7 @@ def labels_from_planes(
     arg max. Labels as `labels_from_patch_scores`.
     """
     first = 0 if threshold is None else 1
-    labels = _empty_labels(size, num_classes + first)
+    labels = empty_labels(size, num_classes + first)
     best = np.full(size, -np.inf if threshold is None else threshold, np.float32)
     done = 0
     for planes in parts:
@@ -181,7 +181,8 @@ def _resize(block: NDArray[np.float32], rows: NDArray[np.float32], columns: NDAr
     return values
 
 
-def _empty_labels(size: tuple[int, int], num_labels: int) -> LabelMap:
+def empty_labels(size: tuple[int, int], num_labels: int) -> LabelMap:
+    """Zeros (H,W) of the narrowest type that holds so many labels."""
     return np.zeros(size, np.uint8) if num_labels <= 256 else np.zeros(size, np.uint16)
 
 

@@ -27,18 +27,24 @@ def label_map_of(
     text_embeds: NDArray[np.float32],
     settings: SegmentationSettings,
     *,
+    thresholds: NDArray[np.float32] | None = None,
     keep_scores: bool,
     num_threads: int | None = None,
 ) -> tuple[LabelMap, NDArray[np.float32] | None]:
     """Labels (H,W) and, where kept, scores (N,H,W) of an encoded image for text embeddings (N,D).
 
+    With `thresholds` (N,) classes compete by how far their scores exceed them, in place of the settings' threshold.
+    Upsampling, PAMR and the mean over windows keep differences to a constant, so they are taken at patch resolution.
+
     Unless scores are kept, N planes of the image's size never exist, and classes that can win nowhere are not refined.
     """
     if keep_scores:
         scores = image_scores(encoding, text_embeds, settings, num_threads=num_threads)
-        return labels_of(scores, settings), scores
-    threshold = settings.threshold if settings.background else None
+        return labels_of(scores, settings, thresholds), scores
+    threshold, offsets = _competition(settings, thresholds)
     patch_scores = window_scores(encoding, text_embeds, settings)
+    if offsets is not None:
+        patch_scores -= offsets[:, np.newaxis, np.newaxis]
     size, resized_size = size_of(encoding.image), size_of(encoding.resized)
     if not settings.refine:
         return labels_from_patch_scores(patch_scores, encoding.windows, resized_size, size, threshold=threshold), None
@@ -105,12 +111,30 @@ def _stitched(
     return stitch(map(planes, crops, patch_scores), encoding.windows, (num_classes, *size_of(encoding.resized)))
 
 
-def labels_of(scores: NDArray[np.float32], settings: SegmentationSettings) -> LabelMap:
-    """Arg max over classes, ties to the lowest label; with background, label 0 where none exceeds the threshold.
+def labels_of(
+    scores: NDArray[np.float32], settings: SegmentationSettings, thresholds: NDArray[np.float32] | None = None
+) -> LabelMap:
+    """Arg max over classes (N,H,W), ties to the lowest label; with background, 0 where none exceeds the threshold.
 
-    The same as prepending a constant plane at the threshold.
+    The same as prepending a constant plane at the threshold. `thresholds` (N,) as in `label_map_of`.
     """
-    threshold = settings.threshold if settings.background else None
+    threshold, offsets = _competition(settings, thresholds)
+    if offsets is not None:
+        scores = scores - offsets[:, np.newaxis, np.newaxis]
     classes = np.arange(len(scores))
-    size = scores.shape[1], scores.shape[2]
-    return labels_from_planes([scores], size, threshold=threshold, classes=classes, num_classes=len(scores))
+    return labels_from_planes(
+        [scores], size_of(scores[0]), threshold=threshold, classes=classes, num_classes=len(scores)
+    )
+
+
+def _competition(
+    settings: SegmentationSettings, thresholds: NDArray[np.float32] | None
+) -> tuple[float | None, NDArray[np.float32] | None]:
+    """The threshold of all classes, None without background; and what is taken off each class's scores before."""
+    if not settings.background:
+        return None, None
+    if thresholds is None:
+        return settings.threshold, None
+    if (thresholds == thresholds[0]).all():
+        return float(thresholds[0]), None
+    return 0.0, thresholds

@@ -157,19 +157,31 @@ def _number(name: str, value: object, default: float, *, most: float) -> float:
     return float(value)
 
 
+def label_names(classes: ClassEmbeddings, settings: SegmentationSettings) -> tuple[str, ...]:
+    """Label -> name: the classes, behind background where the settings ask for it or classes have negatives."""
+    return (BACKGROUND, *classes.names) if settings.background or classes.negatives else classes.names
+
+
 def check_classes(classes: ClassEmbeddings, bundle: Bundle, *, background: bool) -> None:
     """Raise ClassNamesError for what are no embeddings, too many labels, or a class called as label 0 is;
-    VocabularyError for embeddings of another bundle."""
+    OptionError for thresholds without background; VocabularyError for embeddings of another bundle."""
     if not isinstance(classes, ClassEmbeddings):
         raise ClassNamesError(
             f"classes are {type(classes).__name__}, expected ClassEmbeddings: those of encode_classes([...]), or of "
             "ClassEmbeddings.load"
         )
-    if len(classes.names) + background > MAX_LABELS:
-        raise ClassNamesError(f"{len(classes.names)} class names, expected at most {MAX_LABELS - background}")
+    if len(classes.vectors) + background > MAX_LABELS:
+        what = "class names" if classes.phrases is None else "phrases"
+        raise ClassNamesError(f"{len(classes.vectors)} {what}, expected at most {MAX_LABELS - background}")
+    if classes.thresholds and not background:
+        raise OptionError(
+            f"the thresholds of {', '.join(map(repr, classes.thresholds))} have no effect without background=True; add "
+            "that, or leave them out"
+        )
+    background = background or bool(classes.negatives)
     if background and BACKGROUND in {name.strip().lower() for name in classes.names}:
         raise ClassNamesError(
-            f"a class is called {BACKGROUND!r}, as label 0 is where background=True; leave it out, or turn that off"
+            f"a class is called {BACKGROUND!r}, as label 0 is with background=True or negatives; leave it out"
         )
     width = bundle.manifest.model.embed_dim
     if classes.vectors.shape[1] != width:

@@ -28,18 +28,25 @@ class Segmentation:
     scores: NDArray[np.float32] | None
     """(N,H,W), 0 to 1, the N classes without background; None unless asked for."""
     settings: SegmentationSettings
+    negatives: tuple[str, ...] = ()
+    """Phrases whose pixels became background."""
+
+    @property
+    def has_background(self) -> bool:
+        """Whether label 0 is background: with `background=True`, or with negatives."""
+        return self.settings.background or bool(self.negatives)
 
     def overlay(self) -> Image.Image:
         """The image with its labels in colour and a legend."""
         from t2d_runtime.results.visualize import overlay
 
-        return overlay(self.image, self.label_map, self.class_names, background=self.settings.background)
+        return overlay(self.image, self.label_map, self.class_names, background=self.has_background)
 
     def label_image(self) -> Image.Image:
         """The label map as a picture: palette mode up to 256 labels, else 16-bit grey."""
         from t2d_runtime.results.visualize import label_image
 
-        return label_image(self.label_map, len(self.class_names), background=self.settings.background)
+        return label_image(self.label_map, len(self.class_names), background=self.has_background)
 
     def summary(self) -> dict[str, Any]:
         """What the JSON output holds: size, settings, and per label its name, pixel count, share and box.

@@ -1,99 +1,187 @@
-"""Named classes and their embeddings, and the files that keep them: .npz, and .safetensors for every language."""
+"""Named classes and the embeddings of their phrases."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zipfile
-import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.errors import ClassNamesError, OptionError, VocabularyError
-from t2d_runtime.storage.whole_file import whole_file
+from t2d_runtime.words.class_list import NEGATIVE, ClassList, checked_classes
 from t2d_runtime.words.text import check_class_names
-
-NPZ, SAFETENSORS = ".npz", ".safetensors"
-FORMAT = "t2d-vocabulary"
-"""Of a .safetensors vocabulary; docs/segmenter-graph.md ("Vocabulary file") describes it for other languages."""
-
-VERSION = 1
-TENSOR = "text_embeds"
-"""Name of the embeddings in a .safetensors file: that of the graph's input which takes them."""
+from t2d_runtime.words.vocabulary_files import VocabularyContent, read_vocabulary, write_vocabulary
 
 LENGTH_TOLERANCE = 0.02
 """How far from 1 an embedding's length may be: twice what bfloat16's eight bits make of it."""
 
-_KEYS = ("format", "version", "names", "digest", "sha256")
 
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What readers raise for a damaged file; zipfile has RuntimeError for flipped bits that look like encryption."""
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassEmbeddings:
-    """Named classes and their embeddings."""
+    """Named classes and the embeddings of their phrases: a collection of classes by name."""
 
     names: tuple[str, ...]
+    """N classes."""
     vectors: NDArray[np.float32]
-    """(N,D), L2-normalised, read-only."""
+    """(P,D), L2-normalised, read-only: a row for each phrase. One a class unless `phrases` says more."""
     digest: str
     """Identity of the text encoder and the tokenizer that made them."""
+    phrases: tuple[str, ...] | None = None
+    """P phrases; None: each name is its own."""
+    class_indices: tuple[int, ...] | None = None
+    """For each phrase the index of its class, rising, then -1 for the negatives; None: as the names."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Name -> the score from 0 to 1 that the class must exceed to win over background; others take the call's."""
+    all_phrases: tuple[str, ...] = field(init=False)
+    """P phrases, also where each name is its own."""
+    classes_of_rows: NDArray[np.intp] = field(init=False)
+    """(P,) the class of each row of `vectors`, -1 for negatives."""
+    _rows: dict[str, list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raises ClassNamesError, and VocabularyError for vectors that are not N unit vectors."""
-        names = check_class_names(self.names)
+        """Raises ClassNamesError, OptionError, and VocabularyError for vectors that are not P unit vectors."""
+        classes = self._checked_list()
+        count = len(classes.all_phrases)
         try:
             vectors = np.array(self.vectors, np.float32)
         except (TypeError, ValueError) as error:
             raise VocabularyError(f"class embeddings are no numbers: {error}") from error
-        if vectors.ndim != 2 or len(vectors) != len(names):
-            raise VocabularyError(
-                f"{len(names)} class names and vectors of shape {vectors.shape}, expected ({len(names)}, D)"
-            )
+        if vectors.ndim != 2 or len(vectors) != count:
+            what = "class names" if count == len(classes.names) else "phrases"
+            raise VocabularyError(f"{count} {what} and vectors of shape {vectors.shape}, expected ({count}, D)")
         wrong = wrong_lengths(vectors)
         if wrong is not None:
             raise VocabularyError(f"class embeddings have {wrong}")
         vectors.flags.writeable = False
-        object.__setattr__(self, "names", names)
-        object.__setattr__(self, "vectors", vectors)
+        plain = classes.all_phrases == classes.names
+        for name, value in (
+            ("names", classes.names),
+            ("vectors", vectors),
+            ("phrases", None if plain else classes.all_phrases),
+            ("class_indices", None if plain else classes.class_indices),
+            ("thresholds", classes.thresholds),
+            ("all_phrases", classes.all_phrases),
+            ("classes_of_rows", np.array(classes.class_indices, np.intp)),
+        ):
+            object.__setattr__(self, name, value)
+        rows: dict[str, list[int]] = {name: [] for name in classes.names}
+        for row, index in enumerate(classes.class_indices):
+            if index != NEGATIVE:
+                rows[classes.names[index]].append(row)
+        object.__setattr__(self, "_rows", rows)
+
+    def _checked_list(self) -> ClassList:
+        """The classes, from the fields. Raises ClassNamesError and OptionError."""
+        if self.phrases is None or self.class_indices is None:
+            return checked_classes(self.names, (), self.thresholds)
+        names, indices = tuple(self.names), tuple(map(int, self.class_indices))
+        positive = [index for index in indices if index != NEGATIVE]
+        if (
+            len(indices) != len(self.phrases)
+            or list(indices) != sorted(positive) + [NEGATIVE] * (len(indices) - len(positive))
+            or set(positive) != set(range(len(names)))
+        ):
+            raise VocabularyError(
+                f"{len(names)} classes and {len(self.phrases)} phrases with class indices {indices[:8]}...; expected "
+                "an index for each phrase, rising, of every class, then -1 for negatives"
+            )
+        groups: dict[str, list[str]] = {name: [] for name in check_class_names(names)}
+        for phrase, index in zip(self.phrases, indices, strict=True):
+            if index != NEGATIVE:
+                groups[names[index]].append(phrase)
+        return checked_classes(groups, self.phrases[len(positive) :], self.thresholds)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """Embeddings (n,D) of the n phrases of a class. Raises ClassNamesError for an unknown name."""
+        if name not in self._rows:
+            raise ClassNamesError(f"not in the vocabulary: {name!r}; it has {len(self.names)} names")
+        return self.vectors[self._rows[name]]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.names[:5]) + (", ..." if len(self) > 5 else "")
+        extras = [f"{len(self.phrases)} phrases"] if self.phrases else []
+        extras += [f"{len(self.negatives)} negatives"] if self.negatives else []
+        extras += [f"{len(self.thresholds)} thresholds"] if self.thresholds else []
+        return f"ClassEmbeddings({'; '.join([f'{len(self)} classes: {shown}', *extras])}; {self.vectors.shape[1]} wide)"
+
+    @property
+    def negatives(self) -> tuple[str, ...]:
+        """Phrases that compete and become background."""
+        return self.all_phrases[len(self.all_phrases) - self._count_negatives() :]
+
+    def _count_negatives(self) -> int:
+        return int((self.classes_of_rows == NEGATIVE).sum())
 
     def subset(self, names: Iterable[str]) -> ClassEmbeddings:
-        """Some of the classes, in the order given. Raises ClassNamesError for one that is not among them."""
+        """Some of the classes, in the order given, with their phrases and thresholds, and all negatives.
+
+        Raises ClassNamesError for one that is not among them.
+        """
         wanted = check_class_names(names)
-        rows = {name: row for row, name in enumerate(self.names)}
-        missing = [name for name in wanted if name not in rows]
+        missing = [name for name in wanted if name not in self._rows]
         if missing:
-            raise ClassNamesError(f"not in the vocabulary: {', '.join(map(repr, missing))}; it has {len(rows)} names")
-        return replace(self, names=wanted, vectors=self.vectors[[rows[name] for name in wanted]])
+            raise ClassNamesError(
+                f"not in the vocabulary: {', '.join(map(repr, missing))}; it has {len(self.names)} names"
+            )
+        rows = [(row, index) for index, name in enumerate(wanted) for row in self._rows[name]]
+        rows += [(int(row), NEGATIVE) for row in np.flatnonzero(self.classes_of_rows == NEGATIVE)]
+        return replace(
+            self,
+            names=wanted,
+            vectors=self.vectors[[row for row, _ in rows]],
+            phrases=tuple(self.all_phrases[row] for row, _ in rows),
+            class_indices=tuple(index for _, index in rows),
+            thresholds={name: self.thresholds[name] for name in wanted if name in self.thresholds},
+        )
 
     def merge(self, other: ClassEmbeddings) -> ClassEmbeddings:
-        """These classes, then the other ones.
+        """These classes, then the other ones; the negatives of both.
 
-        Raises ClassNamesError (a name in both) and VocabularyError (another text encoder).
+        Raises ClassNamesError (a name or phrase in both) and VocabularyError (another text encoder).
         """
         if other.digest != self.digest:
             raise VocabularyError(
                 f"the vocabularies were made with different text encoders (digests {self.digest[:12]}… and "
                 f"{other.digest[:12]}…); make one of them again"
             )
-        return replace(self, names=self.names + other.names, vectors=np.concatenate([self.vectors, other.vectors]))
+        moved = np.where(other.classes_of_rows == NEGATIVE, NEGATIVE, other.classes_of_rows + len(self))
+        indices = np.concatenate([self.classes_of_rows, moved])
+        order = np.argsort(indices == NEGATIVE, kind="stable")  # the negatives of both last
+        phrases = self.all_phrases + other.all_phrases
+        return replace(
+            self,
+            names=self.names + other.names,
+            vectors=np.concatenate([self.vectors, other.vectors])[order],
+            phrases=tuple(phrases[row] for row in order),
+            class_indices=tuple(indices[order].tolist()),
+            thresholds={**self.thresholds, **other.thresholds},
+        )
 
     def save(self, path: str | Path) -> None:
         """Write a vocabulary file, whole or not at all; the suffix, .npz or .safetensors, says which kind.
 
         Raises OptionError for another suffix, and OutputError.
         """
-        suffix = vocabulary_suffix(path)
-        with whole_file(Path(path)) as file:
-            if suffix == NPZ:
-                np.savez(file, names=json.dumps(self.names), vectors=self.vectors, digest=self.digest)
-            else:
-                file.write(self._safetensors())
+        content = VocabularyContent(
+            names=list(self.names),
+            vectors=self.vectors,
+            digest=self.digest,
+            phrases=list(self.phrases or ()),
+            class_indices=list(self.class_indices or ()),
+            thresholds=dict(self.thresholds),
+        )
+        write_vocabulary(Path(path), content)
 
     @classmethod
     def load(cls, path: str | Path) -> ClassEmbeddings:
@@ -101,23 +189,20 @@ class ClassEmbeddings:
 
         Raises VocabularyError where it is not one, and OptionError for another suffix.
         """
-        suffix = vocabulary_suffix(path)
+        content = read_vocabulary(Path(path))
         try:
-            return (_load_npz if suffix == NPZ else _load_safetensors)(Path(path))
-        except FileNotFoundError as error:
-            raise VocabularyError(f"{path}: no such vocabulary file") from error
-        except VocabularyError:
-            raise
-        except _DAMAGE as error:
+            return cls(
+                tuple(content.names),
+                content.vectors,
+                content.digest,
+                tuple(content.phrases) or None,
+                tuple(content.class_indices) or None,
+                content.thresholds,
+            )
+        except VocabularyError as error:
+            raise VocabularyError(f"{path} is damaged: {error}; make it again") from error
+        except (ClassNamesError, OptionError, TypeError, ValueError) as error:
             raise VocabularyError(f"{path} is not a vocabulary file ({error}); make it again") from error
-
-    def _safetensors(self) -> bytes:
-        from safetensors.numpy import save
-
-        names = json.dumps(self.names)
-        values = (FORMAT, str(VERSION), names, self.digest, _checksum(names, self.vectors))
-        content: bytes = save({TENSOR: self.vectors}, dict(zip(_KEYS, values, strict=True)))
-        return content
 
 
 def wrong_lengths(vectors: NDArray[np.float32]) -> str | None:
@@ -126,57 +211,3 @@ def wrong_lengths(vectors: NDArray[np.float32]) -> str | None:
     if (np.abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # false for what is not finite
         return None
     return f"lengths from {lengths.min():.3g} to {lengths.max():.3g}, expected 1"
-
-
-def vocabulary_suffix(path: str | Path) -> str:
-    """ ".npz" or ".safetensors", the kind of a vocabulary file. Raises OptionError for anything else."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in (NPZ, SAFETENSORS):
-        raise OptionError(f"{path} has the suffix {suffix!r}; a vocabulary file is {NPZ} or {SAFETENSORS}")
-    return suffix
-
-
-def _load_npz(path: Path) -> ClassEmbeddings:
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        names, vectors, digest = (file[name] for name in ("names", "vectors", "digest"))
-    return _checked(path, str(names), vectors, str(digest))
-
-
-def _load_safetensors(path: Path) -> ClassEmbeddings:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError(f"its format is {metadata.get('format')!r}, expected {FORMAT!r}")
-            if metadata.get("version") != str(VERSION):
-                raise VocabularyError(
-                    f"{path} has version {metadata.get('version')!r} of its format, this t2d-runtime reads {VERSION}; "
-                    "update t2d-runtime, or make the file again"
-                )
-            names, digest, checksum = (metadata[key] for key in _KEYS[2:])
-            vectors = np.array(file.get_tensor(TENSOR))
-    except SafetensorError as error:
-        raise ValueError(error) from error
-    if _checksum(names, vectors) != checksum:
-        raise VocabularyError(f"{path} is damaged: its content does not have its checksum; copy or make it again")
-    return _checked(path, names, vectors, digest)
-
-
-def _checksum(names: str, vectors: NDArray[np.float32]) -> str:
-    """sha256 of the names' JSON, in UTF-8, followed by the vectors, little-endian: the tensor as the file holds it."""
-    return hashlib.sha256(names.encode() + vectors.astype("<f4", copy=False).tobytes()).hexdigest()
-
-
-def _checked(path: Path, names_json: str, vectors: NDArray[np.float32], digest: str) -> ClassEmbeddings:
-    names = check_class_names(json.loads(names_json))
-    if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(names):
-        raise VocabularyError(
-            f"{path} has {len(names)} names and vectors of shape {vectors.shape} and {vectors.dtype}, "
-            f"expected ({len(names)}, D) and float32; make it again"
-        )
-    try:
-        return ClassEmbeddings(names, vectors, digest)
-    except VocabularyError as error:
-        raise VocabularyError(f"{path} is damaged: {error}; make it again") from error

@@ -172,7 +172,7 @@ def test_an_image_and_words_of_ones_own_are_measured(exported_bundle: Path, phot
         (["BUNDLE", "--compare", "a.json", "b.json"], "expected a BUNDLE to measure"),
         (["BUNDLE", "--rounds", "0"], "rounds is 0"),
         (["BUNDLE", "--image", "nowhere.png"], "nowhere.png: no such image file"),
-        (["BUNDLE", "--classes", "sky,,"], "only spaces"),
+        (["BUNDLE", "--classes", "sky,,"], "a blank name"),
         (["BUNDLE", "--backend", "abacus"], "unknown backend 'abacus'"),
         (["--compare", "nowhere.json", "nowhere.json"], "nowhere.json cannot be read"),
     ],

@@ -156,10 +156,10 @@ def test_a_bad_image_is_one_line_and_status_2(
     ("options", "message"),
     [
         (["--classes", ""], "class name"),
-        (["--classes", "sea, ,sky"], "only spaces"),
+        (["--classes", "sea, ,sky"], "a blank name"),
         (["--classes", "sea,sky,sea"], "'sea'"),
         (["--classes-file", "nowhere.txt"], "nowhere.txt"),
-        (["--classes", ","], "only spaces"),
+        (["--classes", ","], "a blank name"),
         (["--classes", "sea", "--prompts", "poems.txt"], "--prompts poems.txt: no such file, nor a prompt set"),
         (["--classes", "sea", "--background", "--threshold", "7"], "threshold is 7.0"),
         (["--classes", "sea", "--threshold", "0.5"], "--threshold has no effect without --background"),

@@ -38,7 +38,12 @@ def test_prompts_of_another_kind_are_named(segmenter: Segmenter, prompts: Any) -
 
 def test_names_and_templates_come_from_anything_that_can_be_gone_through(segmenter: Segmenter) -> None:
     expected = segmenter.encode_classes(["sky", "sea"], ["a {}"])
-    given: Any = (("sky", "sea"), (name for name in ("sky", "sea")), np.array(["sky", "sea"]), {"sky": 1, "sea": 2})
+    given: Any = (
+        ("sky", "sea"),
+        (name for name in ("sky", "sea")),
+        np.array(["sky", "sea"]),
+        {"sky": "sky", "sea": ["sea"]},
+    )
     for names in given:
         got = segmenter.encode_classes(names, (template for template in ["a {}"]))
         assert got.names == ("sky", "sea")

@@ -110,10 +110,22 @@ def test_numbers_and_flags_of_numpy_are_taken(
     assert result.class_names[0] == "background"
 
 
-@pytest.mark.parametrize("classes", [["sky"], None, ("sky", "sea")])
-def test_words_in_place_of_embeddings_are_named(segmenter: Segmenter, classes: Any) -> None:
-    with pytest.raises(ClassNamesError, match=r"expected ClassEmbeddings: those of encode_classes"):
+@pytest.mark.parametrize(("classes", "message"), [(None, "expected a list of class names, got None"), ([], "got none")])
+def test_classes_of_another_kind_are_named(segmenter: Segmenter, classes: Any, message: str) -> None:
+    with pytest.raises(ClassNamesError, match=message):
         segmenter.segment("no such file.jpg", classes)
+    with pytest.raises(ClassNamesError, match=message):
+        segmenter.segment_batch([], classes)
+
+
+def test_words_are_taken_as_they_are(segmenter: Segmenter, photograph: NDArray[np.uint8]) -> None:
+    expected = segmenter.segment(photograph, segmenter.encode_classes(["sky", "sea"]))
+    for words in (["sky", "sea"], {"sky": "sky", "sea": ["sea"]}):
+        got = segmenter.segment(photograph, words)
+        assert got.class_names == ("sky", "sea")
+        np.testing.assert_array_equal(got.label_map, expected.label_map)
+    (batched,) = segmenter.segment_batch([photograph], ["sky", "sea"])
+    np.testing.assert_array_equal(batched.label_map, expected.label_map)
 
 
 def test_a_class_is_not_called_as_label_0_is(

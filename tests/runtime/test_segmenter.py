@@ -288,7 +288,7 @@ def test_a_vocabulary_of_another_bundle_is_refused(
     ("call", "error", "message"),
     [
         (lambda s: s.encode_classes([]), ClassNamesError, "at least one class name"),
-        (lambda s: s.encode_classes(["sky", "   "]), ClassNamesError, "only spaces"),
+        (lambda s: s.encode_classes(["sky", "   "]), ClassNamesError, "a blank name"),
         (lambda s: s.encode_classes(["sky", "sea", "sky"]), ClassNamesError, "'sky'"),
         (lambda s: s.encode_image("nowhere.jpg"), ImageNotFoundError, "nowhere.jpg"),
         (lambda s: s.encode_image(np.zeros((4, 4), np.uint8)), ImageError, "shape (H, W, 3)"),

@@ -98,7 +98,11 @@ def test_names_are_used_as_they_are() -> None:
     ("names", "message"),
     [
         ([], "expected at least one class name, got none"),
-        (["cat", "  \t"], r"class name 1 is '  \\t'; expected a word, got only spaces"),
+        (["cat", "  \t"], r"class name 1 is '  \\t', a blank name; expected a word"),
+        (["cat", "&#160;"], r"class name 1 is '&#160;', a blank name; expected a word"),
+        (["caf\u00e9", "cafe\u0301"], "class names 'caf\u00e9' and 'cafe\u0301' are the same; give each one once"),
+        (["cats & dogs", "cats &amp; dogs"], "class names 'cats & dogs' and 'cats &amp; dogs' are the same"),
+        (["sky", "\ufeffsky"], r"class names 'sky' and '\\ufeffsky' are the same"),
         (["cat", "dog", "cat"], "class names 'cat' and 'cat' are the same"),
         (["traffic light", "Traffic  light "], "class names 'traffic light' and 'Traffic  light ' are the same"),
         (["cat", 3], "class name 1 is 3, expected text"),

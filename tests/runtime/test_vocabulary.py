@@ -151,7 +151,8 @@ def test_another_npz_is_refused(tmp_path: Path, content: dict[str, Any], message
     [
         ({"format": None}, {}, "is not a vocabulary file (its format is None, expected 't2d-vocabulary')"),
         ({"format": "pt"}, {}, "is not a vocabulary file (its format is 'pt', expected 't2d-vocabulary')"),
-        ({"version": "2"}, {}, "has version '2' of its format, this t2d-runtime reads 1"),
+        ({"version": "3"}, {}, "has version '3' of its format, this t2d-runtime reads 1 and 2"),
+        ({"version": "2"}, {}, "is not a vocabulary file ('phrases')"),
         ({"digest": None}, {}, "is not a vocabulary file ('digest')"),
         ({"names": '["cat", "dog", "sea"]'}, {}, "does not have its checksum"),
         ({}, {"text_embeds": np.ones((3, 8))}, "does not have its checksum"),

@@ -1,0 +1,173 @@
+"""Classes from text: a command's option, a file of one class a line, or JSON.
+
+A line of a file: phrases of one class between semicolons, the first of which is its name; `# ` begins a comment, `- ` a
+negative; ` @0.57` at the end is the class's threshold. A backslash takes the sign behind it as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from t2d_runtime.errors import ClassNamesError, OptionError
+from t2d_runtime.words.class_list import ClassList, checked_classes
+
+logger = logging.getLogger(__name__)
+
+JSON_KEYS = ("classes", "negatives", "thresholds")
+"""Of a JSON object that holds more than names and their phrases."""
+
+_ESCAPED = re.compile(r"\\(.)")
+_ENTITY = re.compile(r"(&#?\w+);")
+_THRESHOLD = re.compile(r"\s@\s*([0-9.]+)\s*$")
+_COMMENT = re.compile(r"(^|\s)#(\s.*|$)")
+_OTHER_SEPARATORS = {
+    ";": "semicolons",
+    "，": "full-width commas",
+    "、": "ideographic commas",
+    "؛": "Arabic semicolons",
+    "،": "Arabic commas",
+    "|": "bars",
+    "\n": "line ends",
+    "\t": "tabs",
+}
+"""Signs that people type between words in place of a comma."""
+
+
+def parse_words(text: str) -> ClassList:
+    """Classes of one line: words between commas, of which one may follow the last; or JSON, as `encode_classes` has it.
+
+    A backslash takes the sign behind it as it is. Raises ClassNamesError, also where words seem to be separated by
+    something else.
+    """
+    text = text.strip()
+    if text[:1] in ("[", "{"):
+        return _from_json(text, "the classes")
+    kept = _hide_escaped(text)
+    for sign, name in _OTHER_SEPARATORS.items():
+        if sign in kept:
+            raise ClassNamesError(
+                f"the classes {text!r} hold {name}; separate words by commas: {_suggestion(kept.split(sign))}. Several "
+                f"phrases for a class go into a file, one class a line; a backslash takes the sign as it is"
+            )
+    if re.search(r"\S\s+\.(\s|$)", kept):
+        words = re.split(r"\s+\.(?:\s+|$)", kept)
+        raise ClassNamesError(f"the classes {text!r} hold full stops; separate words by commas: {_suggestion(words)}")
+    parts = re.sub(r",\s*$", "", kept).split(",")
+    return checked_classes([_shown(part).strip() for part in parts])
+
+
+def read_class_file(path: Path) -> ClassList:
+    """Classes of a UTF-8 text file, or of a JSON file. Raises ClassNamesError with the file's name and the line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise ClassNamesError(f"cannot read {path}: {reason}; expected a UTF-8 text file, one class a line") from reason
+    if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
+        return _from_json(text, str(path))
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if _content(line)]
+    _check_commas(path, [_content(line) for _, line in lines])
+    phrases: dict[str, list[str]] = {}
+    negatives: list[str] = []
+    thresholds: dict[str, float] = {}
+    for number, line in lines:
+        content = _content(line)
+        if re.match(r"-\s", content):
+            negatives += _split(content[1:], ";")
+            continue
+        found = _THRESHOLD.search(content)
+        names = _split(content[: found.start()] if found else content, ";")
+        if not names:
+            raise ClassNamesError(f"{path}, line {number}: {line!r} names no class; expected a word")
+        if names[0] in phrases:
+            raise ClassNamesError(f"{path}, line {number}: the class {names[0]!r} is given twice; give it once")
+        phrases[names[0]] = names
+        if found:
+            thresholds[names[0]] = _number(found[1], path, number)
+    return _told(str(path), lambda: checked_classes(phrases, negatives, thresholds))
+
+
+def _from_json(text: str, where: str) -> ClassList:
+    """A list of names, an object name -> phrases, or an object with "classes" and, besides, JSON_KEYS."""
+    try:
+        given: Any = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise ClassNamesError(
+            f'{where}: not JSON ({error}); expected ["sky", "sea"] or {{"person": ["man", "woman"]}}'
+        ) from error
+    if isinstance(given, dict) and "classes" in given and set(given) <= set(JSON_KEYS):
+        return _told(
+            where,
+            lambda: checked_classes(given["classes"], given.get("negatives", ()), given.get("thresholds")),
+        )
+    return _told(where, lambda: checked_classes(given))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} is given twice")
+        found[name] = value
+    return found
+
+
+def _told(where: str, make: Callable[[], ClassList]) -> ClassList:
+    try:
+        return make()
+    except (ClassNamesError, OptionError) as error:
+        raise type(error)(f"{where}: {error}") from error
+
+
+def _check_commas(path: Path, lines: list[str]) -> None:
+    """A file that separates its classes by commas is told so; a comma inside of some name is warned of."""
+    with_comma = [line for line in lines if "," in _hide_escaped(line)]
+    if with_comma and (len(lines) == 1 or all(line.endswith(",") for line in lines[:-1])):
+        raise ClassNamesError(
+            f"{path} separates classes by commas, as in {with_comma[0]!r}; put one class a line and no comma, or write "
+            "\\, for a comma that belongs to a name"
+        )
+    if with_comma:
+        logger.warning("%s: %r is one class with a comma in its name; put one class a line", path, with_comma[0])
+
+
+def _content(line: str) -> str:
+    """The line without its comment and the space around it."""
+    return _shown(_COMMENT.sub("", _hide_escaped(line.strip())), unescape=False).strip()
+
+
+def _split(text: str, separator: str) -> list[str]:
+    parts = (_shown(part).strip() for part in _hide_escaped(text).split(separator))
+    return [part for part in parts if part]
+
+
+_HIDDEN = 0xE000
+"""Escaped signs are moved into Unicode's private area while a line is taken apart."""
+
+
+def _hide_escaped(text: str) -> str:
+    """Escaped signs out of the way, and the semicolon that ends an HTML entity, which CLIP reads as one sign."""
+    escaped = _ESCAPED.sub(lambda match: chr(_HIDDEN + ord(match[1])) if ord(match[1]) < 128 else match[0], text)
+    return _ENTITY.sub(lambda match: match[1] + chr(_HIDDEN + ord(";")), escaped)
+
+
+def _shown(text: str, *, unescape: bool = True) -> str:
+    prefix = "" if unescape else "\\"
+    return re.sub("[\ue000-\ue07f]", lambda match: prefix + chr(ord(match[0]) - _HIDDEN), text)
+
+
+def _suggestion(words: list[str]) -> str:
+    return ",".join(shown for word in words if (shown := _shown(word).strip()))
+
+
+def _number(text: str, path: Path, number: int) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ClassNamesError(
+            f"{path}, line {number}: the threshold is {text!r}, expected a number like 0.57"
+        ) from error

@@ -1,0 +1,106 @@
+"""Classes as people name them: phrases of each, phrases that must not win, thresholds. Checked in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from t2d_runtime.errors import ClassNamesError, OptionError
+from t2d_runtime.words.text import check_class_names, cleaned_name
+
+NEGATIVE = -1
+"""Class of a phrase that competes and whose pixels become background."""
+
+ClassNames = Iterable[str] | Mapping[str, str | Iterable[str]]
+"""Class names, each its own phrase; or name -> a phrase or several."""
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Classes and what they are asked for. Made by `checked_classes` and the readers of class files."""
+
+    phrases: Mapping[str, tuple[str, ...]]
+    """Class name -> its phrases, one or more; a class is the maximum over them."""
+    negatives: tuple[str, ...] = ()
+    """Phrases that compete and become label 0, background."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Class name -> the score from 0 to 1 that it must exceed to win over background, where it has one of its own."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes, in order."""
+        return tuple(self.phrases)
+
+    @property
+    def all_phrases(self) -> tuple[str, ...]:
+        """Phrases of all classes, class after class, then the negatives."""
+        return (*(phrase for group in self.phrases.values() for phrase in group), *self.negatives)
+
+    @property
+    def class_indices(self) -> tuple[int, ...]:
+        """For each of `all_phrases` the index of its class, or NEGATIVE."""
+        of_classes = (index for index, group in enumerate(self.phrases.values()) for _ in group)
+        return (*of_classes, *(NEGATIVE for _ in self.negatives))
+
+
+def checked_classes(
+    names: ClassNames, negatives: Iterable[str] = (), thresholds: Mapping[str, float] | None = None
+) -> ClassList:
+    """The classes as they are.
+
+    Raises ClassNamesError: no class, a name or phrase that is blank or too long, a phrase in two classes, a negative
+    that is also a phrase; OptionError: a threshold of no class, or outside 0 to 1.
+    """
+    if isinstance(names, Mapping):
+        phrases = dict(zip(check_class_names(names), map(_phrases, names, names.values()), strict=True))
+    else:
+        phrases = {name: (name,) for name in check_class_names(names)}
+    classes = ClassList(phrases, _negatives(negatives), _thresholds(thresholds or {}, phrases))
+    _check_distinct(classes)
+    return classes
+
+
+def _phrases(name: str, given: Any) -> tuple[str, ...]:
+    try:
+        return check_class_names([given] if isinstance(given, str) else given)
+    except ClassNamesError as error:
+        raise ClassNamesError(f"phrases of class {name!r}: {error}") from error
+
+
+def _negatives(given: Iterable[str]) -> tuple[str, ...]:
+    if not isinstance(given, str) and isinstance(given, Sequence) and not given:
+        return ()
+    try:
+        return check_class_names(given)
+    except ClassNamesError as error:
+        raise ClassNamesError(f"negatives: {error}") from error
+
+
+def _thresholds(given: Mapping[str, float], phrases: Mapping[str, object]) -> Mapping[str, float]:
+    if not isinstance(given, Mapping):
+        raise OptionError(f"thresholds are {given!r}, expected a mapping from class names to numbers from 0 to 1")
+    for name, value in given.items():
+        if name not in phrases:
+            raise OptionError(f"a threshold is for {name!r}, which is no class; expected some of {', '.join(phrases)}")
+        if isinstance(value, bool) or not isinstance(value, float | int | np.number) or not 0 <= value <= 1:
+            raise OptionError(f"the threshold of {name!r} is {value!r}, expected a number from 0 to 1")
+    return {name: float(value) for name, value in given.items()}
+
+
+def _check_distinct(classes: ClassList) -> None:
+    """A phrase decides for one class alone, or against all."""
+    owners: dict[str, str] = {}
+    for name, group in classes.phrases.items():
+        for phrase in group:
+            owner = owners.setdefault(cleaned_name(phrase), name)
+            if owner != name:
+                raise ClassNamesError(
+                    f"the phrase {phrase!r} is in two classes, {owner!r} and {name!r}; give it to one"
+                )
+    for phrase in classes.negatives:
+        if cleaned_name(phrase) in owners:
+            owner = owners[cleaned_name(phrase)]
+            raise ClassNamesError(f"{phrase!r} is a negative and a phrase of class {owner!r}; choose one")

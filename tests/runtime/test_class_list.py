@@ -1,0 +1,158 @@
+"""Classes as people name them: phrases, negatives, thresholds, from Python, the command line and files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t2d_runtime.errors import ClassNamesError, OptionError, T2DError
+from t2d_runtime.words.class_files import parse_words, read_class_file
+from t2d_runtime.words.class_list import ClassList, checked_classes
+
+
+def written(tmp_path: Path, text: str, name: str = "classes.txt") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_names_are_their_own_phrases() -> None:
+    classes = checked_classes(["sky", "sea"])
+    assert classes == ClassList({"sky": ("sky",), "sea": ("sea",)})
+    assert (classes.names, classes.all_phrases, classes.class_indices) == (("sky", "sea"), ("sky", "sea"), (0, 1))
+
+
+def test_phrases_follow_class_after_class_then_negatives() -> None:
+    classes = checked_classes({"person": ["man", "woman"], "grass": "lawn"}, ["wall"], {"grass": 1})
+    assert classes.all_phrases == ("man", "woman", "lawn", "wall")
+    assert classes.class_indices == (0, 0, 1, -1)
+    assert classes.thresholds == {"grass": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (({"a": ["x"], "b": ["X "]},), ClassNamesError, "the phrase 'X ' is in two classes, 'a' and 'b'"),
+        (({"a": ["x", "x"]},), ClassNamesError, "phrases of class 'a': class names 'x' and 'x' are the same"),
+        (({"a": []},), ClassNamesError, "phrases of class 'a': expected at least one class name, got none"),
+        (({"a": 3},), ClassNamesError, "phrases of class 'a': expected a list of class names, got 3"),
+        (({},), ClassNamesError, "expected at least one class name, got none"),
+        ((["a"], ["A"]), ClassNamesError, "'A' is a negative and a phrase of class 'a'"),
+        ((["a"], "wall"), ClassNamesError, "negatives: expected a list of class names, got 'wall'"),
+        ((["a"], [" "]), ClassNamesError, "negatives: class name 0 is ' ', a blank name"),
+        ((["a"], [], {"b": 0.5}), OptionError, "a threshold is for 'b', which is no class; expected some of a"),
+        ((["a"], [], {"a": 1.01}), OptionError, "the threshold of 'a' is 1.01, expected a number from 0 to 1"),
+        ((["a"], [], {"a": float("nan")}), OptionError, "the threshold of 'a' is nan"),
+        ((["a"], [], {"a": "0.5"}), OptionError, "the threshold of 'a' is '0.5'"),
+        ((["a"], [], [0.5]), OptionError, "thresholds are"),
+    ],
+)
+def test_what_does_not_fit_is_named(arguments: Any, error: type[T2DError], message: str) -> None:
+    with pytest.raises(error, match=message):
+        checked_classes(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("sky,sea", ("sky", "sea")),
+        (" sky , green grass, ", ("sky", "green grass")),
+        ("traffic light, st. bernard", ("traffic light", "st. bernard")),
+        (r"salt\, pepper,a\;b,c\|d", ("salt, pepper", "a;b", "c|d")),
+        ("cats &amp; dogs,sea", ("cats &amp; dogs", "sea")),
+        ('["sky", "a,b"]', ("sky", "a,b")),
+        ('{"person": ["man", "woman"]}', ("person",)),
+    ],
+)
+def test_words_of_a_command(text: str, names: tuple[str, ...]) -> None:
+    assert parse_words(text).names == names
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sky;sea", "hold semicolons; separate words by commas: sky,sea"),
+        ("sky . sea .", "hold full stops; separate words by commas: sky,sea"),
+        ("sky，sea", "hold full-width commas; separate words by commas: sky,sea"),
+        ("天、海", "hold ideographic commas; separate words by commas: 天,海"),
+        ("sky|sea", "hold bars"),
+        ("sky\nsea", "hold line ends"),
+        ('["sky", "sea"', "the classes: not JSON"),
+        ('["sky", "sky"]', "the classes: class names 'sky' and 'sky' are the same"),
+        ('{"sky": "a", "sky": "b"}', "'sky' is given twice"),
+        ("", "class name 0 is '', a blank name"),
+        ("sky,,sea", "class name 1 is '', a blank name"),
+    ],
+)
+def test_other_separators_are_told_with_what_was_understood(text: str, message: str) -> None:
+    with pytest.raises(ClassNamesError) as caught:
+        parse_words(text)
+    assert message in str(caught.value)
+
+
+def test_a_class_file(tmp_path: Path) -> None:
+    text = "# what I look for\r\nperson; man ;woman @0.57\r\n\r\n- wall; floor\r\nsky  # the blue part\r\n"
+    classes = read_class_file(
+        written(tmp_path, "\ufeff" + text + "\\# 1\n\\- 2\ncats &amp; dogs\nroom @ noon @.5\n#tag")
+    )
+    assert classes.phrases == {
+        "person": ("person", "man", "woman"),
+        "sky": ("sky",),
+        "# 1": ("# 1",),
+        "- 2": ("- 2",),
+        "cats &amp; dogs": ("cats &amp; dogs",),
+        "room @ noon": ("room @ noon",),
+        "#tag": ("#tag",),
+    }
+    assert classes.negatives == ("wall", "floor")
+    assert classes.thresholds == {"person": 0.57, "room @ noon": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sky, sea, sand\n", "separates classes by commas, as in 'sky, sea, sand'"),
+        ("sky,\nsea,\nsand\n", "separates classes by commas, as in 'sky,'"),
+        ("sky\nsea; sky\n", "the phrase 'sky' is in two classes, 'sky' and 'sea'"),
+        ("sky\nsky\n", "line 2: the class 'sky' is given twice"),
+        ("sky @1.2.3\n", "line 1: the threshold is '1.2.3', expected a number"),
+        ("sky @7\n", "the threshold of 'sky' is 7.0"),
+        ("; ;\n", "line 1: '; ;' names no class"),
+        ("- sky\n- sea\n", "expected at least one class name, got none"),
+        ("# nothing\n", "expected at least one class name, got none"),
+        ("sky\n&#160;\n", "a blank name"),
+    ],
+)
+def test_faults_of_a_class_file_name_it(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises((ClassNamesError, OptionError)) as caught:
+        read_class_file(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_comma_inside_of_one_name_of_many_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert read_class_file(written(tmp_path, "sky\nsalt, pepper\nsea\n")).names == ("sky", "salt, pepper", "sea")
+    assert "'salt, pepper' is one class with a comma in its name" in caplog.text
+    caplog.clear()
+    assert read_class_file(written(tmp_path, "sky\nsalt\\, pepper\nsea\n")).names[1] == "salt, pepper"
+    assert caplog.text == ""
+
+
+def test_json_files(tmp_path: Path) -> None:
+    whole = '{"classes": {"person": ["man"]}, "negatives": ["wall"], "thresholds": {"person": 0.4}}'
+    assert read_class_file(written(tmp_path, whole, "a.json")) == checked_classes(
+        {"person": ["man"]}, ["wall"], {"person": 0.4}
+    )
+    assert read_class_file(written(tmp_path, '["sky", "sea"]')).names == ("sky", "sea")
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "words").write_bytes(b"caf\xe9")
+    for path in (tmp_path / "words", tmp_path / "none", tmp_path):
+        with pytest.raises(ClassNamesError, match="expected a UTF-8 text file, one class a line"):
+            read_class_file(path)
