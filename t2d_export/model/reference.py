@@ -18,7 +18,6 @@ from t2d_export.model.projection import LastBlockProjection, Projection
 from t2d_export.model.reference_masks import (
     LAMBDA,
     NORM_EPSILON,
-    Cleaning,
     clean,
     cosine_similarity,
     pamr,
@@ -31,6 +30,7 @@ from t2d_runtime.bundle.manifest import Source, WindowSettings
 from t2d_runtime.errors import OptionError
 from t2d_runtime.image.preprocess import resize
 from t2d_runtime.image.windows import resized_size, window_boxes
+from t2d_runtime.results.options import Cleaning
 
 __all__ = [
     "LAMBDA",

@@ -5,14 +5,14 @@ Written for reading and comparison, one window at a time, not for speed: `t2d_ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from t2d_runtime.image.windows import Window
+from t2d_runtime.results.options import Cleaning
 
 NORM_EPSILON = 1e-6
 """Smallest norm that L2 normalisation divides by (`us.normalize` of the released code)."""
@@ -26,8 +26,6 @@ ITERATIONS = 10
 
 STD_SHARE, STD_EPSILON = 0.1, 1e-8
 """PAMR's affinity divides by STD_EPSILON + STD_SHARE * std (`pamr.py` of the released code)."""
-
-Cleaning = Literal["official", "paper"]
 
 
 def cosine_similarity(patch_tokens: Tensor, text_embeds: Tensor) -> Tensor:
@@ -158,3 +156,18 @@ def stitch(windows: Iterable[Tensor], boxes: Iterable[Window], shape: tuple[int,
 def with_background(scores: Tensor, threshold: float) -> Tensor:
     """Scores (N,H,W) with a constant plane at the threshold as class 0: (N+1,H,W)."""
     return torch.cat([torch.full_like(scores[:1], threshold), scores])
+
+
+def class_labels(scores: Tensor, class_indices: Sequence[int], thresholds: Sequence[float] | None = None) -> Tensor:
+    """Labels (H,W) of classes from the scores (P,H,W) of their phrases: phrases compete, their class gets the pixel.
+
+    `class_indices`: the class of each phrase, -1 for one whose pixels become background. `thresholds`: of each phrase,
+    where background competes too: the phrase that exceeds its own by most wins, background where none does. With
+    background or a negative, 0 is background and classes follow from 1.
+    """
+    first = int(thresholds is not None or -1 in class_indices)
+    labels = torch.tensor(class_indices) + first
+    if thresholds is not None:
+        scores = with_background(scores - torch.tensor(thresholds)[:, None, None], 0.0)
+        labels = torch.cat([torch.zeros(1, dtype=labels.dtype), labels])
+    return labels[scores.argmax(dim=0)]
