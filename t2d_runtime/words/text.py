@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from t2d_runtime.errors import BundleError, ClassNamesError, OptionError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as BytePairEncoder
+
+logger = logging.getLogger(__name__)
 
 START_TOKEN, END_TOKEN = 49406, 49407
 """Ids of `<|startoftext|>` and `<|endoftext|>` in CLIP's vocabulary."""
@@ -56,11 +59,16 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids (n,L) from start to end token, padded with zeros to the longest text.
 
-        Longer text than the context is cut so that the end token stays last.
+        Longer text than the context is cut so that the end token stays last, which is logged as a warning.
         """
         words = [self._pattern.findall(clean_text(text)) for text in texts]
         encodings = self._encoder.encode_batch_fast(words, is_pretokenized=True, add_special_tokens=False)
-        rows = [[START_TOKEN, *encoding.ids[: self.context_length - 2], END_TOKEN] for encoding in encodings]
+        most = self.context_length - 2
+        cut = [text for text, encoding in zip(texts, encodings, strict=True) if len(encoding.ids) > most]
+        if cut:
+            others = f", and {len(cut) - 1} other texts" if len(cut) > 1 else ""
+            logger.warning("only the first %d tokens are read of %r%s", most, shortened(cut[0]), others)
+        rows = [[START_TOKEN, *encoding.ids[:most], END_TOKEN] for encoding in encodings]
         ids = np.zeros((len(rows), max(map(len, rows), default=0)), np.int64)
         for row, tokens in zip(ids, rows, strict=True):
             row[: len(tokens)] = tokens
@@ -71,6 +79,11 @@ class Tokenizer:
 def cleaned_name(name: str) -> str:
     """As `clean_text`, of a name: names that it leaves the same are one to the text encoder."""
     return clean_text(name)
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """The beginning of a text, for messages."""
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def clean_text(text: str) -> str:

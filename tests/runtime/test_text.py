@@ -53,8 +53,11 @@ def test_tokens_are_padded_to_the_longest(letters: Tokenizer) -> None:
     assert ids[2].tolist() == [START_TOKEN, 256, END_TOKEN, 0, 0]
 
 
-def test_long_text_is_cut_so_that_the_end_token_stays_last(letters: Tokenizer) -> None:
+def test_long_text_is_cut_so_that_the_end_token_stays_last(
+    letters: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
     ids = letters.encode(["abcdefghij", "abcdefghijk", "abcdefghijklmnop"])
+    assert caplog.messages == ["only the first 10 tokens are read of 'abcdefghijk', and 1 other texts"]
     assert ids.shape == (3, 12)
     assert ids[:, 0].tolist() == [START_TOKEN] * 3
     assert ids[:, -1].tolist() == [END_TOKEN] * 3
