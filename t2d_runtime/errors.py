@@ -69,6 +69,10 @@ class DataError(T2DError, ValueError):
     """Training or evaluation data that cannot be used: captions, features, label maps."""
 
 
+class NotFiniteError(T2DError, ArithmeticError):
+    """A loss, a gradient, a weight or a feature that is no finite number: training or extraction stops there."""
+
+
 class CheckpointError(T2DError, ValueError):
     """A training checkpoint of another run, shape or version."""
 

@@ -8,36 +8,64 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
-from t2d_runtime.cli import run_command
+from t2d_runtime.backends.registry import how_to_install
+from t2d_runtime.cli import BAD_INPUT, FAILED_CHECK, run_command
+from t2d_runtime.errors import NotFiniteError, T2DError
 
 COMMANDS = {
     "scenes": ("training.drawing.scenes", "draw scenes with captions and label maps"),
     "tiny": ("training.commands.tiny", "train the small model from scratch, on drawn scenes"),
-    "features": ("training.commands.features", "images and captions to head embeddings and text features"),
+    "features": ("training.commands.features", "turn images and captions into head embeddings and text features"),
     "train": ("training.commands.train", "train a projection on features"),
-    "evaluate": ("training.commands.evaluate", "retrieval of a projection on features"),
+    "evaluate": ("training.commands.evaluate", "measure a projection's retrieval on features"),
     "ablate": ("training.commands.ablate", "train and compare the rows of a table"),
 }
 """Command -> its module, one line of help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 2 for bad input."""
+    """Run one command; returns the exit status: 0, 1 for a failed check or items left out, 2 for bad input."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    return run_command("training", lambda: _run(given))
+
+
+def _run(given: list[str]) -> int:
+    try:
+        args = _parse(given)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("training").setLevel(logging.INFO)
+        return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if not module or module in ("training", "t2d_runtime", "t2d_export"):
+            raise  # a fault of this project's own
+        return _fail(f"{module} is not installed; {how_to_install('train')}", BAD_INPUT)
+    except NotFiniteError as error:
+        # Processes that train as one all stop with the same words: one says them.
+        return _fail(str(error), FAILED_CHECK) if os.environ.get("RANK", "0") == "0" else FAILED_CHECK
+    except (T2DError, BrokenPipeError):
+        raise  # run_command knows them
+    except OSError as error:
+        return _fail(f"{error.filename!s:.200}: {error.strerror or error}", BAD_INPUT)
+
+
+def _parse(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train Talk2DINO projections.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (home, description) in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
         if given[:1] == [name]:
             importlib.import_module(home).add_arguments(command)
-    args = parser.parse_args(given)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("training").setLevel(logging.INFO)
-    module = importlib.import_module(COMMANDS[args.command][0])
-    return run_command("training", lambda: int(module.run(args)))
+    return parser.parse_args(given)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"training: error: {' '.join(message.split())}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What an extraction of features and a training run are, with the published defaults. Imports no torch."""
+"""The settings of an extraction of features and of a training run, with the published defaults. Imports no torch."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +12,29 @@ from typing import Any, Literal, get_args
 from t2d_runtime.errors import OptionError
 
 Selection = Literal["max_score", "weighted_avg", "sampled", "average", "cls", "sum", "mean", "max-row_sum", "nucleus"]
-"""How the heads of an image (and the tokens of a text) become one score: `training/heads.py`."""
+"""How the heads of an image (and the tokens of a text) become one score: `training/objective/heads.py`."""
 
 ProjectionKind = Literal["text", "affine", "visual", "visual_affine", "both", "last_block"]
-"""Which side is projected and how: `t2d_export/projection.py`. `last_block` also trains CLIP's last block."""
+"""Which side is projected and how: `t2d_export/model/projection.py`. `last_block` also trains CLIP's last block."""
 
 TextInput = Literal["end", "average", "tokens"]
-"""What stands for a text: the feature at its end token, the mean over its words, or every word."""
+"""The vector that stands for a text: the feature at its end token, the mean over its words, or every word."""
 
 TokenArray = Literal["tokens", "penultimate"]
-"""What features may hold of every token of a text: `training/feature_set.py`."""
+"""Arrays of every token of a text that features may hold: `training/features/feature_set.py`."""
 
 Loss = Literal["infonce", "triplet"]
 Optimizer = Literal["adam", "adamw"]
 Schedule = Literal["constant", "warmup", "cosine"]
 
 PRECISIONS, DTYPES = ("fp32", "bf16"), ("float32", "float16")
-"""Of an extraction's encoders, and of the features that it stores."""
+"""Precisions of an extraction's encoders, and types of the features that it stores."""
+
+MAX_SEED = 2**32 - 1
+"""Largest seed: NumPy's and torch's generators both take it, also multiplied by a million for an epoch's draws."""
+
+MAX_WORKERS = 256
+"""Most processes that may load images."""
 
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 
@@ -54,6 +61,8 @@ class FeatureConfig:
     """Of the encoders."""
     dtype: str = "float32"
     """Of what is stored."""
+    max_unreadable: float = 1.0
+    """Share (0 to 1) of the images that may be unreadable before the extraction is given up."""
     batch_size: int = 32
     images_per_shard: int = 1024
     workers: int = max(1, (os.cpu_count() or 2) // 2)
@@ -65,10 +74,16 @@ class FeatureConfig:
                 f"expected precision {' or '.join(PRECISIONS)} and dtype {' or '.join(DTYPES)}, got "
                 f"{self.precision!r} and {self.dtype!r}"
             )
-        if min(self.batch_size, self.images_per_shard) < 1 or self.workers < 0:
+        if min(self.batch_size, self.images_per_shard) < 1 or not 0 <= self.workers <= MAX_WORKERS:
             raise OptionError(
-                "expected batch_size and images_per_shard of at least 1 and workers of at least 0, got "
+                f"expected batch_size and images_per_shard of at least 1 and workers of 0 to {MAX_WORKERS}, got "
                 f"{self.batch_size}, {self.images_per_shard} and {self.workers}"
+            )
+        if not 0 <= self.max_unreadable <= 1:
+            raise OptionError(f"max_unreadable: expected a share of 0 to 1, got {self.max_unreadable}")
+        if self.input_size is not None and min(self.input_size) < 1:
+            raise OptionError(
+                f"input_size: expected at least 1 x 1 pixels, got {' x '.join(map(str, self.input_size))}"
             )
 
 
@@ -84,7 +99,7 @@ class TrainConfig:
     text_input: TextInput = "end"
     loss: Loss = "infonce"
     over_batch_squared: bool = True
-    """The released code divides either loss by B², which beside Adam's epsilon changes nothing."""
+    """Whether to divide the loss by B², as the released code does. With Adam this matters only beside its epsilon."""
     optimizer: Optimizer = "adam"
     learning_rate: float = 1e-4
     weight_decay: float = 0.05
@@ -102,10 +117,21 @@ class TrainConfig:
             allowed = get_args(_CHOICES[field])
             if getattr(self, field) not in allowed:
                 raise OptionError(f"{field}: expected one of {', '.join(allowed)}, got {getattr(self, field)!r}")
-        if self.batch_size < 2 or self.epochs < 1 or self.warmup_steps < 0 or not self.learning_rate > 0:
+        if self.batch_size < 2 or self.epochs < 1 or self.warmup_steps < 0:
             raise OptionError(
-                "expected batch_size >= 2, epochs >= 1, warmup_steps >= 0 and learning_rate > 0, got "
-                f"{self.batch_size}, {self.epochs}, {self.warmup_steps} and {self.learning_rate}"
+                "expected batch_size >= 2, epochs >= 1 and warmup_steps >= 0, got "
+                f"{self.batch_size}, {self.epochs} and {self.warmup_steps}"
+            )
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise OptionError(
+                "expected a finite learning_rate > 0 and a finite weight_decay >= 0, got "
+                f"{self.learning_rate} and {self.weight_decay}"
+            )
+        check_seed(self.seed)
+        if self.optimizer != "adamw" and self.weight_decay != TrainConfig.weight_decay:
+            raise OptionError(
+                f"weight_decay {self.weight_decay} has no effect with the optimizer {self.optimizer!r}; give 'adamw', "
+                "or leave it out"
             )
         if (self.schedule == "warmup") != (self.warmup_steps > 0) and self.schedule != "cosine":
             raise OptionError(
@@ -120,11 +146,17 @@ class TrainConfig:
             raise OptionError(f"projection 'last_block' ends at the end token; got text_input {self.text_input!r}")
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the result, for checkpoints and model cards: everything but the paths and device."""
+        """All that decides the result, for checkpoints and model cards: every field but the paths and the device."""
         values = dataclasses.asdict(self)
         for place in ("features", "output", "validation", "device"):
             del values[place]
         return values
+
+
+def check_seed(seed: int) -> None:
+    """Raise OptionError for a seed that the generators do not take."""
+    if not 0 <= seed <= MAX_SEED:
+        raise OptionError(f"seed: expected 0 to {MAX_SEED}, got {seed}")
 
 
 _CHOICES: dict[str, Any] = {

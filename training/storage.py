@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
 from torch import Tensor
 
+from t2d_runtime.errors import OutputError
 from t2d_runtime.storage.whole_file import whole_file
+
+
+def check_output_folder(output: Path) -> None:
+    """Raise OutputError unless `output` is a folder, or one that can be made; makes nothing."""
+    existing = next((path for path in (output, *output.absolute().parents) if os.path.lexists(path)), Path.cwd())
+    if not existing.is_dir():
+        raise OutputError(f"{output}: {existing} is no folder; expected --output to name a folder, or a new one")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{output}: {existing} cannot be written; choose another --output, or change its permissions")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

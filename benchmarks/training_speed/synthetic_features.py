@@ -56,7 +56,7 @@ def write_synthetic_features(
     mixing = torch.randn(text_dim, embed_dim, generator=torch.Generator().manual_seed(0)) / text_dim**0.5
     for index in tqdm(range(manifest.shards), "synthetic features", unit="shard", disable=None, leave=False):
         start, stop = index * images_per_shard, min(images, (index + 1) * images_per_shard)
-        first, last = start * captions // images, stop * captions // images
+        first, last = (-(-image * captions // images) for image in (start, stop))  # rounded up: an image's own first
         rows = torch.arange(first, last) * images // captions - start
         write_shard(folder, index, manifest, _shard(manifest, mixing, rows, stop - start, start, first, generator))
     write_manifest(folder, manifest)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
+from t2d_runtime.cli import FAILED_CHECK
 from t2d_runtime.errors import OptionError
 from training.commands.settings import config_from
 from training.commands.train import add_settings
 from training.config import TrainConfig
 from training.evaluation.tables import TABLES
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,16 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and compare the rows of a table."""
+    """Train and compare the rows of a table; 1 where some rows failed."""
     base = config_from(TrainConfig, args)
-    if args.measure and not (args.model and args.figures):
+    if args.measure is not None and not (args.model and args.figures):
         raise OptionError("--measure takes --model, the towers to export with, and --figures, the numbers to keep")
+    idle = [name for name in ("figures", "model", "backbone_weights", "text_weights") if getattr(args, name)]
+    if args.measure is None and idle:
+        raise OptionError(f"--{idle[0].replace('_', '-')} has no effect without --measure; add that, or leave it out")
     from t2d_export.export import ExportSettings
     from training.evaluation.ablate import Measure, ablate, markdown_table
 
     measure = None
-    if args.measure:
+    if args.measure is not None:
         model = ExportSettings(args.model, args.backbone_weights, args.text_weights)
         measure = Measure(args.measure, tuple(args.figures.split(",")), model)
-    print(markdown_table(ablate(args.table, base, measure)), end="")  # noqa: T201
-    return 0
+    results = ablate(args.table, base, measure)
+    print(markdown_table(results), end="")  # noqa: T201
+    failed = [result for result in results if result.failure is not None]
+    if failed:
+        logger.warning("%d of %d rows failed; the same command tries them again", len(failed), len(results))
+    return FAILED_CHECK if failed else 0

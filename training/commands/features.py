@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from t2d_runtime.cli import FAILED_CHECK
 from training.commands.settings import add_choice, add_number, config_from
 from training.config import DTYPES, PRECISIONS, FeatureConfig, TokenArray
 
@@ -17,10 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="PATH",
-        help="COCO captions .json, or a folder with annotations/captions.json, captions.csv or captions.jsonl",
+        help="COCO captions .json, a .csv or .jsonl with 'image' and 'caption', or a folder with annotations/"
+        "captions.json, captions.csv or captions.jsonl",
     )
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="default: images/ beside annotations/, or the folder"
+        "--images", type=Path, metavar="DIR", help="default: images/ beside annotations/, or the captions file's folder"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="one that was begun is gone on with")
     weights = "as in t2d-export bundle"
@@ -38,19 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_choice(parser, FeatureConfig, "--precision", PRECISIONS, "of the encoders")
     add_choice(parser, FeatureConfig, "--dtype", DTYPES, "of what is stored")
+    add_number(parser, FeatureConfig, "--max-unreadable", "share of unreadable images at which to give up")
     add_number(parser, FeatureConfig, "--batch-size")
-    add_number(parser, FeatureConfig, "--images-per-shard", "what a killed run may lose")
-    add_number(parser, FeatureConfig, "--workers", "that load images")
+    add_number(parser, FeatureConfig, "--images-per-shard", "most that a killed run loses")
+    add_number(parser, FeatureConfig, "--workers", "processes that load images")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Extract features."""
+    """Extract features; 1 where some images could not be read and were left out."""
     config = config_from(FeatureConfig, args)
     from training.features.extraction import extract
 
-    extract(config)
-    return 0
+    return FAILED_CHECK if extract(config).skipped else 0
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from t2d_runtime.errors import OptionError
+from training.config import check_seed
 from training.small.settings import QUICK, TinySettings
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `python -m training tiny`."""
+    check_seed(args.seed)
     settings = QUICK if args.quick else TinySettings()
     if args.steps is not None:
         if args.steps < 1:

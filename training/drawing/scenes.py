@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from t2d_export.bundle.bundle_writer import whole_folder
 from t2d_runtime.errors import OptionError, OutputError
+from training.config import check_seed
 from training.drawing.canvas import Canvas
 from training.drawing.captions import write_captions
 from training.drawing.composition import compose
@@ -34,6 +35,7 @@ from training.processes import end_with_parent
 
 DEFAULT_SIZE: Final = 224
 MIN_SIZE: Final = 56
+MAX_SIZE: Final = 4096
 # A concept that is in the picture covers at least this share of it; a composition that hides one is drawn anew.
 MIN_SHARE: Final = 0.012
 # Fewer scenes than this are drawn at once in one process: starting others takes longer.
@@ -99,11 +101,12 @@ def _parallel(draw: Callable[[int], Scene], count: int, workers: int) -> Iterato
 def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) -> None:
     """Write scenes in the layout of COCO: images/*.png, labels/*.png, annotations/captions.json, classes.json.
 
-    The folder appears whole or not at all. Raises OptionError for a count below 1 or a size below 56, OutputError where
-    the folder exists already or cannot be written.
+    The folder appears whole or not at all. Raises OptionError for a count below 1, a size out of 56 to 4096 or a seed
+    out of range, OutputError where the folder exists already or cannot be written.
     """
-    if count < 1 or size < MIN_SIZE:
-        raise OptionError(f"expected at least 1 scene of at least {MIN_SIZE} pixels, got {count} of {size}")
+    if count < 1 or not MIN_SIZE <= size <= MAX_SIZE:
+        raise OptionError(f"expected at least 1 scene of {MIN_SIZE} to {MAX_SIZE} pixels, got {count} of {size}")
+    check_seed(seed)
     with new_folder(output) as root:
         for folder in ("images", "labels", "annotations"):
             (root / folder).mkdir()

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from t2d_export.export import ExportSettings, export_bundle
-from t2d_runtime.errors import DataError, OptionError
+from t2d_runtime.errors import DataError, OptionError, OutputError, T2DError
 from training.config import TrainConfig
 from training.evaluation.retrieval import retrieval
-from training.evaluation.tables import TABLES
+from training.evaluation.tables import TABLES, Row
 from training.features.feature_set import FeatureSet
 from training.run.train import TrainResult, train
-from training.storage import write_text
+from training.storage import check_output_folder, write_text
 
 RESULTS, TABLE = "results.json", "table.md"
 
@@ -38,56 +38,100 @@ class Measure:
 
     `command` is split as a shell would and run without one; {bundle} and {json} in it are the bundle and the file
     that it is to write, as the project's benchmarks do: an object `figures`, of which those named here are kept.
+    Raises OptionError for a command that cannot be split, for other names in braces, and for no figures.
     """
 
     command: str
     figures: tuple[str, ...]
     model: ExportSettings
 
+    def __post_init__(self) -> None:
+        self.words(Path("bundle"), Path("json"))
+        if not all(name.strip() for name in self.figures):
+            raise OptionError(f"--figures: expected names separated by commas, got {','.join(self.figures)!r}")
+
+    def words(self, bundle: Path, report: Path) -> list[str]:
+        """The command's program and arguments for one bundle."""
+        try:
+            words = [word.format(bundle=bundle, json=report) for word in shlex.split(self.command)]
+        except (ValueError, LookupError, AttributeError) as error:
+            raise OptionError(
+                f"--measure: {self.command!r} cannot be read ({error}); expected matching quotes, and no names in "
+                "braces but {bundle} and {json}"
+            ) from error
+        if not words:
+            raise OptionError("--measure: expected a command, got none")
+        if words[0] == "python":
+            words[0] = sys.executable  # the interpreter of this environment, whatever PATH says
+        return words
+
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row of the table: what it changed, and its figures by column."""
+    """A row of the table: the settings that it changed, and its figures by column."""
 
     row: str
     changes: Mapping[str, Any]
     figures: Mapping[str, float]
+    failure: str | None = None
+    """Why there are no figures; None for a row that was measured."""
 
 
 def ablate(table: str, base: TrainConfig, measure: Measure | None = None) -> list[RowResult]:
     """Train and measure every row of a table; `base.output` gets a folder for each, results.json and table.md.
 
-    Rows that are in results.json, and those that were trained but not yet measured, are not trained again.
-    Raises OptionError for an unknown table, DataError where a measuring command fails, and as `train`.
+    Rows that are in results.json, and those that were trained but not yet measured, are not trained again. A row that
+    fails is reported and has a `failure`; the others go on, and a later call tries it again.
+    Raises OptionError for an unknown table, DataError for features that cannot be used, OutputError where a result
+    cannot be written, and the error of the first row where every row fails.
     """
     if table not in TABLES:
         raise OptionError(f"expected a table of {', '.join(TABLES)}, got {table!r}")
+    for folder in (base.features, base.validation):
+        if folder is not None:
+            FeatureSet(folder)  # unusable features would fail in every row
+    check_output_folder(base.output)
     description = _description(table, base, measure)
     done = _results_in(base.output / RESULTS, description)
     results: list[RowResult] = []
+    errors: list[T2DError] = []
     for row, changes in TABLES[table].items():
         if row in done:
             results.append(done[row])
             continue
         logger.info("%s: %s", table, row)
-        output = base.output / re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
-        config = dataclasses.replace(base, **changes, output=output)
-        trained = train(config)
-        figures = _trained_figures(trained) | _retrieval_figures(config, trained)
-        if measure is not None:
-            figures |= _measured_figures(config, trained, measure)
-        results.append(RowResult(row, changes, figures))
-        _save(base.output, description, results)
+        try:
+            results.append(RowResult(row, changes, _figures(row, changes, base, measure)))
+        except OutputError:
+            raise
+        except T2DError as error:
+            logger.warning("%s: %s failed: %s", table, row, error)
+            errors.append(error)
+            results.append(RowResult(row, changes, {}, str(error)))
+        if len(errors) < len(results):
+            _save(base.output, description, results)
+    if len(errors) == len(results):
+        raise errors[0]
     return results
 
 
+def _figures(row: str, changes: Row, base: TrainConfig, measure: Measure | None) -> dict[str, float]:
+    """Train and measure one row."""
+    output = base.output / re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+    config = dataclasses.replace(base, **changes, output=output)
+    trained = train(config)
+    figures = _trained_figures(trained) | _retrieval_figures(config, trained)
+    return figures if measure is None else figures | _measured_figures(config, trained, measure)
+
+
 def markdown_table(results: Sequence[RowResult]) -> str:
-    """The results as a table, a column for each figure."""
-    columns = list(results[0].figures)
+    """The results as a table in Markdown, a column for each figure; a row that failed has none."""
+    columns = list(dict.fromkeys(column for result in results for column in result.figures))
     lines = ["| |" + "|".join(columns) + "|", "|---|" + "---|" * len(columns)]
     for result in results:
         values = (result.figures.get(column) for column in columns)
-        lines.append(f"|{result.row}|" + "|".join("" if v is None else f"{v:.4g}" for v in values) + "|")
+        name = result.row if result.failure is None else f"{result.row} (failed)"
+        lines.append(f"|{name}|" + "|".join("" if v is None else f"{v:.4g}" for v in values) + "|")
     return "\n".join(lines) + "\n"
 
 
@@ -99,12 +143,19 @@ def _description(table: str, base: TrainConfig, measure: Measure | None) -> dict
 
 
 def _results_in(path: Path, description: Mapping[str, Any]) -> dict[str, RowResult]:
+    """Rows that were measured before, by name. Raises DataError for a file that `ablate` did not write."""
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if {key: content.get(key) for key in description} != description:
-        return {}
-    return {row["row"]: RowResult(**row) for row in content["rows"]}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if {key: content[key] for key in description} != description:
+            return {}
+        rows = [RowResult(**row) for row in content["rows"]]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path} holds no results of 'ablate' ({error!r}); move it, or name another --output"
+        ) from error
+    return {result.row: result for result in rows if result.failure is None}
 
 
 def _save(output: Path, description: Mapping[str, Any], results: Sequence[RowResult]) -> None:
@@ -132,9 +183,7 @@ def _measured_figures(config: TrainConfig, trained: TrainResult, measure: Measur
         measure.model, projection=str(trained.last_path), average_tokens=config.text_input == "average"
     )
     export_bundle(settings, bundle, overwrite=True)
-    words = [word.format(bundle=bundle, json=report) for word in shlex.split(measure.command)]
-    if words[0] == "python":
-        words[0] = sys.executable  # the interpreter of this environment, whatever PATH says
+    words = measure.words(bundle, report)
     report.unlink(missing_ok=True)
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -14,13 +14,13 @@ from torch.nn.functional import normalize
 
 from t2d_export.model.projection import LastBlockProjection, Projection, projection_from_state_dict
 from t2d_export.weights.checkpoints import read_checkpoint
-from t2d_runtime.errors import DataError
+from t2d_runtime.errors import DataError, NotFiniteError, OptionError
 from training.features.batches import BatchReader, FeatureChoice
 from training.features.feature_set import FeatureSet, IndexArray
 from training.objective.objective import project_texts
 
 Similarity = Literal["mean", "max"]
-"""Of an image with a text: the cosine with the mean of the head embeddings, or the largest cosine of a head."""
+"""Similarity of an image with a text: cosine with the mean of the head embeddings, or largest cosine of a head."""
 
 SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 RECALL_AT = (1, 5, 10)
@@ -56,15 +56,22 @@ class Retrieval:
 
 
 def load_projection(path: Path, features: FeatureSet) -> Projection:
-    """A projection file for the towers of a feature set. Raises WeightsError and WeightsNotFoundError."""
+    """A projection file for the towers of a feature set.
+
+    Raises WeightsError, WeightsNotFoundError, and NotFiniteError for weights that are not finite.
+    """
     facts = features.manifest
-    return projection_from_state_dict(
+    projection = projection_from_state_dict(
         read_checkpoint(path),
         text_dim=facts.text_dim,
         embed_dim=facts.embed_dim,
         text_heads=facts.text_heads,
         quick_gelu=facts.quick_gelu,
     )
+    broken = [name for name, value in projection.named_parameters() if not value.isfinite().all()]
+    if broken:
+        raise NotFiniteError(f"{path}: {broken[0]} is not finite; train it again")
+    return projection
 
 
 @torch.inference_mode()
@@ -74,11 +81,15 @@ def retrieval(
     """Rank all captions for every image and all images for every caption.
 
     `average_text` takes the mean over a caption's words for the feature at its end token.
-    Raises DataError where the set lacks the arrays, or has no caption.
+    Raises DataError where the set lacks the arrays, or has no caption; OptionError for `average_text` with a projection
+    that has CLIP's last block, which ends at the end token; NotFiniteError for features that are not finite.
     """
+    if average_text and isinstance(projection, LastBlockProjection):
+        raise OptionError("--average-text has no effect on a projection with CLIP's last block; leave it out")
     if not len(features):
         raise DataError(f"{features.folder} has no captions to rank")
     texts = normalize(_texts(features, projection, average_text), dim=-1)
+    _check_finite(texts, f"text features of {features.folder}")
     owners = torch.from_numpy(features.image_numbers())
     images = int(owners.max()) + 1
     own_scores = torch.full((len(texts),), -torch.inf)
@@ -116,6 +127,7 @@ def _score_chunks(
     for shard in features.shards:
         for start in range(0, len(shard.arrays["heads"]), CHUNK):
             heads = torch.from_numpy(shard.arrays["heads"][start : start + CHUNK]).float()
+            _check_finite(heads, f"head embeddings of {shard.path}")
             if similarity == "mean":
                 vectors = normalize(projection.project_visual(heads.mean(dim=1)), dim=-1)
                 yield first, vectors @ texts.t()
@@ -126,3 +138,9 @@ def _score_chunks(
                     torch.maximum(scores, vectors[:, head] @ texts.t(), out=scores)
                 yield first, scores
             first += len(heads)
+
+
+def _check_finite(values: Tensor, name: str) -> None:
+    """A NaN would rank first: no score is above it."""
+    if not values.isfinite().all():
+        raise NotFiniteError(f"the {name} are not finite; delete the folder and extract it again")

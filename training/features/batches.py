@@ -85,7 +85,7 @@ class BatchReader:
         self.world_size = world_size
         self.wait_s = 0.0
         """Seconds that steps have waited for data."""
-        share = -(-batch_size // world_size)
+        share = share_size(min(batch_size, len(features)), world_size)
         self._visual = [self._buffer(choice.visual, share) for _ in range(AHEAD + 2)]
         self._text = [] if choice.token_array else [self._buffer(choice.text, share) for _ in range(AHEAD + 2)]
 

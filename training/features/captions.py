@@ -1,19 +1,17 @@
-"""Captioned images: COCO's captions JSON, or a folder with captions.csv or captions.jsonl."""
+"""Captioned images: COCO's captions JSON, a CSV file, or JSON Lines."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from t2d_runtime.errors import DataError
+from training.features.caption_table import checked_text, parse_json, read_csv, read_json_lines, read_text
 
 COCO_IN_FOLDER = Path("annotations") / "captions.json"
 CSV, JSONL = "captions.csv", "captions.jsonl"
+SUFFIXES = (".json", ".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -37,14 +35,15 @@ class CaptionFile:
 def read_captions(source: Path, images: Path | None = None) -> CaptionFile:
     """Read the captions at `source`.
 
-    `source` is a COCO captions JSON, or a folder with annotations/captions.json, captions.csv or captions.jsonl, the
-    latter two of entries `image` (a file name) and `caption`. File names are relative to `images`; without it, to
-    the folder `images` beside annotations (COCO), or to the folder itself.
-    Images without a caption are left out.
-    Raises DataError for a missing file, an entry that is incomplete, an id given twice, a caption without an image.
+    `source` is a COCO captions .json; or a .csv whose first line names the columns `image` (a file name) and
+    `caption`; or a .jsonl of objects with these two; or a folder with annotations/captions.json, captions.csv or
+    captions.jsonl. File names are relative to `images`; without it, to the folder `images` beside annotations (COCO),
+    or to the folder of the file. Images without a caption are left out.
+    Raises DataError, with the place, for a missing or damaged file, an entry that is incomplete or can be read in two
+    ways, an id given twice, a caption without an image.
     """
     path = _captions_path(source)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         default = path.parent.parent / "images"
         entries, captions = _read_coco(path)
     else:
@@ -69,10 +68,11 @@ Captions = dict[int, list[tuple[str, int]]]
 
 def _captions_path(source: Path) -> Path:
     if not source.is_dir():
-        if source.suffix == ".json" and source.is_file():
+        if source.suffix.lower() in SUFFIXES and source.is_file():
             return source
         raise DataError(
-            f"{source}: expected an existing captions .json, or a folder with {COCO_IN_FOLDER}, {CSV} or {JSONL}"
+            f"{source}: expected an existing captions file ({', '.join(SUFFIXES)}), or a folder with "
+            f"{COCO_IN_FOLDER}, {CSV} or {JSONL}"
         )
     candidates = [source / name for name in (COCO_IN_FOLDER, CSV, JSONL)]
     found = [path for path in candidates if path.is_file()]
@@ -82,28 +82,28 @@ def _captions_path(source: Path) -> Path:
 
 
 def _read_coco(path: Path) -> tuple[dict[int, str], Captions]:
-    content = _parse_json(_read_text(path), str(path))
+    content = parse_json(read_text(path), str(path))
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         raise DataError(f"{path}: expected COCO captions, an object with the lists 'images' and 'annotations'")
     names: dict[int, str] = {}
     for number, entry in enumerate(content["images"]):
         where = f"{path}: images[{number}]"
-        image_id = _field(entry, "id", int, where)
+        image_id = _id(entry, "id", where)
         if image_id in names:
             raise DataError(f"{where}: image id {image_id} is given twice")
-        names[image_id] = _field(entry, "file_name", str, where)
+        names[image_id] = _text(entry, "file_name", where)
     captions: Captions = {}
     seen: set[int] = set()
     for number, entry in enumerate(content["annotations"]):
         where = f"{path}: annotations[{number}]"
-        caption_id = _field(entry, "id", int, where) if isinstance(entry, dict) and "id" in entry else number
-        image_id = _field(entry, "image_id", int, where)
+        caption_id = _id(entry, "id", where) if isinstance(entry, dict) and "id" in entry else number
+        image_id = _id(entry, "image_id", where)
         if caption_id in seen:
             raise DataError(f"{where}: caption id {caption_id} is given twice")
         if image_id not in names:
             raise DataError(f"{where}: caption {caption_id} is of image {image_id}, which 'images' does not list")
         seen.add(caption_id)
-        captions.setdefault(image_id, []).append((_field(entry, "caption", str, where), caption_id))
+        captions.setdefault(image_id, []).append((_text(entry, "caption", where), caption_id))
     return names, captions
 
 
@@ -112,41 +112,23 @@ def _read_pairs(path: Path) -> tuple[dict[int, str], Captions]:
     names: dict[int, str] = {}
     numbers: dict[str, int] = {}
     captions: Captions = {}
-    for caption_id, (where, entry) in enumerate(_entries(path)):
-        name = _field(entry, "image", str, where)
-        image_id = numbers.setdefault(name, len(numbers))
-        names[image_id] = name
-        captions.setdefault(image_id, []).append((_field(entry, "caption", str, where), caption_id))
+    for caption_id, entry in enumerate(read_csv(path) if path.suffix.lower() == ".csv" else read_json_lines(path)):
+        image_id = numbers.setdefault(entry.image, len(numbers))
+        names[image_id] = entry.image
+        captions.setdefault(image_id, []).append((entry.caption, caption_id))
     return names, captions
 
 
-def _entries(path: Path) -> Iterator[tuple[str, Any]]:
-    lines = io.StringIO(_read_text(path), newline="")  # a caption may hold other line separators than \n
-    rows: Iterable[Any]
-    if path.suffix == ".csv":
-        rows = csv.DictReader(lines)
-    else:
-        rows = (_parse_json(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
-    for number, row in enumerate(rows, 1):
-        yield f"{path}, entry {number}", row
+def _field(entry: object, name: str) -> object:
+    return entry.get(name) if isinstance(entry, Mapping) else None
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: save it as such") from error
+def _text(entry: object, name: str, where: str) -> str:
+    return checked_text(_field(entry, name), name, where)
 
 
-def _parse_json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{where} is not JSON: {error}") from error
-
-
-def _field(entry: object, name: str, kind: type[Any], where: str) -> Any:
-    value = entry.get(name) if isinstance(entry, Mapping) else None
-    if not isinstance(value, kind) or isinstance(value, bool) or (kind is str and not value.strip()):
-        raise DataError(f"{where}: expected {name!r}, {'text' if kind is str else 'an integer'}, got {value!r}")
+def _id(entry: object, name: str, where: str) -> int:
+    value = _field(entry, name)
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
+        raise DataError(f"{where}: expected {name!r}, an integer, got {value!r:.80}")
     return value

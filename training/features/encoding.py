@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from open_clip.transformer import QuickGELU
 from torch import Tensor
 
@@ -51,6 +52,8 @@ class Encoders:
         self.tokenizer = tokenizer
         self.bf16 = bf16
         self.device = device
+        self.cut_captions = 0
+        """Captions of the last call of `encode_captions` that are longer than the context and were cut."""
         self._mean = torch.tensor(self.backbone.mean, device=device)[:, None, None]
         self._std = torch.tensor(self.backbone.std, device=device)[:, None, None]
 
@@ -66,6 +69,7 @@ class Encoders:
     def encode_captions(self, captions: Sequence[str], token_arrays: Sequence[TokenArray]) -> dict[str, Tensor]:
         """Text arrays of a shard: text, text_average, and with `token_arrays` also these and token_offsets."""
         ids = self.tokenizer.encode(captions) if captions else np.empty((0, 1), dtype=np.int64)
+        self.cut_captions = self._count_cut(captions, ids)
         lengths = (ids == END_TOKEN).argmax(axis=1) + 1
         width = {"tokens": self.text_tower.output_dim, "penultimate": self.text_tower.width}
         arrays = {name: torch.empty(len(captions), self.text_tower.output_dim) for name in ("text", "text_average")}
@@ -89,6 +93,15 @@ class Encoders:
         if token_arrays:
             arrays["token_offsets"] = torch.from_numpy(offsets)
         return arrays
+
+    def _count_cut(self, captions: Sequence[str], ids: NDArray[np.int64]) -> int:
+        """How many of the captions (c,), whose ids (c,L) are given, have more tokens than the context takes."""
+        context = self.tokenizer.context_length
+        if ids.shape[1] < context:
+            return 0
+        full = [caption for caption, row in zip(captions, ids, strict=True) if row[-1] == END_TOKEN]
+        longer = clip_tokenizer(context + 1).encode(full) if full else ids[:0]
+        return int((longer[:, context:] == END_TOKEN).any(axis=1).sum())
 
     @property
     def quick_gelu(self) -> bool:

@@ -6,6 +6,7 @@ was killed goes on with the next shard and ends with the features of an uninterr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from t2d_runtime.bundle.files import sha256_of
-from t2d_runtime.errors import DataError
+from t2d_runtime.errors import DataError, NotFiniteError
 from training.config import FeatureConfig
 from training.device import open_device
 from training.features.captions import CaptionedImage, CaptionFile, read_captions
@@ -31,11 +32,9 @@ from training.features.feature_set import (
     write_manifest,
     write_shard,
 )
+from training.features.finite import not_finite_row
 from training.features.images import image_batches
-from training.storage import remove_leftovers, write_tensors
-
-MAX_UNREADABLE = 0.01
-"""Share of the images that may be unreadable before an extraction is given up."""
+from training.storage import check_output_folder, remove_leftovers, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -43,23 +42,27 @@ logger = logging.getLogger(__name__)
 def extract(config: FeatureConfig) -> FeatureManifest:
     """Extract, or go on extracting, what `config` says; returns the manifest of the complete set.
 
-    Raises DataError for captions that cannot be used, for more than 1% unreadable images and where the folder holds
-    features of something else, OutputError where it cannot be written, and as `load_reference`.
+    An image that cannot be read is reported and left out with its captions; the manifest lists these images.
+    Raises DataError for captions that cannot be used, where no image can be read or more than
+    `config.max_unreadable` cannot, and where the folder holds features of something else; NotFiniteError at the first
+    feature that is not finite; OutputError where it cannot be written; and as `load_reference`.
     """
     data = read_captions(config.captions, config.images)
+    check_output_folder(config.output)
     encoders = load_encoders(config)
     manifest = _begin(config, plan(config, data, encoders))
     if manifest.complete:
         logger.info("%s is complete already", config.output)
+        _report(config.output, manifest, encoders)
         return manifest
     if "penultimate" in config.token_arrays:
         write_tensors(config.output / LAST_BLOCK, encoders.last_block_state())
     Extraction(config, manifest, data.images, encoders).run()
-    return _finish(config.output, manifest)
+    return _finish(config.output, manifest, encoders)
 
 
 class Extraction:
-    """The shards of a set that are still missing, and their making."""
+    """Makes the shards of a set that are still missing."""
 
     def __init__(
         self, config: FeatureConfig, manifest: FeatureManifest, images: Sequence[CaptionedImage], encoders: Encoders
@@ -68,12 +71,14 @@ class Extraction:
         self.manifest = manifest
         self.images = images
         self.encoders = encoders
-        self.missing = [n for n in range(manifest.shards) if not shard_path(config.output, n).is_file()]
-        done = (Shard(config.output, n, manifest) for n in range(manifest.shards) if n not in set(self.missing))
-        self.unreadable = sum(len(shard.skipped) for shard in done)
+        written = (n for n in range(manifest.shards) if shard_path(config.output, n).is_file())
+        # Shards without a readable image are made again: it costs nothing, and the images may be there now.
+        done = {n: shard for n in written if len((shard := Shard(config.output, n, manifest)).arrays["image_ids"])}
+        self.missing = [n for n in range(manifest.shards) if n not in done]
+        self.unreadable = sum(len(shard.skipped) for shard in done.values())
 
     def run(self) -> None:
-        """Make them. Raises DataError for too many unreadable images, OutputError."""
+        """Make the shards. Raises DataError for too many unreadable images, NotFiniteError, OutputError."""
         config, per_shard = self.config, self.config.images_per_shard
         ranges = {n: range(n * per_shard, min(len(self.images), (n + 1) * per_shard)) for n in self.missing}
         batches = [
@@ -104,11 +109,25 @@ class Extraction:
         for reason in reasons.values():
             logger.warning("left out: %s", reason)
         self.unreadable += len(reasons)
-        if self.unreadable > MAX_UNREADABLE * len(self.images):
+        limit, listed = self.config.max_unreadable, len(self.images)
+        last = f"the last: {list(reasons.values())[-1]}" if reasons else ""
+        if self.unreadable == listed:
+            self._remove_all()
+            raise DataError(f"none of {listed} images can be read, {last}; name their folder with --images")
+        if reasons and self.unreadable > limit * listed:
             raise DataError(
-                f"{self.unreadable} of {len(self.images)} images cannot be read, more than {MAX_UNREADABLE:.0%}, the "
-                f"last: {next(iter(reasons.values()))}; repair or remove them"
+                f"{self.unreadable} of {listed} images cannot be read, more than {100 * limit:.3g}%, {last}; repair or "
+                "remove them"
             )
+
+    def _remove_all(self) -> None:
+        """Leave no set without images behind, which a run with the right --images would go on with."""
+        folder = self.config.output
+        for path in (*(shard_path(folder, n) for n in range(self.manifest.shards)), folder / LAST_BLOCK):
+            path.unlink(missing_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it holds files of others
+            folder.rmdir()
 
     def _write(self, shard: int, places: range, vectors: dict[int, ImageVectors], skipped: dict[int, str]) -> None:
         readable = [place for place in places if place in vectors]
@@ -119,6 +138,7 @@ class Extraction:
         )
         if self.config.dtype == "float16":
             features = {key: value.half() if value.is_floating_point() else value for key, value in features.items()}
+        self._check_finite(features, captions)
         indices = {
             "image_ids": [image.image_id for _, image in captions],
             "caption_ids": [caption_id for _, image in captions for caption_id in image.caption_ids],
@@ -126,7 +146,23 @@ class Extraction:
         }
         arrays = features | {key: torch.tensor(values, dtype=torch.int64) for key, values in indices.items()}
         reasons = tuple(skipped[place] for place in sorted(skipped))
-        write_shard(self.config.output, shard, self.manifest, arrays, reasons)
+        write_shard(self.config.output, shard, self.manifest, arrays, reasons, self.encoders.cut_captions)
+
+    def _check_finite(self, features: dict[str, Tensor], captions: Sequence[tuple[int, CaptionedImage]]) -> None:
+        found = not_finite_row(features)
+        if found is None:
+            return
+        name, row = found
+        owner = str(captions[row][1].path)
+        if name not in ImageVectors._fields:
+            offsets = features.get("token_offsets")
+            if offsets is not None and name in self.config.token_arrays:
+                row = int(torch.searchsorted(offsets, row, right=True)) - 1
+            owner = f"the caption {[text for _, image in captions for text in image.captions][row]!r:.80}"
+        raise NotFiniteError(
+            f"{owner}: its features ({name}) are not finite with {self.config.precision} encoders, stored in "
+            f"{self.config.dtype}; use other weights, --precision fp32 or --dtype float32; shards written before stay"
+        )
 
 
 def _stack(vectors: dict[int, ImageVectors], places: Sequence[int], manifest: FeatureManifest) -> dict[str, Tensor]:
@@ -188,7 +224,7 @@ def _begin(config: FeatureConfig, planned: FeatureManifest) -> FeatureManifest:
     return found
 
 
-def _finish(folder: Path, planned: FeatureManifest) -> FeatureManifest:
+def _finish(folder: Path, planned: FeatureManifest, encoders: Encoders) -> FeatureManifest:
     shards = [Shard(folder, number, planned) for number in range(planned.shards)]
     manifest = dataclasses.replace(
         planned,
@@ -196,13 +232,27 @@ def _finish(folder: Path, planned: FeatureManifest) -> FeatureManifest:
         images=sum(len(shard.arrays["image_ids"]) for shard in shards),
         captions=sum(len(shard.arrays["caption_ids"]) for shard in shards),
         skipped=tuple(reason for shard in shards for reason in shard.skipped),
+        cut_captions=sum(shard.cut_captions for shard in shards),
     )
     write_manifest(folder, manifest)
+    _report(folder, manifest, encoders)
+    return manifest
+
+
+def _report(folder: Path, manifest: FeatureManifest, encoders: Encoders) -> None:
+    """The last lines of a run: captions that were cut, and counts."""
+    if manifest.cut_captions:
+        logger.warning(
+            "%d of %d captions have more than %d tokens and were cut there: the text tower takes no more",
+            manifest.cut_captions,
+            manifest.captions,
+            encoders.tokenizer.context_length - 2,
+        )
     logger.info(
-        "%d captions of %d images in %s; %d images left out",
+        "%d captions of %d images in %s; %d of %d images could not be read and were left out",
         manifest.captions,
         manifest.images,
         folder,
         len(manifest.skipped),
+        manifest.images_listed,
     )
-    return manifest

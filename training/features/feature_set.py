@@ -39,6 +39,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from t2d_runtime.errors import DataError
+from t2d_runtime.storage.strict_json import parse_json
 from training.config import TokenArray
 from training.storage import write_tensors, write_text
 
@@ -83,6 +84,8 @@ class FeatureManifest:
     captions: int = 0
     skipped: tuple[str, ...] = ()
     """Images that could not be read, "file: reason", left out with their captions."""
+    cut_captions: int = 0
+    """Captions longer than the text tower's context, of which the first words alone were read."""
 
     @property
     def shards(self) -> int:
@@ -90,11 +93,11 @@ class FeatureManifest:
         return -(-self.images_listed // self.images_per_shard)
 
     def plan(self) -> FeatureManifest:
-        """Without the results: two runs of one plan may go on with each other's shards."""
-        return dataclasses.replace(self, complete=False, images=0, captions=0, skipped=())
+        """The manifest without the results: two runs of one plan may go on with each other's shards."""
+        return dataclasses.replace(self, complete=False, images=0, captions=0, skipped=(), cut_captions=0)
 
     def shard_metadata(self, index: int) -> dict[str, str]:
-        """What a shard says of itself, so that it is never taken for one of another model."""
+        """Facts that a shard states of itself, so that it is never taken for one of another model."""
         return {"shard": str(index), "backbone_sha256": self.backbone_sha256, "text_sha256": self.text_sha256}
 
 
@@ -109,9 +112,10 @@ def write_shard(
     manifest: FeatureManifest,
     arrays: Mapping[str, Tensor],
     skipped: tuple[str, ...] = (),
+    cut_captions: int = 0,
 ) -> None:
     """Write one shard; raises OutputError where it cannot be written, and then leaves nothing."""
-    metadata = manifest.shard_metadata(index) | {"skipped": json.dumps(skipped)}
+    metadata = manifest.shard_metadata(index) | {"skipped": json.dumps(skipped), "cut_captions": str(cut_captions)}
     write_tensors(shard_path(folder, index), arrays, metadata)
 
 
@@ -130,12 +134,14 @@ def read_manifest(folder: Path) -> FeatureManifest:
         version = content.get("schema_version") if isinstance(content, dict) else None
         if version != SCHEMA_VERSION:
             raise DataError(f"{path} has schema version {version}, expected {SCHEMA_VERSION}: extract again")
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
-        return FeatureManifest(**fields)
-    except (ValueError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} is no manifest of features ({error}): extract again") from error
+    manifest = parse_json(FeatureManifest, content, str(path), DataError)
+    if min(manifest.images_listed, manifest.images_per_shard, manifest.num_heads, manifest.embed_dim) < 1:
+        raise DataError(f"{path} lists no images, heads or widths: extract again")
+    return manifest
 
 
 class Shard:
@@ -158,13 +164,32 @@ class Shard:
                     f"{self.path}: {key} is {metadata.get(key)!r}, the manifest says {expected!r}: a shard of another "
                     "model; extract into an empty folder"
                 )
-        heads = self.arrays["heads"].shape[1:] if "heads" in self.arrays else None
-        if heads != (manifest.num_heads, manifest.embed_dim):
-            raise DataError(
-                f"{self.path}: head embeddings of shape {heads}, the manifest says "
-                f"{(manifest.num_heads, manifest.embed_dim)}; extract into an empty folder"
-            )
-        self.skipped: tuple[str, ...] = tuple(json.loads(metadata.get("skipped", "[]")))
+        self._check_arrays(manifest)
+        try:
+            self.skipped: tuple[str, ...] = tuple(json.loads(metadata.get("skipped", "[]")))
+            self.cut_captions = int(metadata.get("cut_captions", "0"))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{self.path} is damaged ({error}): delete it and extract again, it goes on") from error
+
+    def _check_arrays(self, manifest: FeatureManifest) -> None:
+        """Raise DataError unless every image and caption has its row in every array."""
+        images, captions = (len(self.arrays[key]) if key in self.arrays else -1 for key in ("image_ids", "caption_ids"))
+        vector = (manifest.embed_dim,)
+        expected = {
+            "heads": (images, manifest.num_heads, *vector),
+            "average": (images, *vector),
+            "cls": (images, *vector),
+            "caption_rows": (captions,),
+            "text": (captions, manifest.text_dim),
+            "text_average": (captions, manifest.text_dim),
+        }
+        for key, shape in expected.items():
+            found = self.arrays[key].shape if key in self.arrays else None
+            if found != shape:
+                raise DataError(f"{self.path}: {key} has shape {found}, expected {shape}; extract into an empty folder")
+        rows = self.arrays["caption_rows"]
+        if captions and not (rows.min() >= 0 and rows.max() < images):
+            raise DataError(f"{self.path}: captions of images that it does not hold; extract into an empty folder")
 
 
 class FeatureSet:

@@ -50,6 +50,15 @@ def gather_rows(local: Tensor, total: int, world_size: int) -> Tensor:
     return torch.cat(kept)
 
 
+def first_said(text: str | None, world_size: int) -> str | None:
+    """The text of the first process that has one; every process must ask, and all get the same."""
+    if world_size == 1:
+        return text
+    said: list[str | None] = [None] * world_size
+    dist.all_gather_object(said, text)
+    return next((one for one in said if one is not None), None)
+
+
 def sum_gradients(parameters: Iterable[nn.Parameter], world_size: int) -> None:
     """Replace every gradient by its sum over the processes."""
     if world_size == 1:

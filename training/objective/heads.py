@@ -79,7 +79,10 @@ def _choose_heads(selection: Selection, text: Tensor, visual: Tensor, generator:
     lengths = torch.linalg.vector_norm(visual, dim=-1).clamp_min(NORM_EPSILON)
     cosines = torch.einsum("bd,bmd->bm", text, visual) / lengths
     if selection == "sampled":
-        return torch.multinomial(cosines.softmax(dim=1), 1, generator=generator).squeeze(1)
+        shares = cosines.softmax(dim=1)
+        # Nothing can be drawn from a NaN. The maximum below is then that NaN, and so will be the loss.
+        if shares.isfinite().all():
+            return torch.multinomial(shares, 1, generator=generator).squeeze(1)
     return torch.argmax(cosines, dim=1)
 
 

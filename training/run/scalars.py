@@ -7,6 +7,7 @@ from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
+from t2d_runtime.errors import OutputError
 from training.run.checkpoint import EpochRecord
 
 
@@ -16,7 +17,10 @@ class Scalars:
     def __init__(self, folder: Path | None, *, steps_per_epoch: int, epochs_done: int) -> None:
         self.steps_per_epoch = steps_per_epoch
         purge_step = epochs_done * steps_per_epoch if epochs_done else None
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step) if folder else None
+        try:
+            self._writer = SummaryWriter(str(folder), purge_step=purge_step) if folder else None
+        except OSError as error:
+            raise OutputError(f"cannot write {folder}: {error.strerror}; choose another --output") from error
 
     def __enter__(self) -> Scalars:
         return self

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from t2d_export.model.projection import Projection
-from t2d_runtime.errors import CheckpointError
+from t2d_runtime.errors import CheckpointError, NotFiniteError
 from training.config import TrainConfig
 from training.features.batches import shuffled
 from training.features.feature_set import IndexArray
@@ -26,7 +26,7 @@ from training.run.checkpoint import CHECKPOINT, EpochRecord, load_checkpoint, sa
 from training.run.report import write_head_choices, write_projection, write_report
 from training.run.scalars import Scalars
 from training.run.trainer import Trainer, in_caption_order
-from training.storage import remove_leftovers
+from training.storage import check_output_folder, remove_leftovers
 
 LAST_PROJECTION = "projection.pth"
 BEST_PROJECTION = "projection_best.pth"
@@ -52,8 +52,10 @@ def train(config: TrainConfig) -> TrainResult:
     Writes into `config.output`: the projection in the layout of the authors' files, last and best, a checkpoint, a
     model card, plots, head choices and TensorBoard scalars.
     Raises DataError for features that do not fit, CheckpointError where the folder holds another run, OutputError
-    where it cannot be written.
+    where it cannot be written. Raises NotFiniteError at the first loss, gradient or feature that is not finite; the
+    checkpoint is then that of the last epoch before, and no projection is written.
     """
+    check_output_folder(config.output)
     with process_group() as (rank, world_size):
         return _Run(Trainer(config, rank, world_size)).finish()
 
@@ -97,9 +99,13 @@ class _Run:
         trainer = self.trainer
         order = shuffled(len(trainer.features), self.config.seed, epoch)
         started, waited = time.perf_counter(), trainer.reader.wait_s
-        trained = trainer.train_pass(order, epoch, scalars)
-        seconds, waited = time.perf_counter() - started, trainer.reader.wait_s - waited
-        validation = trainer.validate()
+        try:
+            trained = trainer.train_pass(order, epoch, scalars)
+            seconds, waited = time.perf_counter() - started, trainer.reader.wait_s - waited
+            validation = trainer.validate()
+        except NotFiniteError as error:
+            kept = f"{self.output / CHECKPOINT} holds epoch {epoch - 1}" if epoch > 1 else "nothing was saved"
+            raise NotFiniteError(f"training stops without a projection: {error} ({kept})") from error
         heads = None if trained.heads is None else in_caption_order(trained.heads, order)
         num_heads = trainer.features.manifest.num_heads
         record = EpochRecord(

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from t2d_export.model.projection import Projection
+from t2d_runtime.errors import DataError, NotFiniteError
 from training.config import Selection, TrainConfig
 from training.device import open_device
 from training.features.batches import Batch, BatchReader, FeatureChoice
 from training.features.feature_set import FeatureSet, IndexArray
-from training.objective.distributed import sum_gradients
+from training.features.finite import not_finite_feature
+from training.objective.distributed import first_said, sum_gradients
 from training.objective.objective import Objective, new_projection
 from training.run.optimization import learning_rate, new_optimizer
 from training.run.scalars import Scalars
 
 LOG_EVERY = 50
 """Steps between the losses that TensorBoard and the progress bar show."""
+
+
+LOWER_RATE = "the features are finite; give a lower --learning-rate"
 
 
 class Pass(NamedTuple):
@@ -34,7 +40,7 @@ class Pass(NamedTuple):
 
 
 class Trainer:
-    """What is trained, with what; `rank` of `world_size` processes that train as one."""
+    """Features, projection and optimiser of a run; `rank` of `world_size` processes that train as one."""
 
     def __init__(self, config: TrainConfig, rank: int = 0, world_size: int = 1) -> None:
         """Open the features and draw the projection. Raises DataError, OptionError."""
@@ -43,6 +49,8 @@ class Trainer:
         self.world_size = world_size
         self.device = open_device(config.device)
         self.features = FeatureSet(config.features)
+        if len(self.features) < 2:
+            raise DataError(f"{config.features}: {len(self.features)} captions; training takes at least two")
         choice = FeatureChoice.of(config.selection, config.projection, config.text_input)
         self.reader = BatchReader(self.features, choice, config.batch_size, rank=rank, world_size=world_size)
         projection = new_projection(config.projection, config.features, self.features.manifest, config.seed)
@@ -54,11 +62,16 @@ class Trainer:
 
     @property
     def projection(self) -> Projection:
-        """What is being trained."""
+        """The projection that is being trained."""
         return self.objective.projection
 
     def train_pass(self, order: IndexArray, epoch: int, scalars: Scalars) -> Pass:
-        """Train on the captions in `order`; `epoch`, from 1, places it among the learning rates and random draws."""
+        """Train on the captions in `order`, (captions,) int64.
+
+        `epoch`, from 1, places the pass among the learning rates and random draws.
+        Raises NotFiniteError at the first loss or gradient that is not finite, before the step that it would spoil,
+        and at the end where the weights are not.
+        """
         config, batches = self.config, len(self.reader)
         # Every epoch has its own draws, so that it can be taken up again.
         generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + epoch)
@@ -73,42 +86,66 @@ class Trainer:
             step = (epoch - 1) * batches + number
             rate = learning_rate(config, step, config.epochs * batches)
             size = min(config.batch_size, len(order) - number * config.batch_size)
-            loss, chosen = self._step(batch, size, rate, generator)
+            try:
+                loss, chosen = self._step(batch, size, rate, generator)
+            except NotFiniteError as error:
+                raise NotFiniteError(f"epoch {epoch}, batch {number + 1} of {count}: {error}") from error
             total += loss
             if chosen is not None:
                 heads.append(chosen)
             if number % LOG_EVERY == 0:
                 bar.set_postfix(loss=f"{loss.item():.3e}", refresh=False)
                 scalars.add("train/batch_loss", loss.item(), step)
+        length = float(get_total_norm(self.objective.parameters()))
+        if not math.isfinite(length):
+            raise NotFiniteError(f"epoch {epoch}: the length of the weights is {length}; give a lower --learning-rate")
         return Pass((total / count).item(), torch.cat(heads).cpu().numpy() if heads else None, rate)
 
     @torch.no_grad()
     def validate(self) -> list[float]:
-        """Mean losses over the validation set of the objective that is trained, and with averaged attention."""
+        """Mean losses over the validation set of the objective that is trained, and with averaged attention.
+
+        Raises NotFiniteError where one is not finite.
+        """
         self.objective.eval()
         means = []
         for objective, reader in self.validation:
             generator = torch.Generator(self.device).manual_seed(self.config.seed)
-            losses = [
-                objective.loss(objective.scores(_to_device(batch, self.device), generator=generator).matrix).item()
-                for batch in reader.epoch()
-            ]
+            losses = []
+            for batch in reader.epoch():
+                scores = objective.scores(_to_device(batch, self.device), generator=generator)
+                losses.append(objective.loss(scores.matrix).item())
+                if not math.isfinite(losses[-1]):
+                    reason = not_finite_feature(reader.features, reader.choice, batch.captions)
+                    raise NotFiniteError(f"the validation loss is {losses[-1]}: {reason or LOWER_RATE}")
             means.append(math.fsum(losses) / len(losses))
         return means
 
     def _step(self, batch: Batch, size: int, rate: float, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """One step on a batch of `size` captions in all processes: its loss and the chosen heads."""
+        """One step on a batch of `size` captions in all processes: its loss and the chosen heads.
+
+        All processes compute the loss of the whole batch and sum their gradients, so that they stop at the same step.
+        """
         scores = self.objective.scores(
             _to_device(batch, self.device), total=size, world_size=self.world_size, generator=generator
         )
         loss = self.objective.loss(scores.matrix)
+        if not loss.isfinite():
+            self._stop("loss", loss, batch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         sum_gradients(self.objective.parameters(), self.world_size)
+        gradient = get_total_norm(p.grad for p in self.objective.parameters() if p.grad is not None)
+        if not gradient.isfinite():
+            self._stop("length of the gradient", gradient, batch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         return loss.detach(), scores.head_index
+
+    def _stop(self, name: str, value: Tensor, batch: Batch) -> NoReturn:
+        reason = not_finite_feature(self.features, self.reader.choice, batch.captions)
+        raise NotFiniteError(f"the {name} is {value.item()}: {first_said(reason, self.world_size) or LOWER_RATE}")
 
     def _objective(self, projection: Projection, selection: Selection) -> Objective:
         config = self.config
@@ -118,6 +155,8 @@ class Trainer:
     def _add_validation(self, features: FeatureSet, choice: FeatureChoice) -> None:
         """Every process validates on the whole set, so that all know the same losses."""
         self.features.require_same_model(features)
+        if not len(features):
+            raise DataError(f"{features.folder} has no captions to validate on")
         self.validation.append((self.objective, BatchReader(features, choice, self.config.batch_size)))
         if choice.token_array != "tokens":
             averaged = dataclasses.replace(choice, visual="average")

@@ -32,7 +32,7 @@ from training.small.validation import Validation, validate
 def train_tiny(output: Path, settings: TinySettings, seed: int) -> Validation:
     """Train the small model into the folder `output`, which appears whole or not at all.
 
-    Raises OutputError where it exists already or cannot be written.
+    Raises OutputError where it exists already or cannot be written, NotFiniteError where training diverges.
     """
     started = time.monotonic()
     with (

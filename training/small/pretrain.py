@@ -25,6 +25,7 @@ from tqdm import tqdm
 from t2d_export.architectures.folder_model import FolderConfig
 from t2d_export.model.projection import TextProjection
 from t2d_export.model.towers import TextTower
+from t2d_runtime.errors import NotFiniteError
 from training.drawing.concepts import CONCEPT_LIST
 from training.drawing.scenes import Scene
 from training.objective.losses import TEMPERATURE
@@ -210,7 +211,10 @@ class Pretraining(nn.Module):
 def pretrain(
     config: FolderConfig, settings: PretrainSettings, data: PretrainData, seed: int
 ) -> tuple[TrainableBackbone, TextTower]:
-    """Train both towers; returns them in eval mode, with text tokens that were never seen at zero."""
+    """Train both towers; returns them in eval mode, with text tokens that were never seen at zero.
+
+    Raises NotFiniteError at the first loss or gradient that is not finite.
+    """
     torch.manual_seed(seed)
     model = Pretraining(config, settings)
     parameters = list(model.parameters())
@@ -228,9 +232,12 @@ def pretrain(
             results = list(pool.map(lambda part: _gradients(model, parameters, part), parts))
             for number, parameter in enumerate(parameters):
                 parameter.grad = sum((gradients[number] for _, gradients in results), torch.zeros(())) / WORKERS
-            nn.utils.clip_grad_norm_(parameters, 1.0)
+            loss = sum(loss for loss, _ in results) / WORKERS
+            length = float(nn.utils.clip_grad_norm_(parameters, 1.0))
+            if not (math.isfinite(loss) and math.isfinite(length)):
+                raise NotFiniteError(f"pre-training, step {step + 1}: loss {loss}, length of the gradient {length}")
             optimizer.step()
-            bar.set_postfix(loss=f"{sum(loss for loss, _ in results) / WORKERS:.3f}", refresh=False)
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
     with torch.no_grad():
         model.text.transformer.token_embedding.weight[~seen] = 0
     return model.backbone.eval(), model.text.eval()
