@@ -122,11 +122,10 @@ class TrainConfig:
                 "expected batch_size >= 2, epochs >= 1 and warmup_steps >= 0, got "
                 f"{self.batch_size}, {self.epochs} and {self.warmup_steps}"
             )
-        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise OptionError(
-                "expected a finite learning_rate > 0 and a finite weight_decay >= 0, got "
-                f"{self.learning_rate} and {self.weight_decay}"
-            )
+        if not 0 < self.learning_rate < math.inf:
+            raise OptionError(f"learning_rate: expected a number above 0, got {self.learning_rate}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise OptionError(f"weight_decay: expected a number of at least 0, got {self.weight_decay}")
         check_seed(self.seed)
         if self.optimizer != "adamw" and self.weight_decay != TrainConfig.weight_decay:
             raise OptionError(

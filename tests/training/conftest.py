@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -52,6 +55,23 @@ def small_features(tmp_path_factory) -> Path:
         token_arrays=("tokens", "penultimate"),
     )
     return folder
+
+
+@pytest.fixture
+def spoiled(small_features, tmp_path) -> Callable[[str, float], Path]:
+    """Makes a copy of the small features with one value replaced, in a row of the second shard."""
+
+    def spoil(array: str, value: float) -> Path:
+        folder = Path(shutil.copytree(small_features, tmp_path / f"spoiled-{array}"))
+        path = folder / "shard-00001.safetensors"
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+        tensors[array][30].view(-1)[0] = value
+        safetensors.torch.save_file(tensors, path, metadata)
+        return folder
+
+    return spoil
 
 
 class FullDisk(io.BufferedIOBase):

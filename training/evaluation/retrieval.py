@@ -17,6 +17,7 @@ from t2d_export.weights.checkpoints import read_checkpoint
 from t2d_runtime.errors import DataError, NotFiniteError, OptionError
 from training.features.batches import BatchReader, FeatureChoice
 from training.features.feature_set import FeatureSet, IndexArray
+from training.features.finite import not_finite_feature
 from training.objective.objective import project_texts
 
 Similarity = Literal["mean", "max"]
@@ -56,22 +57,15 @@ class Retrieval:
 
 
 def load_projection(path: Path, features: FeatureSet) -> Projection:
-    """A projection file for the towers of a feature set.
-
-    Raises WeightsError, WeightsNotFoundError, and NotFiniteError for weights that are not finite.
-    """
+    """A projection file for the towers of a feature set. Raises WeightsError and WeightsNotFoundError."""
     facts = features.manifest
-    projection = projection_from_state_dict(
+    return projection_from_state_dict(
         read_checkpoint(path),
         text_dim=facts.text_dim,
         embed_dim=facts.embed_dim,
         text_heads=facts.text_heads,
         quick_gelu=facts.quick_gelu,
     )
-    broken = [name for name, value in projection.named_parameters() if not value.isfinite().all()]
-    if broken:
-        raise NotFiniteError(f"{path}: {broken[0]} is not finite; train it again")
-    return projection
 
 
 @torch.inference_mode()
@@ -89,7 +83,6 @@ def retrieval(
     if not len(features):
         raise DataError(f"{features.folder} has no captions to rank")
     texts = normalize(_texts(features, projection, average_text), dim=-1)
-    _check_finite(texts, f"text features of {features.folder}")
     owners = torch.from_numpy(features.image_numbers())
     images = int(owners.max()) + 1
     own_scores = torch.full((len(texts),), -torch.inf)
@@ -116,7 +109,12 @@ def _texts(features: FeatureSet, projection: Projection, average_text: bool) -> 
         choice = FeatureChoice("cls", "penultimate", "penultimate")
     else:
         choice = FeatureChoice("cls", "text_average" if average_text else "text", None)
-    return torch.cat([project_texts(projection, batch) for batch in BatchReader(features, choice, 1024).epoch()])
+    texts = []
+    for batch in BatchReader(features, choice, 1024).epoch():
+        if not batch.finite:
+            raise NotFiniteError(str(not_finite_feature(features, choice, batch.captions)))
+        texts.append(project_texts(projection, batch))
+    return torch.cat(texts)
 
 
 def _score_chunks(
@@ -127,7 +125,8 @@ def _score_chunks(
     for shard in features.shards:
         for start in range(0, len(shard.arrays["heads"]), CHUNK):
             heads = torch.from_numpy(shard.arrays["heads"][start : start + CHUNK]).float()
-            _check_finite(heads, f"head embeddings of {shard.path}")
+            if not heads.isfinite().all():  # a NaN would rank first: no score is above it
+                raise NotFiniteError(f"'heads' in {shard.path} are not finite; delete the folder and extract it again")
             if similarity == "mean":
                 vectors = normalize(projection.project_visual(heads.mean(dim=1)), dim=-1)
                 yield first, vectors @ texts.t()
@@ -138,9 +137,3 @@ def _score_chunks(
                     torch.maximum(scores, vectors[:, head] @ texts.t(), out=scores)
                 yield first, scores
             first += len(heads)
-
-
-def _check_finite(values: Tensor, name: str) -> None:
-    """A NaN would rank first: no score is above it."""
-    if not values.isfinite().all():
-        raise NotFiniteError(f"the {name} are not finite; delete the folder and extract it again")

@@ -29,13 +29,15 @@ class Batch(NamedTuple):
     """Features of B captions and their images. It is valid until the next but one is asked for.
 
     visual (B,M,D) or (B,D); text (B,C), or with `lengths` (B,L,·) padded with zeros; lengths (B,) int64, tokens of
-    each text with start and end; captions (B,) int64, numbers of the captions in the feature set.
+    each text with start and end; captions (B,) int64, numbers of the captions in the feature set; finite, whether
+    every feature is a finite number.
     """
 
     visual: Tensor
     text: Tensor
     lengths: Tensor | None
     captions: IndexArray
+    finite: bool = True
 
     def token_mask(self) -> Tensor | None:
         """(B, L), true for every token with start and end, or None for one vector a text."""
@@ -116,10 +118,10 @@ class BatchReader:
         images = self._gather(self.choice.visual, mine, self.features.image_row, self._visual[slot])
         if self.choice.token_array:
             text, lengths = self._gather_tokens(self.choice.token_array, captions, mine)
-            return Batch(images, text, lengths, mine)
-        return Batch(
-            images, self._gather(self.choice.text, mine, self.features.caption_row, self._text[slot]), None, mine
-        )
+        else:
+            text, lengths = self._gather(self.choice.text, mine, self.features.caption_row, self._text[slot]), None
+        finite = all(bool(np.isfinite(values.numpy()).all()) for values in (images, text))
+        return Batch(images, text, lengths, mine, finite)
 
     def _gather(self, array: str, captions: IndexArray, rows: IndexArray, buffer: FloatArray) -> Tensor:
         shards = [shard.arrays[array] for shard in self.features.shards]

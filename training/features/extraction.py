@@ -248,11 +248,8 @@ def _report(folder: Path, manifest: FeatureManifest, encoders: Encoders) -> None
             manifest.captions,
             encoders.tokenizer.context_length - 2,
         )
+    unreadable = len(manifest.skipped)
+    left_out = f"; {unreadable} of {manifest.images_listed} images could not be read and were left out"
     logger.info(
-        "%d captions of %d images in %s; %d of %d images could not be read and were left out",
-        manifest.captions,
-        manifest.images,
-        folder,
-        len(manifest.skipped),
-        manifest.images_listed,
+        "%d captions of %d images in %s%s", manifest.captions, manifest.images, folder, left_out if unreadable else ""
     )

@@ -115,9 +115,9 @@ class Trainer:
             for batch in reader.epoch():
                 scores = objective.scores(_to_device(batch, self.device), generator=generator)
                 losses.append(objective.loss(scores.matrix).item())
-                if not math.isfinite(losses[-1]):
+                if not (batch.finite and math.isfinite(losses[-1])):
                     reason = not_finite_feature(reader.features, reader.choice, batch.captions)
-                    raise NotFiniteError(f"the validation loss is {losses[-1]}: {reason or LOWER_RATE}")
+                    raise NotFiniteError(reason or f"the validation loss is {losses[-1]}: {LOWER_RATE}")
             means.append(math.fsum(losses) / len(losses))
         return means
 
@@ -133,7 +133,8 @@ class Trainer:
         if not loss.isfinite():
             self._stop("loss", loss, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        # Features that are no numbers may leave the loss one. In the gradient all processes see them.
+        torch.autograd.backward(loss if batch.finite else loss * math.nan)
         sum_gradients(self.objective.parameters(), self.world_size)
         gradient = get_total_norm(p.grad for p in self.objective.parameters() if p.grad is not None)
         if not gradient.isfinite():
