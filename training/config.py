@@ -33,6 +33,9 @@ PRECISIONS, DTYPES = ("fp32", "bf16"), ("float32", "float16")
 MAX_SEED = 2**32 - 1
 """Largest seed: NumPy's and torch's generators both take it, also multiplied by a million for an epoch's draws."""
 
+MAX_INPUT_SIDE = 8192
+"""Longest side of an encoder's input, in pixels: attention over all its patches fits no memory long before."""
+
 MAX_WORKERS = 256
 """Most processes that may load images."""
 
@@ -81,9 +84,10 @@ class FeatureConfig:
             )
         if not 0 <= self.max_unreadable <= 1:
             raise OptionError(f"max_unreadable: expected a share of 0 to 1, got {self.max_unreadable}")
-        if self.input_size is not None and min(self.input_size) < 1:
+        if self.input_size is not None and not all(1 <= side <= MAX_INPUT_SIDE for side in self.input_size):
             raise OptionError(
-                f"input_size: expected at least 1 x 1 pixels, got {' x '.join(map(str, self.input_size))}"
+                f"input_size: expected sides of 1 to {MAX_INPUT_SIDE} pixels, got "
+                f"{' x '.join(map(str, self.input_size))}"
             )
 
 

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
 from torch import Tensor
 
-from t2d_runtime.errors import OutputError
 from t2d_runtime.storage.whole_file import whole_file
-
-
-def check_output_folder(output: Path) -> None:
-    """Raise OutputError unless `output` is a folder, or one that can be made; makes nothing."""
-    existing = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
-    if not existing.is_dir():
-        raise OutputError(f"cannot write {output}: {existing} is no folder; choose another --output")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {output}: no permission to write in {existing}; choose another --output")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -56,11 +57,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected pixels, as 448 or 448x672, got {text!r}") from None
+    match = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected pixels, as 448 or 448x672 (height x width), got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _token_arrays(text: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from t2d_export.bundle.bundle_writer import whole_folder
 from t2d_runtime.errors import OptionError, OutputError
 from training.config import check_seed
 from training.drawing.canvas import Canvas
 from training.drawing.captions import write_captions
 from training.drawing.composition import compose
 from training.drawing.concepts import CONCEPTS
-from training.processes import end_with_parent
+from training.folders import new_folder
+from training.processes import end_with_parent, signals_to_parent
 
 DEFAULT_SIZE: Final = 224
 MIN_SIZE: Final = 56
@@ -95,7 +95,14 @@ def draw_scenes(
 
 def _parallel(draw: Callable[[int], Scene], count: int, workers: int) -> Iterator[Scene]:
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
-        yield from pool.map(draw, range(count), chunksize=CHUNK)
+        with signals_to_parent():
+            scenes = pool.map(draw, range(count), chunksize=CHUNK)
+        try:
+            yield from scenes
+        except BrokenProcessPool as error:
+            raise OutputError("a process that draws scenes was ended from outside; is there memory enough?") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) -> None:
@@ -123,15 +130,6 @@ def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) 
         captions = {"info": info, "images": images, "annotations": annotations}
         (root / "annotations" / "captions.json").write_text(json.dumps(captions))
         (root / "classes.json").write_text(json.dumps(list(CONCEPTS), indent=1) + "\n")
-
-
-@contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
-    """`whole_folder` for results that replace nothing: raises OutputError where `output` exists, before any work."""
-    if output.exists():
-        raise OutputError(f"expected a folder that does not exist yet, got {output}; remove it or name another")
-    with whole_folder(output) as folder:
-        yield folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

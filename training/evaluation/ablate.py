@@ -24,8 +24,9 @@ from training.config import TrainConfig
 from training.evaluation.retrieval import retrieval
 from training.evaluation.tables import TABLES, Row
 from training.features.feature_set import FeatureSet
+from training.folders import check_output_folder
 from training.run.train import TrainResult, train
-from training.storage import check_output_folder, write_text
+from training.storage import write_text
 
 RESULTS, TABLE = "results.json", "table.md"
 

@@ -34,7 +34,8 @@ from training.features.feature_set import (
 )
 from training.features.finite import not_finite_row
 from training.features.images import image_batches
-from training.storage import check_output_folder, remove_leftovers, write_tensors
+from training.folders import check_output_folder
+from training.storage import remove_leftovers, write_tensors
 
 logger = logging.getLogger(__name__)
 

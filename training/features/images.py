@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from t2d_runtime.errors import ImageError, ImageNotFoundError
+from t2d_runtime.errors import DataError, ImageError, ImageNotFoundError
 from t2d_runtime.image.preprocess import load_image
+from training.processes import end_with_parent, signals_to_parent
 
 
 class LoadedImages(NamedTuple):
@@ -42,15 +43,28 @@ def crop(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
 def image_batches(
     paths: Sequence[Path], batches: Sequence[list[int]], size: tuple[int, int], workers: int
 ) -> Iterator[LoadedImages]:
-    """Crops of the images at the positions that `batches` lists, loaded by `workers` processes (0: this one)."""
+    """Crops of the images at the positions that `batches` lists, loaded by `workers` processes (0: this one).
+
+    Raises DataError where such a process is ended from outside.
+    """
     loader = DataLoader(
         _Crops(paths, size),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
         prefetch_factor=2 if workers else None,
+        worker_init_fn=end_with_parent,
     )
-    yield from loader
+    with signals_to_parent():
+        loaded = iter(loader)
+    try:
+        yield from loaded
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise DataError(
+            "a process that loads images was ended from outside; is there memory enough? Give fewer --workers"
+        ) from error
 
 
 class _Crops(Dataset[tuple[int, NDArray[np.uint8] | str]]):

@@ -21,12 +21,13 @@ from t2d_runtime.errors import CheckpointError, NotFiniteError
 from training.config import TrainConfig
 from training.features.batches import shuffled
 from training.features.feature_set import IndexArray
+from training.folders import check_output_folder
 from training.objective.distributed import process_group
 from training.run.checkpoint import CHECKPOINT, EpochRecord, load_checkpoint, save_checkpoint
 from training.run.report import write_head_choices, write_projection, write_report
 from training.run.scalars import Scalars
 from training.run.trainer import Trainer, in_caption_order
-from training.storage import check_output_folder, remove_leftovers
+from training.storage import remove_leftovers
 
 LAST_PROJECTION = "projection.pth"
 BEST_PROJECTION = "projection_best.pth"

@@ -19,8 +19,9 @@ from t2d_export.architectures.folder_model import PROJECTION
 from t2d_export.model.projection import state_dict_in_authors_layout
 from t2d_export.model.reference import load_reference
 from training.config import FeatureConfig, TrainConfig
-from training.drawing.scenes import draw_scenes, new_folder, write_scenes
+from training.drawing.scenes import draw_scenes, write_scenes
 from training.features.extraction import extract
+from training.folders import new_folder
 from training.run.train import train
 from training.small.card import model_card
 from training.small.model import SMALL_MODEL, round_to_half, save_towers, write_config
