@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from t2d_export.export import ExportSettings
-from t2d_runtime.errors import DataError, OptionError
+from t2d_runtime.errors import DataError, NotFiniteError, OptionError
 from training.__main__ import main
 from training.config import TrainConfig
 from training.evaluation import ablate as ablate_module
@@ -86,6 +86,68 @@ def test_a_measuring_command_that_fails(small_features, tmp_path, monkeypatch, c
     base = TrainConfig(features=small_features, output=tmp_path / "table", epochs=1, batch_size=32)
     with pytest.raises(DataError, match=message):
         ablate("losses", base, Measure(command, ("x",), FOLDER))
+
+
+def test_a_row_that_fails_lets_the_others_go_on(small_features, tmp_path, capsys, caplog, monkeypatch):
+    def failing(config):
+        if config.loss == "triplet" and fails:
+            raise NotFiniteError("the loss is nan")
+        return trained(config)
+
+    fails, trained = True, ablate_module.train
+    monkeypatch.setattr(ablate_module, "train", failing)
+    output = tmp_path / "table"
+    arguments = ["ablate", "--table", "losses", "--features", str(small_features), "--output", str(output)]
+    arguments += ["--epochs", "1", "--batch-size", "32"]
+    assert main(arguments) == 1
+    assert "losses: triplet, hardest negative failed: the loss is nan" in caplog.messages
+    assert caplog.messages[-1] == "1 of 2 rows failed; the same command tries them again"
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == "|triplet, hardest negative (failed)|||"
+    assert printed == (output / "table.md").read_text()
+    rows = json.loads((output / "results.json").read_text())["rows"]
+    assert [row["failure"] for row in rows] == [None, "the loss is nan"]
+    fails = False
+    assert main(arguments) == 0
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_rows_that_all_fail(small_features, tmp_path, monkeypatch):
+    def failing(config):
+        raise NotFiniteError("the loss is nan")
+
+    monkeypatch.setattr(ablate_module, "train", failing)
+    arguments = ["ablate", "--table", "losses", "--features", str(small_features), "--output", str(tmp_path / "table")]
+    assert main(arguments) == 1
+    assert not (tmp_path / "table").exists()
+
+
+@pytest.mark.parametrize("content", ["mine", "[]", '{"mine": 1}', '{"table": "losses"}'])
+def test_a_file_of_others_is_left_alone(small_features, tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(DataError, match="holds no results of 'ablate'"):
+        ablate("losses", TrainConfig(features=small_features, output=tmp_path, epochs=1))
+    assert (tmp_path / "results.json").read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--figures", "miou"], "--figures has no effect without --measure"),
+        (["--model", "x"], "--model has no effect without --measure"),
+        (["--text-weights", "x"], "--text-weights has no effect without --measure"),
+        (["--measure", "", "--figures", "x", "--model", "y"], "--measure: expected a command, got none"),
+        (["--measure", "a 'b", "--figures", "x", "--model", "y"], "No closing quotation"),
+        (["--measure", "a {where}", "--figures", "x", "--model", "y"], "no names in braces but {bundle} and {json}"),
+        (["--measure", "a {0}", "--figures", "x", "--model", "y"], "no names in braces but {bundle} and {json}"),
+        (["--measure", "a", "--figures", "x,", "--model", "y"], "--figures: expected names separated by commas"),
+    ],
+)
+def test_bad_measures(small_features, tmp_path, capsys, options, message):
+    arguments = ["ablate", "--table", "losses", "--features", str(small_features), "--output", str(tmp_path / "table")]
+    assert main([*arguments, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "table").exists()
 
 
 def test_bad_requests(small_features, tmp_path, capsys):

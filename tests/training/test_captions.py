@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from t2d_runtime.errors import DataError
+from tests.fuzz.captions import attempt, cases
 from training.__main__ import main
 from training.features.captions import read_captions
 
@@ -221,6 +223,11 @@ def test_the_csv_modules_limit_is_as_before(tmp_path):
     before = csv.field_size_limit()
     captions_in(tmp_path, f"image,caption\na.png,{'b' * 200_000}\n")
     assert csv.field_size_limit() == before
+
+
+def test_damaged_files_are_read_or_refused(tmp_path):
+    outcomes = [attempt(tmp_path, *case) for case in islice(cases(0), 1000)]
+    assert 50 < sum(outcomes) < 950
 
 
 def test_one_line_and_status_2(tmp_path, capsys):

@@ -17,11 +17,13 @@ from PIL import Image
 
 from t2d_export.model.reference import mean_of_words
 from t2d_export.model.towers import ImageFeatures
-from t2d_runtime.errors import DataError, OutputError
+from t2d_runtime.errors import DataError, NotFiniteError, OutputError
+from training.__main__ import main
 from training.config import FeatureConfig, TrainConfig
-from training.features.encoding import image_vectors, load_towers
-from training.features.extraction import extract, load_encoders
-from training.features.feature_set import FeatureSet, read_manifest, shard_path
+from training.features import images as images_module
+from training.features.encoding import Encoders, image_vectors, load_towers
+from training.features.extraction import Extraction, extract, load_encoders
+from training.features.feature_set import FeatureSet, read_manifest, shard_path, write_shard
 from training.features.images import crop
 from training.run.train import train
 
@@ -286,6 +288,164 @@ def test_a_shard_without_a_readable_image(config, data):
         (data / "images" / f"{number}.png").write_text("no image")
     config = dataclasses.replace(config, images_per_shard=2, batch_size=2, token_arrays=())
     assert extract(config).images == 198
+
+
+def command(config: FeatureConfig, *more: str) -> list[str]:
+    arguments = ["features", "--captions", str(config.captions), "--output", str(config.output), "--workers", "0"]
+    return [
+        *arguments,
+        "--backbone",
+        config.backbone,
+        "--backbone-weights",
+        "random",
+        "--text-weights",
+        "random",
+        *more,
+    ]
+
+
+def test_status_1_and_a_last_line_that_counts(config, data, caplog):
+    (data / "images" / "3.png").write_bytes(b"no image")
+    (data / "images" / "5.png").unlink()
+    for _ in range(2):  # what is complete still lacks them
+        caplog.clear()
+        assert main(command(config)) == 1
+        assert caplog.messages[-1] == (
+            f"15 captions of 8 images in {config.output}; 2 of 10 images could not be read and were left out"
+        )
+    assert read_manifest(config.output).complete
+
+
+def test_no_readable_image_is_status_2_and_leaves_nothing(config, data, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    more = ["--images", str(tmp_path / "empty"), "--images-per-shard", "4", "--text-arrays", "penultimate"]
+    assert main(command(config, *more)) == 2
+    error = capsys.readouterr().err
+    assert "none of 10 images can be read, the last: " in error
+    assert "9.png: no such image file; name their folder with --images" in error
+    assert not config.output.exists()
+
+
+def test_shards_without_an_image_are_made_again(config, data, monkeypatch):
+    """A first run finds no image of the first shards and is interrupted; then they are there."""
+    hidden = data.parent / "hidden"
+    (data / "images").rename(hidden)
+    (data / "images").mkdir()
+    whole = dataclasses.replace(config, images=hidden)
+    extract(dataclasses.replace(whole, output=config.output.with_name("whole")))
+
+    def interrupted(self, shard, *arguments):
+        if shard == 1:
+            raise KeyboardInterrupt
+        return write(self, shard, *arguments)
+
+    write = Extraction._write
+    monkeypatch.setattr(Extraction, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        extract(config)
+    monkeypatch.undo()
+    extract(whole)
+    assert same_features(config.output, config.output.with_name("whole"))
+
+
+def test_captions_that_are_cut_are_counted_once(config, data, caplog):
+    path = data / "annotations" / "captions.json"
+    content = json.loads(path.read_text())
+    texts = ["a " * 75, "a " * 76, "sea " * 500, "a boat"]
+    for annotation, text in zip(content["annotations"], texts, strict=False):
+        annotation["caption"] = text
+    path.write_text(json.dumps(content))
+    caplog.set_level("INFO")
+    assert extract(config).cut_captions == 2
+    said = [message for message in caplog.messages if "75 tokens" in message]
+    assert said == ["2 of 19 captions have more than 75 tokens and were cut there: the text tower takes no more"]
+
+
+def test_an_image_whose_features_are_no_numbers(config, monkeypatch):
+    """In the second shard, of images 4 to 7; the first one stays, and a later run goes on after it."""
+    encode, calls = Encoders.encode_images, iter(range(100))
+
+    def spoilt(self, crops):
+        vectors = encode(self, crops)
+        return vectors._replace(heads=vectors.heads * (np.nan if next(calls) == 3 else 1))
+
+    monkeypatch.setattr(Encoders, "encode_images", spoilt)
+    with pytest.raises(
+        NotFiniteError, match=r"images/6\.png: its features \(heads\) are not finite with fp32 encoders"
+    ):
+        extract(config)
+    assert [path.name for path in config.output.glob("shard-*")] == ["shard-00000.safetensors"]
+    monkeypatch.undo()
+    assert extract(config).complete
+
+
+@pytest.mark.parametrize("array", ["tokens", "penultimate", "text"])
+def test_a_caption_whose_features_are_no_numbers(config, monkeypatch, array):
+    encode = Encoders.encode_captions
+    wanted = "wow! a ball near the number 5 house"
+
+    def spoilt(self, captions, token_arrays):
+        arrays = encode(self, captions, token_arrays)
+        if wanted in captions:
+            row = captions.index(wanted)
+            arrays[array] = arrays[array].clone()
+            arrays[array][row if array == "text" else arrays["token_offsets"][row] + 2, 1] = np.inf
+        return arrays
+
+    monkeypatch.setattr(Encoders, "encode_captions", spoilt)
+    with pytest.raises(NotFiniteError, match=rf"the caption '{wanted}': its features \({array}\) are not finite"):
+        extract(config)
+
+
+def test_features_beyond_half_precision_are_status_1(config, monkeypatch, capsys):
+    encode = Encoders.encode_captions
+    monkeypatch.setattr(
+        Encoders, "encode_captions", lambda *arguments: {k: v * 10**6 for k, v in encode(*arguments).items()}
+    )
+    assert main(command(config, "--dtype", "float16")) == 1
+    error = capsys.readouterr().err
+    assert "are not finite with fp32 encoders, stored in float16; use other weights, --precision fp32 or" in error
+
+
+def test_a_worker_that_is_killed(config, monkeypatch):
+    config = dataclasses.replace(config, workers=1)
+    load = images_module.load_image
+    monkeypatch.setattr(
+        images_module,
+        "load_image",
+        lambda path: os.kill(os.getpid(), signal.SIGKILL) if path.name == "6.png" else load(path),
+    )
+    with pytest.raises(DataError, match="a process that loads images was ended from outside"):
+        extract(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images_per_shard": 0}, "lists no images, heads or widths"),
+        ({"images_listed": "many"}, r"manifest.json: images_listed is 'many', expected int"),
+        ({"surprise": 1}, r"unknown keys \['surprise'\]"),
+    ],
+)
+def test_a_manifest_of_another_form(config, change, message):
+    extract(config)
+    path = config.output / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=message):
+        FeatureSet(config.output)
+
+
+def test_a_shard_of_another_form(config):
+    manifest = extract(config)
+    arrays = {key: torch.from_numpy(value.copy()) for key, value in FeatureSet(config.output).shards[0].arrays.items()}
+    for change, message in [
+        ({"text": arrays["text"][1:]}, r"text has shape \(\d, 12\), expected \(\d, 12\)"),
+        ({"caption_rows": arrays["caption_rows"] + 100}, "captions of images that it does not hold"),
+        ({"caption_rows": arrays["caption_rows"] - 100}, "captions of images that it does not hold"),
+    ]:
+        write_shard(config.output, 0, manifest, arrays | change)
+        with pytest.raises(DataError, match=message):
+            FeatureSet(config.output)
 
 
 def test_features_of_another_model_are_not_gone_on_with(config):

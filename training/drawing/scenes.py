@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
@@ -94,15 +96,22 @@ def draw_scenes(
 
 
 def _parallel(draw: Callable[[int], Scene], count: int, workers: int) -> Iterator[Scene]:
+    chunks = (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+    pending: deque[Future[list[Scene]]] = deque()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         with signals_to_parent():
-            scenes = pool.map(draw, range(count), chunksize=CHUNK)
+            # Few at a time: where the command is interrupted, these alone are waited for.
+            pending.extend(pool.submit(_draw_all, draw, chunk) for chunk in islice(chunks, workers + 1))
         try:
-            yield from scenes
+            while pending:
+                yield from pending.popleft().result()
+                pending.extend(pool.submit(_draw_all, draw, chunk) for chunk in islice(chunks, 1))
         except BrokenProcessPool as error:
             raise OutputError("a process that draws scenes was ended from outside; is there memory enough?") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+
+def _draw_all(draw: Callable[[int], Scene], indices: range) -> list[Scene]:
+    return [draw(index) for index in indices]
 
 
 def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) -> None:

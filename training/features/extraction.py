@@ -154,11 +154,11 @@ class Extraction:
         if found is None:
             return
         name, row = found
-        owner = str(captions[row][1].path)
-        if name not in ImageVectors._fields:
-            offsets = features.get("token_offsets")
-            if offsets is not None and name in self.config.token_arrays:
-                row = int(torch.searchsorted(offsets, row, right=True)) - 1
+        if name in ImageVectors._fields:
+            owner = str(captions[row][1].path)
+        else:
+            if name in self.config.token_arrays:
+                row = int(torch.searchsorted(features["token_offsets"], row, right=True)) - 1
             owner = f"the caption {[text for _, image in captions for text in image.captions][row]!r:.80}"
         raise NotFiniteError(
             f"{owner}: its features ({name}) are not finite with {self.config.precision} encoders, stored in "

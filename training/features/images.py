@@ -59,8 +59,9 @@ def image_batches(
         loaded = iter(loader)
     try:
         yield from loaded
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        # A killed worker is seen in one of these ways, by chance.
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
             raise
         raise DataError(
             "a process that loads images was ended from outside; is there memory enough? Give fewer --workers"
