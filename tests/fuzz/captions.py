@@ -10,35 +10,10 @@ from pathlib import Path
 from t2d_runtime.errors import T2DError
 from training.features.captions import read_captions
 
-PIECES = (
-    b",",
-    b";",
-    b"\t",
-    b'"',
-    b'""',
-    b"\n",
-    b"\r",
-    b"\r\n",
-    b"\0",
-    b"\xff",
-    b"\xef\xbb\xbf",
-    b"\xff\xfe",
-    b"[",
-    b"}",
-    b"null",
-)
-PIECES += (
-    b"1e999",
-    b"NaN",
-    b"\\ud800",
-    b"\\u0000",
-    b"9" * 5000,
-    b"a.png",
-    b"image",
-    b"caption",
-    b" " * 50,
-    b"x" * 140_000,
-)
+BYTES = (b"\0", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b" " * 50, b"x" * 140_000)
+SYNTAX = (b",", b";", b"\t", b'"', b'""', b"\n", b"\r", b"\r\n", b"[", b"}", b"null", b"1e999", b"NaN", b"9" * 5000)
+WORDS = (b"\\ud800", b"\\u0000", b"a.png", b"image", b"caption")
+PIECES = (*BYTES, *SYNTAX, *WORDS)
 
 
 def cases(seed: int) -> Iterator[tuple[str, bytes]]:
@@ -60,8 +35,7 @@ def attempt(folder: Path, name: str, content: bytes) -> bool:
     path.write_bytes(content)
     try:
         found = read_captions(path, folder)
-    except T2DError as error:
-        assert str(error).strip()
+    except T2DError:
         return False
     for image in found.images:
         assert image.captions
