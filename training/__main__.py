@@ -12,8 +12,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from t2d_runtime.backends.registry import how_to_install
 from t2d_runtime.cli import BAD_INPUT, FAILED_CHECK, run_command
+from t2d_runtime.device.install import how_to_install
 from t2d_runtime.errors import NotFiniteError, T2DError
 
 COMMANDS = {
@@ -38,6 +38,8 @@ def _run(given: list[str]) -> int:
         args = _parse(given)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("training").setLevel(logging.INFO)
+        # Captions that are cut are counted at the end, not named for every shard.
+        logging.getLogger("t2d_runtime.words.text").setLevel(logging.ERROR)
         return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
