@@ -17,7 +17,7 @@ find_python() {
 environment() {
   local folder=$1 python stamp
   shift
-  stamp=$(cat pyproject.toml constraints.txt <(echo "$PWD $*") | cksum)
+  stamp=$(cat pyproject.toml setup.py t2d_runtime/masks/pamr/pamr.c constraints.txt <(echo "$PWD $*") | cksum)
   stamp="$folder/.installed-${stamp%% *}"
   [[ -f $stamp ]] && return
   python=$(find_python)

@@ -1,70 +1,85 @@
-"""The inner loops of PAMR in NumPy; see `t2d_runtime.masks.pamr.refine.Kernels`."""
+"""The inner loops of PAMR in NumPy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from t2d_runtime.masks.pamr.refine import STD_EPS, STD_WEIGHT
-
-name = "numpy"
+from t2d_runtime.masks.pamr.kernels import STD_EPS, STD_WEIGHT, Floats, Grid
 
 
-def write_logits(
-    padded: NDArray[np.float32],
-    offsets: NDArray[np.intp],
-    logits: NDArray[np.float32],
-    first: int,
-    last: int,
-) -> None:
-    """Minus the mean over channels of |I - I_neighbour| / (1e-8 + 0.1 std).
+class NumpyKernels:
+    """As `Kernels`: weights (H,K,W) of K neighbours; padded planes (N,H+2b,W+2b), b being the grid's border."""
 
-    std is the unbiased standard deviation over the neighbours and, once per dilation, the pixel itself.
-    """
-    samples = np.float32(len(offsets) // 8 * 9)
-    border, width = _border(offsets), logits.shape[2]
-    centre = padded[:, border + first : border + last, border : border + width]
-    total, squares = np.zeros_like(centre), np.zeros_like(centre)
-    for neighbour in _neighbours(padded, offsets, width, first, last):
-        # Differences to the centre are small whole numbers: their sums are exact. The centre's own are zero.
-        difference = neighbour - centre
-        total += difference
-        squares += difference * difference
-    variance = (squares - total * total / samples) / (samples - 1)
-    scale = np.float32(STD_EPS) + np.float32(STD_WEIGHT) * np.sqrt(np.maximum(variance, 0))
-    for k, neighbour in enumerate(_neighbours(padded, offsets, width, first, last)):
-        logits[first:last, k] = -(np.abs(neighbour - centre) / scale).mean(axis=0)
+    name: ClassVar[str] = "NumPy loops"
 
+    def __init__(self, grid: Grid) -> None:
+        self._height, self._width, self._border = grid.height, grid.width, grid.border
+        self._offsets = grid.offsets
+        self._samples = np.float32(9 * len(grid.dilations))
 
-def spread(
-    source: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    offsets: NDArray[np.intp],
-    target: NDArray[np.float32],
-    first: int,
-    last: int,
-) -> None:
-    """The weighted sum of the neighbours."""
-    border, width = _border(offsets), weights.shape[2]
-    inside = target[:, border + first : border + last, border : border + width]
-    inside[:] = 0
-    product = np.empty_like(inside)
-    for k, neighbour in enumerate(_neighbours(source, offsets, width, first, last)):
-        np.multiply(neighbour, weights[first:last, k], out=product)
-        inside += product
+    def new_weights(self) -> Floats:
+        return np.empty((self._height, len(self._offsets), self._width), np.float32)
 
+    def new_padded(self, count: int) -> Floats:
+        return np.empty((count, self._height + 2 * self._border, self._width + 2 * self._border), np.float32)
 
-def _neighbours(
-    padded: NDArray[np.float32], offsets: NDArray[np.intp], width: int, first: int, last: int
-) -> Iterator[NDArray[np.float32]]:
-    """For each offset the pixels that lie there from the rows `first` to `last`."""
-    border = _border(offsets)
-    for down, right in offsets.tolist():
-        left = border + right
-        yield padded[:, border + down + first : border + down + last, left : left + width]
+    def weigh(self, colours: Floats, weights: Floats, first: int, last: int) -> None:
+        """Softmax of minus the mean over colours of |I - I_neighbour| / (1e-8 + 0.1 std).
 
+        std is the unbiased standard deviation over the neighbours and, once per dilation, the pixel itself.
+        """
+        centre = self._inside(colours, first, last)
+        total, squares = np.zeros_like(centre), np.zeros_like(centre)
+        for neighbour in self._neighbours(colours, first, last):
+            # Differences to the centre are small whole numbers: their sums are exact. The centre's own are zero.
+            difference = neighbour - centre
+            total += difference
+            squares += difference * difference
+        variance = (squares - total * total / self._samples) / (self._samples - 1)
+        scale = np.float32(STD_EPS) + np.float32(STD_WEIGHT) * np.sqrt(np.maximum(variance, 0))
+        band = weights[first:last]
+        for k, neighbour in enumerate(self._neighbours(colours, first, last)):
+            band[:, k] = -(np.abs(neighbour - centre) / scale).mean(axis=0)
+        # The neighbours' root mean square distance is at most 3.2 std, so one logit is above -32 and the
+        # greatest need not be subtracted first.
+        np.exp(band, out=band)
+        band /= band.sum(axis=1, keepdims=True)
 
-def _border(offsets: NDArray[np.intp]) -> int:
-    return int(offsets.max())
+    def put(self, planes: Floats, padded: Floats, first: int, last: int) -> None:
+        self._inside(padded, first, last)[:] = planes[:, first:last]
+        self._repeat_border(padded, first, last)
+
+    def spread(self, source: Floats, weights: Floats, target: Floats, first: int, last: int) -> None:
+        inside = self._inside(target, first, last)
+        inside[:] = 0
+        product = np.empty_like(inside)
+        for k, neighbour in enumerate(self._neighbours(source, first, last)):
+            np.multiply(neighbour, weights[first:last, k], out=product)
+            inside += product
+        self._repeat_border(target, first, last)
+
+    def take(self, padded: Floats, planes: Floats, first: int, last: int) -> None:
+        planes[:, first:last] = self._inside(padded, first, last)
+
+    def _inside(self, padded: Floats, first: int, last: int, down: int = 0, right: int = 0) -> Floats:
+        """The rows from `first` to `last`, or what lies away from them."""
+        top, left = self._border + down, self._border + right
+        return padded[:, top + first : top + last, left : left + self._width]
+
+    def _neighbours(self, padded: Floats, first: int, last: int) -> Iterator[Floats]:
+        """What lies at each offset from the rows `first` to `last`."""
+        return (self._inside(padded, first, last, *offset) for offset in self._offsets)
+
+    def _repeat_border(self, padded: Floats, first: int, last: int) -> None:
+        """Border pixels beside the rows from `first` to `last`, and above the first row and below the last."""
+        border, right, bottom = self._border, self._border + self._width, self._border + self._height
+        band = padded[:, border + first : border + last]
+        band[:, :, :border] = band[:, :, border : border + 1]
+        band[:, :, right:] = band[:, :, right - 1 : right]
+        if first == 0:
+            padded[:, :border] = padded[:, border : border + 1]
+        if last == self._height:
+            padded[:, bottom:] = padded[:, bottom - 1 : bottom]

@@ -1,0 +1,34 @@
+"""Which inner loops PAMR takes: the compiled ones where they are, else NumPy's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache
+
+from t2d_runtime.masks.pamr.compiled_kernels import VERSIONS, CompiledKernels, library
+from t2d_runtime.masks.pamr.kernels import Grid, Kernels
+from t2d_runtime.masks.pamr.numpy_kernels import NumpyKernels
+
+logger = logging.getLogger(__name__)
+
+HOW_TO_BUILD = "in a checkout of t2d-runtime, on a machine with a C compiler: pip install ."
+"""What compiles the loops."""
+
+
+@cache
+def fastest_kernels() -> Callable[[Grid], Kernels]:
+    """The compiled loops where this package was installed with them, else NumPy's."""
+    try:
+        library()
+    except OSError as error:
+        logger.info("PAMR with NumPy (%s); compiled loops are ten times as fast: %s", error, HOW_TO_BUILD)
+        return NumpyKernels
+    return CompiledKernels
+
+
+def loops_here() -> str:
+    """Which loops PAMR takes on this machine, and how to get the compiled ones."""
+    if fastest_kernels() is NumpyKernels:
+        return f"{NumpyKernels.name}; for the compiled ones, {HOW_TO_BUILD}"
+    return f"{CompiledKernels.name}, for {VERSIONS[library().pamr_version()]}"

@@ -1,0 +1,152 @@
+"""The inner loops of PAMR in C, a shared library that installing this package builds of `pamr.c`."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import sys
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from t2d_runtime.errors import OptionError
+from t2d_runtime.masks.pamr.kernels import Floats, Grid
+
+SOURCE = Path(__file__).with_name("pamr.c")
+SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
+LIBRARY = SOURCE.with_name("libpamr" + SUFFIXES.get(sys.platform, ".so"))
+
+BLOCK, PLANES = 16, 8
+"""As in `pamr.c`: scores of a sheet's pixel, pixels of a block of weights; at most so many classes are planes."""
+
+ALIGNMENT = 64
+"""Bytes of a cache line, in which the 16 scores of a sheet's pixel then lie."""
+
+VERSIONS = ("any processor", "AVX2", "AVX-512")
+"""Which instructions the numbers that `pamr.c` gives its versions stand for, on x86."""
+
+
+class _Grid(ctypes.Structure):
+    """The structure `pamr_grid`."""
+
+    _fields_ = (
+        ("height", ctypes.c_int),
+        ("width", ctypes.c_int),
+        ("border", ctypes.c_int),
+        ("count", ctypes.c_int),
+        ("dilations", ctypes.POINTER(ctypes.c_int)),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The compiled loops; raises OSError where they are not, do not load, or are of another `pamr.c`."""
+    loaded = ctypes.CDLL(str(LIBRARY))
+    number, grid, floats = ctypes.c_int, ctypes.POINTER(_Grid), ctypes.c_void_p
+    try:
+        loaded.pamr_source.restype = ctypes.c_char_p
+        of = loaded.pamr_source().decode()
+        loaded.pamr_version.argtypes = ()
+        loaded.pamr_weigh.argtypes = (number, grid, floats, floats, number, number)
+        loaded.pamr_spread.argtypes = (number, grid, number, floats, floats, floats, number, number)
+        loaded.pamr_put.argtypes = loaded.pamr_take.argtypes = (grid, number, floats, floats, number, number)
+    except AttributeError as error:
+        raise OSError(f"{LIBRARY} is not built of {SOURCE}: {error}") from error
+    if of != source_digest():
+        raise OSError(f"{LIBRARY} is built of another version of {SOURCE}")
+    for function in (loaded.pamr_weigh, loaded.pamr_spread, loaded.pamr_put, loaded.pamr_take):
+        function.restype = None
+    return loaded
+
+
+def source_digest() -> str:
+    """The sha256 of `pamr.c`, which a library built of it knows; line ends count alike on all systems."""
+    return hashlib.sha256(SOURCE.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+class CompiledKernels:
+    """As `Kernels`, in the layouts that `pamr.c` describes.
+
+    `version`: of VERSIONS, for which instructions; None takes the fastest that this processor runs.
+    """
+
+    name: ClassVar[str] = "compiled loops"
+
+    def __init__(self, grid: Grid, version: int | None = None) -> None:
+        self._library = library()
+        fastest = self._library.pamr_version()
+        if version is not None and not 0 <= version <= fastest:
+            raise OptionError(f"version is {version}, expected one that this processor runs: 0 to {fastest}")
+        self._version = fastest if version is None else version
+        self._grid = grid
+        self._dilations = (ctypes.c_int * len(grid.dilations))(*grid.dilations)
+        self._c_grid = _Grid(grid.height, grid.width, grid.border, len(grid.dilations), self._dilations)
+
+    def new_weights(self) -> Floats:
+        return _aligned(self._weights_shape())
+
+    def new_padded(self, count: int) -> Floats:
+        return _aligned(self._padded_shape(count))
+
+    def weigh(self, colours: Floats, weights: Floats, first: int, last: int) -> None:
+        self._check_rows(first, last)
+        pixels, to = _address(colours, self._padded_shape(3)), _address(weights, self._weights_shape())
+        self._library.pamr_weigh(self._version, self._c_grid, pixels, to, first, last)
+
+    def put(self, planes: Floats, padded: Floats, first: int, last: int) -> None:
+        self._check_rows(first, last)
+        count = len(planes)
+        plain, to = _address(planes, self._plain_shape(count)), _address(padded, self._padded_shape(count))
+        self._library.pamr_put(self._c_grid, count, plain, to, first, last)
+
+    def spread(self, source: Floats, weights: Floats, target: Floats, first: int, last: int) -> None:
+        self._check_rows(first, last)
+        count = len(source) if source.ndim == 3 else BLOCK  # a sheet has four axes
+        shape = self._padded_shape(count)
+        at, to, by = _address(source, shape), _address(target, shape), _address(weights, self._weights_shape())
+        self._library.pamr_spread(self._version, self._c_grid, count, at, by, to, first, last)
+
+    def take(self, padded: Floats, planes: Floats, first: int, last: int) -> None:
+        self._check_rows(first, last)
+        count = len(planes)
+        at, plain = _address(padded, self._padded_shape(count)), _address(planes, self._plain_shape(count))
+        self._library.pamr_take(self._c_grid, count, at, plain, first, last)
+
+    def _plain_shape(self, count: int) -> tuple[int, ...]:
+        return count, self._grid.height, self._grid.width
+
+    def _padded_shape(self, count: int) -> tuple[int, ...]:
+        pitch = _rounded_up(self._grid.width) + 2 * self._grid.border
+        if count > PLANES:
+            return 1, self._grid.height, pitch, BLOCK
+        return count, self._grid.height, pitch
+
+    def _weights_shape(self) -> tuple[int, ...]:
+        neighbours = 8 * len(self._grid.dilations)
+        return self._grid.height, _rounded_up(self._grid.width) // BLOCK, neighbours, BLOCK
+
+    def _check_rows(self, first: int, last: int) -> None:
+        if not 0 <= first <= last <= self._grid.height:
+            raise OptionError(f"rows are {first} to {last}, expected some within 0 to {self._grid.height}")
+
+
+def _rounded_up(width: int) -> int:
+    return -(-width // BLOCK) * BLOCK
+
+
+def _aligned(shape: tuple[int, ...]) -> Floats:
+    size = int(np.prod(shape))
+    room = np.empty(size + ALIGNMENT // 4, np.float32)
+    start = -room.ctypes.data % ALIGNMENT // 4
+    return room[start : start + size].reshape(shape)
+
+
+def _address(array: Floats, shape: tuple[int, ...]) -> int:
+    """Where an array's numbers begin, after a check that they are as many and lie as the compiled loops take them."""
+    if array.shape != shape or array.dtype != np.float32 or not array.flags.c_contiguous:
+        raise OptionError(
+            f"an array is {array.dtype} {array.shape}, strides {array.strides}; expected contiguous float32 {shape}"
+        )
+    return array.ctypes.data

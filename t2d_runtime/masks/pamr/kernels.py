@@ -1,0 +1,65 @@
+"""Interface of PAMR's inner loops, and the constants that they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0))
+"""The eight neighbours in a 3 x 3 window, in units of the dilation."""
+
+STD_WEIGHT = 0.1
+STD_EPS = 1e-8
+"""Constants of the affinity in the released code."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Size of a picture in pixels, and the dilations of its pixels' neighbourhoods."""
+
+    height: int
+    width: int
+    dilations: tuple[int, ...]
+
+    @property
+    def border(self) -> int:
+        """Pixels to the farthest neighbour, down or right."""
+        return max(self.dilations)
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """(down, right) of each neighbour, the eight of a dilation after those of the last one."""
+        return [(d * down, d * right) for d in self.dilations for down, right in NEIGHBOURS]
+
+
+class Kernels(Protocol):
+    """Inner loops for pictures of one size.
+
+    Each works on the rows from `first` to before `last` of arrays that it reads and of the one that it writes, so
+    several threads may work on a picture at once. How weights and padded planes are laid out is the loops' own.
+    """
+
+    name: ClassVar[str]
+
+    def new_weights(self) -> Floats:
+        """Room for the weights of every pixel's neighbours."""
+
+    def new_padded(self, count: int) -> Floats:
+        """Room for some planes with their borders, at most CLASS_CHUNK."""
+
+    def weigh(self, colours: Floats, weights: Floats, first: int, last: int) -> None:
+        """Affinity: weights that add up to one for each pixel, from three padded planes, 0 to 255."""
+
+    def put(self, planes: Floats, padded: Floats, first: int, last: int) -> None:
+        """Planes (N,H,W) to padded ones."""
+
+    def spread(self, source: Floats, weights: Floats, target: Floats, first: int, last: int) -> None:
+        """Each value of padded planes becomes the weighted mean of its neighbours'."""
+
+    def take(self, padded: Floats, planes: Floats, first: int, last: int) -> None:
+        """Padded planes to plain ones (N,H,W)."""
