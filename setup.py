@@ -25,15 +25,19 @@ class BuildLibrary(build_ext):
     """Compiles `pamr.c` to a library that ctypes loads, without anything of Python in it."""
 
     def get_ext_filename(self, fullname: str) -> str:
+        """Name of the library, beside its source."""
         return str(Path(*fullname.split(".")[:-1], NAME))
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
-        return []  # no module of Python, so none of its entry points
+        """None of a Python module's entry points."""
+        return []
 
     def get_libraries(self, ext: Extension) -> list[str]:
+        """None of Python itself."""
         return []
 
     def build_extension(self, ext: Extension) -> None:
+        """Compile with the options of this compiler."""
         ext.extra_compile_args = MSVC if self.compiler.compiler_type == "msvc" else GCC_OR_CLANG
         super().build_extension(ext)
 
@@ -42,12 +46,14 @@ class Wheel(bdist_wheel):
     """A wheel for this platform and any Python where it holds the library, else one for every platform."""
 
     def run(self) -> None:
+        """Build first: only then it is known whether there is a library."""
         self.run_command("build")
         if not self._has_library():
             self.root_is_pure, self.distribution.ext_modules = True, None
         super().run()
 
     def get_tag(self) -> tuple[str, str, str]:
+        """Python 3 on this platform, or on any."""
         if not self._has_library():
             return "py3", "none", "any"
         return "py3", "none", super().get_tag()[2]

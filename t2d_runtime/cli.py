@@ -86,7 +86,6 @@ def _segment(args: argparse.Namespace) -> int:
 
     from t2d_runtime.commands.segment_files import image_files, segment_files
     from t2d_runtime.errors import ImageError, ImageNotFoundError
-    from t2d_runtime.masks.pamr.refine import begin_warm_up
     from t2d_runtime.results.outputs import check_distinct, check_formats
 
     # Raised, it becomes the one line that names the image.
@@ -96,8 +95,6 @@ def _segment(args: argparse.Namespace) -> int:
         raise OptionError("--threshold has no effect without --background; add that, or leave the threshold out")
     images = image_files(args.images, args.output)
     check_distinct(images)
-    if args.refine:
-        begin_warm_up()
     segmenter = _open(args)
     classes = _vocabulary(args, segmenter)
     start = time.perf_counter()

@@ -16,7 +16,6 @@ from t2d_runtime.errors import OptionError
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.preprocess import ImageLike, load_image
 from t2d_runtime.image.windows import WindowMode
-from t2d_runtime.masks.pamr.refine import begin_warm_up
 from t2d_runtime.masks.phrases import segment_classes
 from t2d_runtime.overlap import overlapped
 from t2d_runtime.proof.parity import PRECISIONS
@@ -179,8 +178,6 @@ class Segmenter:
         classes = self._embeddings(classes)
         check_classes(classes, self.bundle, background=settings.background)
         if not isinstance(image, ImageEncoding):
-            if settings.refine:
-                begin_warm_up()
             image = self.encode_image(image, settings.window)
         labels, scores = segment_classes(
             image,
@@ -206,8 +203,6 @@ class Segmenter:
         settings = self._settings(options)
         classes = self._embeddings(classes)
         check_classes(classes, self.bundle, background=settings.background)
-        if settings.refine:
-            begin_warm_up()
         return self._segment_batch(images, classes, settings.window, options)
 
     def _segment_batch(

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from t2d_export.fused.operators import Operators
 from t2d_runtime.bundle.manifest import PamrSettings
-from t2d_runtime.masks.pamr.refine import NEIGHBOURS, STD_EPS, STD_WEIGHT
+from t2d_runtime.masks.pamr.kernels import NEIGHBOURS, STD_EPS, STD_WEIGHT
 
 
 def refined(
@@ -46,7 +46,7 @@ def _affinity(op: Operators, image: ir.Value, size: ir.Value, settings: PamrSett
     samples = float(9 * len(settings.dilations))
     variance = op.Div(op.Sub(squares, op.Div(op.Mul(total, total), samples)), samples - 1)
     scale = op.Add(op.Mul(op.Sqrt(op.Max(variance, 0.0)), STD_WEIGHT), STD_EPS)
-    # One logit is above -32 (`t2d_runtime.masks.pamr.refine`), so the greatest need not be subtracted.
+    # One logit is above -32 (`t2d_runtime.masks.pamr.numpy_kernels`), so the greatest need not be subtracted.
     weights = [
         op.Exp(op.Neg(op.ReduceMean(op.Div(op.Abs(difference), scale), [0], keepdims=0))) for difference in differences
     ]

@@ -187,7 +187,7 @@ def measure_starts(
 ) -> tuple[StartTime, StartTime]:
     """A start with an empty cache, as on a new machine, and the median of `count` later ones.
 
-    `opening` are the arguments of `Segmenter.open`. numba's own cache, beside the code, stays as it is.
+    `opening` are the arguments of `Segmenter.open`.
     """
     job = {"open": opening, "image": str(image), "class_names": class_names, "refine": True}
     with tempfile.TemporaryDirectory() as cache:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from t2d_runtime.backends.names import AUTO_ORDER, installed_module
 from t2d_runtime.backends.registry import open_named
 from t2d_runtime.device.cpu import Cpu, cpu
-from t2d_runtime.device.install import how_to_install
 from t2d_runtime.device.threads import available_cores
 from t2d_runtime.errors import BackendUnavailableError
-from t2d_runtime.masks.pamr.refine import fastest_kernels
+from t2d_runtime.masks.pamr.choice import loops_here
 from t2d_runtime.proof.parity import PRECISIONS
 
 PRODUCTS = {
@@ -33,14 +32,12 @@ WITHOUT = {
 
 def cpu_paths() -> dict[str, str]:
     """What `t2d info` says of this machine: a title and a line each."""
-    compiled = fastest_kernels().name == "numba"
-    kernels = "compiled by numba" if compiled else f"NumPy; to compile them, {how_to_install('fast')}"
     processor = cpu()
     return {
         "processor": f"{processor.model}, {available_cores()} cores to use",
         "vector units": " ".join(processor.units) or "not told by this system",
         **{f"{precision} here": f"{units(processor, precision)}{_engines(precision)}" for precision in PRECISIONS},
-        "PAMR": f"loops {kernels}",
+        "PAMR": loops_here(),
     }
 
 

@@ -15,11 +15,12 @@ from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.device.install import how_to_install
 from t2d_runtime.device.machine import installed_version
 from t2d_runtime.errors import T2DError
+from t2d_runtime.masks.pamr.choice import loops_here
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.storage.cache import VARIABLE, cache_folder, subfolder
 from t2d_runtime.storage.compiled_models import LIMIT_VARIABLE, compiled_limit, compiled_size
 
-RUNTIME_PACKAGES = ("numpy", "pillow", "tokenizers", "regex", "ftfy", "numba")
+RUNTIME_PACKAGES = ("numpy", "pillow", "tokenizers", "regex", "ftfy")
 ENGINE_PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
@@ -37,6 +38,7 @@ def examine() -> Iterator[str]:
     for package in (*RUNTIME_PACKAGES, *ENGINE_PACKAGES):
         yield f"  {package:<36} {installed_version(package) or 'not installed'}"
     yield f"processor: {cpu_name()}"
+    yield f"PAMR: {loops_here()}"
     yield _cache()
     yield from _onnxruntime_conflict()
     yield "backends:"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from t2d_runtime.device.cpu import cpu
 
-PACKAGES = ("t2d-runtime", "numpy", "pillow", "numba", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt")
+PACKAGES = ("t2d-runtime", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt")
 """Packages whose versions change the runtime's figures."""
 
 

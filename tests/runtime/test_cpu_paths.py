@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import platform
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +13,7 @@ from t2d_runtime.cli import main
 from t2d_runtime.commands.cpu_paths import cpu_paths, units
 from t2d_runtime.device import cpu as cpu_module
 from t2d_runtime.device.cpu import described
-from t2d_runtime.masks.pamr.refine import fastest_kernels
+from t2d_runtime.masks.pamr.choice import loops_here
 
 SAPPHIRE_RAPIDS = (
     "model name : Xeon 8480\nflags : sse2 avx2 avx512f avx_vnni avx512_vnni avx512_bf16 amx_bf16 amx_int8\n"
@@ -60,11 +57,9 @@ def test_only_the_first_processor_is_read() -> None:
 @pytest.fixture
 def _forgotten() -> Iterator[None]:
     """Nothing remembered of this machine, before and after."""
-    for cached in (cpu_module.cpu, fastest_kernels):
-        cached.cache_clear()
+    cpu_module.cpu.cache_clear()
     yield
-    for cached in (cpu_module.cpu, fastest_kernels):
-        cached.cache_clear()
+    cpu_module.cpu.cache_clear()
 
 
 @pytest.mark.usefixtures("_forgotten")
@@ -89,7 +84,7 @@ def test_info_says_which_paths_are_taken(
         assert lines["vector units"] in {"avx2", "asimd asimddp bf16 i8mm sve"}
     assert "not onnxruntime (ONNX Runtime's CPU provider has no bfloat16 kernels" in lines["bf16 here"]
     assert "onnxruntime" in lines["int8 here"]
-    assert lines["PAMR"] == "loops compiled by numba"
+    assert lines["PAMR"] == loops_here()
 
 
 def test_an_engine_whose_library_does_not_load_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,18 +93,3 @@ def test_an_engine_whose_library_does_not_load_is_said(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(OnnxRuntimeBackend, "__init__", broken)
     assert "not onnxruntime (does not load, see 't2d doctor')" in cpu_paths()["fp32 here"]
-
-
-@pytest.mark.usefixtures("_forgotten")
-def test_without_numba_the_loops_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def blocked(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "numba":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.delitem(sys.modules, "t2d_runtime.masks.pamr.numba_kernels", raising=False)
-    monkeypatch.delattr("t2d_runtime.masks.pamr.numba_kernels", raising=False)
-    monkeypatch.setattr(builtins, "__import__", blocked)
-    assert cpu_paths()["PAMR"] == ("loops NumPy; to compile them, in a checkout of t2d-runtime: pip install '.[fast]'")

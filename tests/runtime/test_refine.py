@@ -1,13 +1,12 @@
-"""PAMR against the released code, its definition and its properties, with both kinds of inner loops."""
+"""PAMR against the released code, its definition and its properties, with every kind of inner loops that runs here."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from math import exp
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,31 @@ from numpy.typing import NDArray
 
 from t2d_runtime.bundle.manifest import PamrSettings
 from t2d_runtime.image.preprocess import load_image
-from t2d_runtime.masks.pamr import numba_kernels as refine_numba
-from t2d_runtime.masks.pamr import numpy_kernels as refine_numpy
-from t2d_runtime.masks.pamr.refine import CLASS_CHUNK, begin_warm_up, fastest_kernels, refine, warm_up
+from t2d_runtime.masks.pamr.compiled_kernels import VERSIONS, CompiledKernels, library
+from t2d_runtime.masks.pamr.kernels import Grid, Kernels
+from t2d_runtime.masks.pamr.numpy_kernels import NumpyKernels
+from t2d_runtime.masks.pamr.refine import CLASS_CHUNK, refine
 from t2d_runtime.masks.upsample import upsample
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PUBLISHED = PamrSettings(dilations=(1, 2, 4, 8, 12, 24), iterations=10)
 SCORE_TOLERANCE = 1e-5
 
-both_kernels = pytest.mark.parametrize("kernels", [refine_numpy, refine_numba], ids=["numpy", "numba"])
+Loops = Callable[[Grid], Kernels]
+
+
+def compiled_here() -> dict[str, Loops]:
+    """The compiled loops for each kind of instructions that this processor has; none where they were not built."""
+    try:
+        fastest = library().pamr_version()
+    except OSError:
+        return {}  # test_compiled_kernels.py says whether that is right
+    return {VERSIONS[version]: partial(CompiledKernels, version=version) for version in range(fastest + 1)}
+
+
+all_kernels = pytest.mark.parametrize(
+    "kernels", [NumpyKernels, *compiled_here().values()], ids=["NumPy", *compiled_here()]
+)
 
 pamr_settings = st.builds(
     PamrSettings,
@@ -38,17 +52,17 @@ pamr_settings = st.builds(
 
 @st.composite
 def images_and_planes(draw: st.DrawFn) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    classes, height, width = draw(st.integers(1, 9)), draw(st.integers(1, 20)), draw(st.integers(1, 40))
+    classes, height, width = draw(st.integers(1, 20)), draw(st.integers(1, 20)), draw(st.integers(1, 40))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     levels = draw(st.sampled_from([1, 2, 256]))  # constant, black and white, noise
     image = rng.integers(0, levels, (height, width, 3)) * (255 // max(levels - 1, 1))
     return image.astype(np.uint8), rng.random((classes, height, width), np.float32)
 
 
-@both_kernels
+@all_kernels
 @pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("name", ["vitb14_reg4_448_astronaut", "vits14_448_coffee"])
-def test_masks_and_labels_equal_the_released_code(name: str, background: bool, kernels: ModuleType) -> None:
+def test_masks_and_labels_equal_the_released_code(name: str, background: bool, kernels: Loops) -> None:
     with np.load(GOLDEN / f"{name}.npz") as file:
         golden: dict[str, Any] = dict(file)
     key = f"mask_bg{background:d}_pamr1"
@@ -86,9 +100,9 @@ def by_definition(image: Any, plane: Any, pamr: PamrSettings) -> Any:
     return result
 
 
-@both_kernels
+@all_kernels
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (6, 11)])
-def test_the_definition(shape: tuple[int, int], kernels: ModuleType) -> None:
+def test_the_definition(shape: tuple[int, int], kernels: Loops) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (*shape, 3), np.uint8)
     planes = rng.random((2, *shape), np.float32)
@@ -99,22 +113,32 @@ def test_the_definition(shape: tuple[int, int], kernels: ModuleType) -> None:
         np.testing.assert_allclose(own, by_definition(image, plane, pamr), rtol=0, atol=1e-6)
 
 
-@given(images_and_planes(), pamr_settings, st.integers(1, 3))
-@settings(deadline=None)
-def test_both_kernels_give_the_same(
-    inputs: tuple[NDArray[np.uint8], NDArray[np.float32]], pamr: PamrSettings, threads: int
+@pytest.mark.parametrize("kernels", compiled_here().values(), ids=compiled_here())
+@given(images_and_planes(), pamr_settings)
+@settings(deadline=None, max_examples=50)
+def test_compiled_loops_give_what_numpy_s_give(
+    kernels: Loops, inputs: tuple[NDArray[np.uint8], NDArray[np.float32]], pamr: PamrSettings
 ) -> None:
-    plain, compiled = (
-        refine(*inputs, pamr, num_threads=threads, kernels=kernels) for kernels in (refine_numpy, refine_numba)
-    )
+    plain, compiled = (refine(*inputs, pamr, kernels=loops) for loops in (NumpyKernels, kernels))
     np.testing.assert_allclose(compiled, plain, rtol=0, atol=2e-6)
 
 
-@both_kernels
+@all_kernels
+@pytest.mark.parametrize("count", [1, 7, 16])
+def test_the_number_of_threads_changes_no_bit(count: int, kernels: Loops) -> None:
+    """Nor does the height of the bands, which follows from it."""
+    rng = np.random.default_rng(0)
+    image, planes = rng.integers(0, 256, (67, 45, 3), np.uint8), rng.random((count, 67, 45), np.float32)
+    first, *others = (refine(image, planes, PUBLISHED, num_threads=n, kernels=kernels) for n in (1, 2, 3, 20))
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+
+
+@all_kernels
 @given(images_and_planes(), pamr_settings)
 @settings(deadline=None, max_examples=50)
 def test_values_stay_within_each_plane_which_is_refined_alone(
-    kernels: ModuleType, inputs: tuple[NDArray[np.uint8], NDArray[np.float32]], pamr: PamrSettings
+    kernels: Loops, inputs: tuple[NDArray[np.uint8], NDArray[np.float32]], pamr: PamrSettings
 ) -> None:
     image, planes = inputs
     refined = refine(image, planes, pamr, kernels=kernels)
@@ -125,8 +149,8 @@ def test_values_stay_within_each_plane_which_is_refined_alone(
         assert own.max() <= plane.max() + 1e-6
 
 
-@both_kernels
-def test_colours_hold_the_scores_back(kernels: ModuleType) -> None:
+@all_kernels
+def test_colours_hold_the_scores_back(kernels: Loops) -> None:
     """Two flat halves: neighbours of the other colour have no weight, those of the same colour all of it."""
     image = np.zeros((20, 40, 3), np.uint8)
     image[:, 20:] = 255
@@ -147,57 +171,11 @@ def test_many_classes_are_refined_in_chunks() -> None:
     assert refine(image, planes[:0], PUBLISHED).shape == (0, 6, 7)
 
 
-@both_kernels
-def test_arguments_are_left_alone(kernels: ModuleType) -> None:
+@all_kernels
+def test_arguments_are_left_alone(kernels: Loops) -> None:
     rng = np.random.default_rng(0)
     image, planes = rng.integers(0, 256, (9, 9, 3), np.uint8), rng.random((2, 9, 9), np.float32)
     image.flags.writeable = planes.flags.writeable = False
     refined = refine(image, planes, PUBLISHED, kernels=kernels)
     assert not np.shares_memory(refined, planes)
     np.testing.assert_array_equal(refine(image, planes, PamrSettings((1,), 0), kernels=kernels), planes)
-
-
-def test_compiled_loops_are_taken_where_they_are_and_numpy_s_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    fastest_kernels.cache_clear()
-    assert fastest_kernels() is refine_numba
-    fastest_kernels.cache_clear()
-    monkeypatch.setitem(__import__("sys").modules, "t2d_runtime.masks.pamr.numba_kernels", None)
-    monkeypatch.delattr("t2d_runtime.masks.pamr.numba_kernels")
-    assert fastest_kernels() is refine_numpy
-    fastest_kernels.cache_clear()
-
-
-def test_warming_up_compiles_what_refining_uses() -> None:
-    warm_up()
-    kinds = len(refine_numba.spread.signatures), len(refine_numba.write_logits.signatures)  # type: ignore[attr-defined]
-    refine(np.zeros((5, 6, 3), np.uint8), np.zeros((2, 5, 6), np.float32), PUBLISHED, kernels=refine_numba)
-    assert kinds == (1, 1)
-    assert kinds == (len(refine_numba.spread.signatures), len(refine_numba.write_logits.signatures))  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def _not_begun() -> Iterator[None]:
-    begin_warm_up.cache_clear()
-    yield
-    begin_warm_up.cache_clear()
-
-
-@pytest.mark.usefixtures("_not_begun")
-def test_warming_up_is_begun_once_and_its_failure_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    before, begun = set(threading.enumerate()), []
-
-    def fail() -> None:
-        begun.append(threading.current_thread())
-        raise ValueError("no compiler")
-
-    monkeypatch.setattr("t2d_runtime.masks.pamr.refine.warm_up", fail)
-    with caplog.at_level("INFO"):
-        for _ in range(3):
-            begin_warm_up()
-        for thread in set(threading.enumerate()) - before:
-            thread.join(timeout=10)
-    assert len(begun) == 1
-    assert "PAMR could not be warmed up" in caplog.text
-    assert "ValueError: no compiler" in caplog.text

@@ -6,14 +6,12 @@ import logging
 from collections.abc import Callable
 from functools import cache
 
+from t2d_runtime.device.install import HOW_TO_COMPILE
 from t2d_runtime.masks.pamr.compiled_kernels import VERSIONS, CompiledKernels, library
 from t2d_runtime.masks.pamr.kernels import Grid, Kernels
 from t2d_runtime.masks.pamr.numpy_kernels import NumpyKernels
 
 logger = logging.getLogger(__name__)
-
-HOW_TO_BUILD = "in a checkout of t2d-runtime, on a machine with a C compiler: pip install ."
-"""What compiles the loops."""
 
 
 @cache
@@ -22,7 +20,7 @@ def fastest_kernels() -> Callable[[Grid], Kernels]:
     try:
         library()
     except OSError as error:
-        logger.info("PAMR with NumPy (%s); compiled loops are ten times as fast: %s", error, HOW_TO_BUILD)
+        logger.info("PAMR with NumPy (%s); compiled loops are ten times as fast: %s", error, HOW_TO_COMPILE)
         return NumpyKernels
     return CompiledKernels
 
@@ -30,5 +28,5 @@ def fastest_kernels() -> Callable[[Grid], Kernels]:
 def loops_here() -> str:
     """Which loops PAMR takes on this machine, and how to get the compiled ones."""
     if fastest_kernels() is NumpyKernels:
-        return f"{NumpyKernels.name}; for the compiled ones, {HOW_TO_BUILD}"
+        return f"{NumpyKernels.name}; for the compiled ones, {HOW_TO_COMPILE}"
     return f"{CompiledKernels.name}, for {VERSIONS[library().pamr_version()]}"

@@ -85,33 +85,40 @@ class CompiledKernels:
         self._c_grid = _Grid(grid.height, grid.width, grid.border, len(grid.dilations), self._dilations)
 
     def new_weights(self) -> Floats:
+        """Room for weights (H,W/16,K,16), the width rounded up."""
         return _aligned(self._weights_shape())
 
     def new_padded(self, count: int) -> Floats:
+        """Room for padded planes (N,H,padded row), or for a sheet (1,H,padded row,16) of more than 8 planes."""
         return _aligned(self._padded_shape(count))
 
     def weigh(self, colours: Floats, weights: Floats, first: int, last: int) -> None:
+        """Affinity: see `Kernels.weigh`."""
         self._check_rows(first, last)
-        pixels, to = _address(colours, self._padded_shape(3)), _address(weights, self._weights_shape())
+        pixels, to = _address(colours, self._padded_shape(3)), _address(weights, self._weights_shape(), writes=True)
         self._library.pamr_weigh(self._version, self._c_grid, pixels, to, first, last)
 
     def put(self, planes: Floats, padded: Floats, first: int, last: int) -> None:
+        """Planes to padded ones: see `Kernels.put`."""
         self._check_rows(first, last)
         count = len(planes)
-        plain, to = _address(planes, self._plain_shape(count)), _address(padded, self._padded_shape(count))
+        plain, to = _address(planes, self._plain_shape(count)), _address(padded, self._padded_shape(count), writes=True)
         self._library.pamr_put(self._c_grid, count, plain, to, first, last)
 
     def spread(self, source: Floats, weights: Floats, target: Floats, first: int, last: int) -> None:
+        """One iteration: see `Kernels.spread`."""
         self._check_rows(first, last)
         count = len(source) if source.ndim == 3 else BLOCK  # a sheet has four axes
         shape = self._padded_shape(count)
-        at, to, by = _address(source, shape), _address(target, shape), _address(weights, self._weights_shape())
+        at, to = _address(source, shape), _address(target, shape, writes=True)
+        by = _address(weights, self._weights_shape())
         self._library.pamr_spread(self._version, self._c_grid, count, at, by, to, first, last)
 
     def take(self, padded: Floats, planes: Floats, first: int, last: int) -> None:
+        """Padded planes to plain ones: see `Kernels.take`."""
         self._check_rows(first, last)
         count = len(planes)
-        at, plain = _address(padded, self._padded_shape(count)), _address(planes, self._plain_shape(count))
+        at, plain = _address(padded, self._padded_shape(count)), _address(planes, self._plain_shape(count), writes=True)
         self._library.pamr_take(self._c_grid, count, at, plain, first, last)
 
     def _plain_shape(self, count: int) -> tuple[int, ...]:
@@ -119,6 +126,8 @@ class CompiledKernels:
 
     def _padded_shape(self, count: int) -> tuple[int, ...]:
         pitch = _rounded_up(self._grid.width) + 2 * self._grid.border
+        if not 1 <= count <= BLOCK:
+            raise OptionError(f"{count} planes, expected 1 to {BLOCK} at a time")
         if count > PLANES:
             return 1, self._grid.height, pitch, BLOCK
         return count, self._grid.height, pitch
@@ -143,8 +152,10 @@ def _aligned(shape: tuple[int, ...]) -> Floats:
     return room[start : start + size].reshape(shape)
 
 
-def _address(array: Floats, shape: tuple[int, ...]) -> int:
+def _address(array: Floats, shape: tuple[int, ...], *, writes: bool = False) -> int:
     """Where an array's numbers begin, after a check that they are as many and lie as the compiled loops take them."""
+    if writes and not array.flags.writeable:
+        raise OptionError("an array cannot be written, expected one that can")
     if array.shape != shape or array.dtype != np.float32 or not array.flags.c_contiguous:
         raise OptionError(
             f"an array is {array.dtype} {array.shape}, strides {array.strides}; expected contiguous float32 {shape}"

@@ -8,6 +8,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from t2d_runtime.errors import OptionError
+
 Floats = NDArray[np.float32]
 
 NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0))
@@ -18,6 +20,11 @@ STD_EPS = 1e-8
 """Constants of the affinity in the released code."""
 
 
+MAX_DILATIONS = 32
+LIMIT = 2**30
+"""As in `pamr.c`: how many dilations; sizes are 32-bit numbers."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """Size of a picture in pixels, and the dilations of its pixels' neighbourhoods."""
@@ -25,6 +32,15 @@ class Grid:
     height: int
     width: int
     dilations: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Raise OptionError for what no picture has and no loops take."""
+        sizes = self.height, self.width, *self.dilations
+        if not all(1 <= size < LIMIT for size in sizes) or not 1 <= len(self.dilations) <= MAX_DILATIONS:
+            raise OptionError(
+                f"PAMR's picture is {self.height} x {self.width} pixels and its dilations {self.dilations}; "
+                f"expected at least one pixel, and 1 to {MAX_DILATIONS} dilations from 1"
+            )
 
     @property
     def border(self) -> int:

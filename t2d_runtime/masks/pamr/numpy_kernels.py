@@ -21,9 +21,11 @@ class NumpyKernels:
         self._samples = np.float32(9 * len(grid.dilations))
 
     def new_weights(self) -> Floats:
+        """Room for weights (H,K,W)."""
         return np.empty((self._height, len(self._offsets), self._width), np.float32)
 
     def new_padded(self, count: int) -> Floats:
+        """Room for padded planes (N,H+2b,W+2b)."""
         return np.empty((count, self._height + 2 * self._border, self._width + 2 * self._border), np.float32)
 
     def weigh(self, colours: Floats, weights: Floats, first: int, last: int) -> None:
@@ -49,10 +51,12 @@ class NumpyKernels:
         band /= band.sum(axis=1, keepdims=True)
 
     def put(self, planes: Floats, padded: Floats, first: int, last: int) -> None:
+        """Planes to padded ones: see `Kernels.put`."""
         self._inside(padded, first, last)[:] = planes[:, first:last]
         self._repeat_border(padded, first, last)
 
     def spread(self, source: Floats, weights: Floats, target: Floats, first: int, last: int) -> None:
+        """One iteration: see `Kernels.spread`."""
         inside = self._inside(target, first, last)
         inside[:] = 0
         product = np.empty_like(inside)
@@ -62,6 +66,7 @@ class NumpyKernels:
         self._repeat_border(target, first, last)
 
     def take(self, padded: Floats, planes: Floats, first: int, last: int) -> None:
+        """Padded planes to plain ones: see `Kernels.take`."""
         planes[:, first:last] = self._inside(padded, first, last)
 
     def _inside(self, padded: Floats, first: int, last: int, down: int = 0, right: int = 0) -> Floats:

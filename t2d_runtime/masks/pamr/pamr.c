@@ -11,9 +11,7 @@
    - weights of a pixel's neighbours, 8 for each of D dilations, in blocks of 16 pixels: (H, W16 / 16, 8 D, 16). */
 
 #ifndef NAME /* ------------------------------------------------- first what is there once; this file includes itself */
-#include <math.h>
 #include <stddef.h>
-#include <string.h>
 
 #if defined(_WIN32)
 #define PUBLIC __declspec(dllexport)
@@ -25,7 +23,10 @@
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
 #define PREFETCH(address) __builtin_prefetch(address, 0, 2)
+#define fabsf __builtin_fabsf
+#define sqrtf __builtin_sqrtf
 #else
+#include <math.h>
 #define INLINE static inline
 #define PREFETCH(address) (void)(address)
 #endif
@@ -72,11 +73,11 @@ INLINE void repeat_outermost(const pamr_grid *g, float *row, int lanes) {
 INLINE float exponential(float x) {
     const int n = (int)(x * 1.44269504f - 0.5f); /* to the nearest: x is not positive */
     const float r = x - (float)n * 0.693359375f + (float)n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f * r + 1.3981999507e-3f, power;
+    float p = 1.9875691500e-4f * r + 1.3981999507e-3f;
+    union { int bits; float value; } power;
     p = (((p * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r + 5.0000001201e-1f;
-    const int bits = (n + 127) << 23;
-    memcpy(&power, &bits, sizeof power);
-    return (p * r * r + r + 1.0f) * power;
+    power.bits = (n + 127) << 23;
+    return (p * r * r + r + 1.0f) * power.value;
 }
 
 #if defined(__GNUC__) && defined(__x86_64__)
@@ -195,7 +196,7 @@ TARGET static void NAME(weigh)(const pamr_grid *g, const float *colours, float *
             for (int l = 0; l < BLOCK; l++)
                 scale[c][l] = -1.0f / (3.0f * (1e-8f + 0.1f * sqrtf(scale[c][l] > 0.0f ? scale[c][l] : 0.0f)));
         for (int k = 0; k < neighbours; k++)
-            for (int l = 0; l < BLOCK; l++) { /* one logit is above -32 (refine.py): no need to subtract the greatest */
+            for (int l = 0; l < BLOCK; l++) { /* one logit is above -32 (see numpy_kernels.py): none is subtracted */
                 float logit = 0.0f;
                 for (int c = 0; c < 3; c++) logit += fabsf(here[c][steps[k] + l] - here[c][l]) * scale[c][l];
                 sum[l] += weights[k * BLOCK + l] = exponential(logit);

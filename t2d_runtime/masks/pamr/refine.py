@@ -43,8 +43,8 @@ def refine(
     """Refined planes (N,H,W) of a window's `image` (H,W,3) and its scores `planes` (N,H,W).
 
     Each class is refined alone; each refined value lies between the least and the greatest of its plane. The number of
-    threads changes nothing in the result. `num_threads`: None takes every core that the process may use. `kernels`: None
-    takes the fastest inner loops there are.
+    threads changes nothing in the result. `num_threads`: None takes every core that the process may use. `kernels`:
+    None takes the fastest inner loops there are.
     """
     refined = np.empty(planes.shape, np.float32)
     parts = [(planes[chunk], refined[chunk]) for chunk in class_chunks(len(planes))]
@@ -61,7 +61,7 @@ def refine_each(
     num_threads: int | None = None,
     kernels: Callable[[Grid], Kernels] | None = None,
 ) -> Iterator[Floats]:
-    """As `refine`, for planes (n,H,W) that come and go in chunks of at most CLASS_CHUNK; the affinity is computed once."""
+    """As `refine`, for planes (n,H,W) that come and go, at most CLASS_CHUNK at a time; with one affinity for all."""
     parts = ((planes, np.empty(planes.shape, np.float32)) for planes in chunks)
     return _refine_into(image, parts, settings, num_threads, kernels)
 
@@ -115,7 +115,7 @@ def _spread(
     loops: Kernels,
     in_bands: InBands,
 ) -> None:
-    """Write planes (N,H,W) after some iterations, in each of which a value becomes the mean of its neighbours' values."""
+    """Write to `refined` the planes (N,H,W) after some iterations of `Kernels.spread`."""
     source, target = padded
     in_bands(partial(loops.put, planes, source))
     for _ in range(iterations):
