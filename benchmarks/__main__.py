@@ -1,6 +1,6 @@
-"""`python -m benchmarks COMMAND`: each command is a module with `add_arguments(parser)` and `run(args)`.
+"""`python -m benchmarks COMMAND`: a folder a command, whose `command.py` has `add_arguments(parser)` and `run(args)`.
 
-A command's module is imported when it is asked for, and torch when it runs.
+It is imported when the command is asked for, and torch when that runs.
 """
 
 from __future__ import annotations
@@ -10,46 +10,21 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from t2d_runtime.cli import run_command
 
 COMMANDS = {
-    "latency": (
-        "benchmarks.latency.command",
-        "milliseconds of a bundle against PyTorch in one run: stages, encoders, sweeps, the machine's floor",
-    ),
-    "pipeline": (
-        "benchmarks.pipeline",
-        "the runtime against PyTorch and its bars: encoders, windows, words, memory, cold start, size",
-    ),
-    "parity": (
-        "benchmarks.parity.command",
-        "every stage of reference and bundle against golden files of the authors' code",
-    ),
-    "engines": (
-        "benchmarks.engines.command",
-        "precision x backend on this machine: size, load time, latency, parity, labels; TensorRT builds",
-    ),
-    "scenes": ("benchmarks.scenes", "mIoU of a bundle on held-out drawn scenes"),
-    "accuracy": (
-        "benchmarks.accuracy",
-        "mIoU of a bundle on the published benchmarks, or on any folder; against PyTorch too",
-    ),
-    "figures": (
-        "benchmarks.figures.command",
-        "the paper's figures for any bundle and image: attention, chosen heads, cleaning, overlays, parameters",
-    ),
-    "extraction_speed": (
-        "benchmarks.extraction_speed",
-        "images a second of feature extraction against the bare encoder",
-    ),
-    "report": ("benchmarks.report", "all result files as one page, in HTML and Markdown, and the README's table"),
-    "training_speed": (
-        "benchmarks.training_speed.command",
-        "an epoch of training against a DataLoader over samples in a list, as released",
-    ),
+    "latency": "time, memory and size of a bundle against PyTorch in one run: stages, engines, starts, windows, sweeps",
+    "parity": "every stage of reference and bundle against golden files of the authors' code",
+    "engines": "precision x backend on this machine: size, load time, latency, parity, labels; TensorRT builds",
+    "scenes": "mIoU of a bundle on held-out drawn scenes",
+    "accuracy": "mIoU of a bundle on the published benchmarks, or on any folder; against PyTorch too",
+    "figures": "the paper's figures for any bundle and image: attention, chosen heads, cleaning, overlays, parameters",
+    "training": "speed of training against the released way, and of the extraction of features",
+    "report": "all result files as one page, in HTML and Markdown, and the README's table",
 }
-"""Command -> its module, one line of help."""
+"""Command -> one line of help; its module is `benchmarks.COMMAND.command`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,14 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (home, description) in COMMANDS.items():
+    for name, description in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
         if given[:1] == [name]:
-            importlib.import_module(home).add_arguments(command)
+            _module(name).add_arguments(command)
     args = parser.parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    module = importlib.import_module(COMMANDS[args.command][0])
-    return run_command("benchmarks", lambda: int(module.run(args)))
+    return run_command("benchmarks", lambda: int(_module(args.command).run(args)))
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f"benchmarks.{command}.command")
 
 
 if __name__ == "__main__":

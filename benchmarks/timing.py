@@ -10,7 +10,11 @@ import numpy as np
 
 from t2d_runtime.device.timing import Timing, in_turn
 
-__all__ = ["Ratio", "Timing", "compare", "cuda_in_turn", "in_turn", "ratio"]
+__all__ = ["Ratio", "Timing", "compare", "cuda_in_turn", "in_few_rounds", "in_turn", "ratio"]
+
+FEW_ROUNDS = 3
+LONG_ROUND_MS = 5000.0
+"""A round that takes longer is not repeated: a whole sweep of ViT-B ends within two minutes."""
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -43,6 +47,15 @@ def compare(slow: Timing, fast: Timing) -> Ratio:
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(np.median(rounds[drawn], axis=1), (tail, 100 - tail))
     return Ratio(ratio(slow, fast), float(low), float(high))
+
+
+def in_few_rounds(contenders: Mapping[str, Callable[[], object]], warm_up: int = 1) -> dict[str, Timing]:
+    """As `in_turn`: FEW_ROUNDS, or a single one where that is long."""
+    first = in_turn(contenders, 1, warm_up)
+    if FEW_ROUNDS == 1 or sum(timing.median_ms for timing in first.values()) > LONG_ROUND_MS:
+        return first
+    more = in_turn(contenders, FEW_ROUNDS - 1, warm_up=0)
+    return {name: Timing(timing.rounds_ms + more[name].rounds_ms) for name, timing in first.items()}
 
 
 def cuda_in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 3) -> dict[str, Timing]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.accuracy.layouts import BENCHMARKS
+from benchmarks.model_arguments import add_model_arguments, export_settings
 from t2d_runtime.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from benchmarks.accuracy.dataset import DataSet
     from benchmarks.accuracy.evaluation import Evaluation
     from benchmarks.accuracy.labelling import BundleRecipe, Recipe
-    from t2d_export.export import ExportSettings
     from t2d_runtime import Segmenter
 
 REFERENCE = "reference"
@@ -49,10 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
     against = parser.add_argument_group("compared with PyTorch on the same images")
     against.add_argument("--against", choices=[REFERENCE])
-    against.add_argument("--backbone", metavar="NAME|FOLDER", help="as given to 't2d-export bundle'; so the others")
-    against.add_argument("--backbone-weights", metavar="FILE|hub|random")
-    against.add_argument("--text-weights", metavar="FILE|hub|random")
-    against.add_argument("--projection", metavar="FILE|hub|random")
+    add_model_arguments(against, required=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -136,7 +133,7 @@ def _recipe(args: argparse.Namespace, data: DataSet) -> tuple[Recipe, dict[str, 
         return recipe, facts
     from benchmarks.accuracy.against_reference import compared
 
-    return compared(recipe, _weights(args, segmenter), segmenter), facts | {"against": REFERENCE}
+    return compared(recipe, export_settings(args, segmenter.manifest), segmenter), facts | {"against": REFERENCE}
 
 
 def _threads_each(args: argparse.Namespace) -> int | None:
@@ -174,13 +171,6 @@ def _facts(data: DataSet, recipe: BundleRecipe, segmenter: Segmenter) -> dict[st
         "backend": segmenter.engine_description,
         "precision": recipe.precision,
     }
-
-
-def _weights(args: argparse.Namespace, segmenter: Segmenter) -> ExportSettings:
-    from t2d_export.export import ExportSettings
-
-    size = segmenter.manifest.model.input_size
-    return ExportSettings(args.backbone, args.backbone_weights, args.text_weights, args.projection, size)
 
 
 def _against(evaluation: Evaluation) -> dict[str, Any]:

@@ -7,20 +7,18 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from benchmarks.accuracy.dataset import DataSet, Sample
 from benchmarks.accuracy.evaluation import read_sample
 from benchmarks.accuracy.labelling import Labeller, LabelMap, Pixels
 from benchmarks.accuracy.metric import IGNORED, Truth
-from t2d_runtime.results.visualize import PAPER_COLOUR, overlay
+from benchmarks.side_by_side import side_by_side
+from t2d_runtime.results.visualize import overlay
 from t2d_runtime.storage.whole_file import whole_file
 
 PANEL_SIDE: Final = 480
 """Longest side of a panel in pixels; smaller images are not enlarged beyond their double."""
-
-TITLE_SIZE: Final = 18
-GAP: Final = 8
 
 IGNORED_NAME: Final = "ignored"
 
@@ -56,7 +54,7 @@ def draw(sample: Sample, data: DataSet, label: Labeller) -> Image.Image:
         panels["PyTorch"] = _labels_panel(small, labelled.reference.labels, data)
         differs = labelled.labels != labelled.reference.labels
         panels[f"differ: {differs.mean():.2%}"] = _difference_panel(image, differs, size)
-    return _side_by_side(panels)
+    return side_by_side(panels)
 
 
 def _panel_size(image: Pixels) -> tuple[int, int]:
@@ -96,18 +94,3 @@ def _nearest(labels: LabelMap | Truth, image: Pixels) -> LabelMap | Truth:
     rows, columns = ((np.arange(to) * have) // to for have, to in zip(labels.shape, image.shape[:2], strict=True))
     sampled: LabelMap | Truth = labels[rows[:, np.newaxis], columns]
     return sampled
-
-
-def _side_by_side(panels: dict[str, Image.Image]) -> Image.Image:
-    """Panels, each below its title."""
-    font = ImageFont.load_default(TITLE_SIZE)
-    top = TITLE_SIZE + 2 * GAP
-    widths = [max(panel.width, int(font.getlength(title))) for title, panel in panels.items()]
-    size = (sum(widths) + GAP * (len(panels) + 1), max(panel.height for panel in panels.values()) + top + GAP)
-    picture = Image.new("RGB", size, PAPER_COLOUR)
-    pen, left = ImageDraw.Draw(picture), GAP
-    for (title, panel), width in zip(panels.items(), widths, strict=True):
-        pen.text((left, GAP), title, fill=(0, 0, 0), font=font)
-        picture.paste(panel, (left, top))
-        left += width + GAP
-    return picture

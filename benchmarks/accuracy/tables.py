@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.accuracy.evaluation import Evaluation
 from benchmarks.accuracy.metric import Matrix, iou, label_areas, mean_iou, pixel_accuracy, recall, to_matrix
+from benchmarks.text_table import text_table
 from t2d_runtime.storage.whole_file import whole_file
 
 CONFUSIONS_NAMED: Final = 10
@@ -62,12 +63,11 @@ def most_confused(matrix: Matrix, label_names: Sequence[str]) -> list[dict[str, 
 
 def table(content: dict[str, Any]) -> str:
     """What `figures` gives, as text."""
-    width = max(len(label["name"]) for label in content["per_class"]) + 2
-    lines = [f"{'':<{width}}{'IoU':>8}{'found':>8}{'true pixels':>14}"]
-    lines += [
-        f"{label['name']:<{width}}{_number(label['iou'])}{_number(label['accuracy'])}{label['truth_pixels']:>14,}"
+    rows = (
+        (label["name"], _number(label["iou"]), _number(label["accuracy"]), f"{label['truth_pixels']:,}")
         for label in content["per_class"]
-    ]
+    )
+    lines = [text_table(("", "IoU", "found", "true pixels"), rows)]
     lines += [
         f"most confused: {pair['truth']} taken for {pair['result']}, {pair['share']:.1%} of its pixels"
         for pair in content["confused"][:3]
@@ -120,4 +120,4 @@ def _known(value: float) -> float | None:
 
 
 def _number(value: float | None) -> str:
-    return f"{'-' if value is None else format(100 * value, '.2f'):>8}"
+    return "-" if value is None else f"{100 * value:.2f}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from t2d_export.model.reference import Reference
+from t2d_export.model.reference import ImageFeatures, Reference
 from t2d_export.model.reference_masks import (
     DILATIONS,
     ITERATIONS,
@@ -27,8 +27,6 @@ from t2d_export.model.reference_masks import (
     upsample,
     with_background,
 )
-from t2d_runtime.bundle.manifest import Preprocessing
-from t2d_runtime.image.preprocess import to_pixel_values
 
 RELEASED_CLASSES = 30
 """Classes that the released code refines at a time."""
@@ -67,51 +65,35 @@ def _unfolded(planes: Tensor) -> Tensor:
     return torch.cat(copies, dim=1)[None]
 
 
-class TorchPipeline:
-    """One window in PyTorch: from its pixels and class embeddings to labels."""
+class TorchWindow:
+    """One window (h,w,3) in PyTorch."""
 
-    def __init__(self, reference: Reference, pamr: Pamr) -> None:
+    def __init__(self, reference: Reference, window: NDArray[np.uint8]) -> None:
         self.reference = reference
-        self.pamr = pamr
-        self._preprocessing = Preprocessing(reference.backbone.mean, reference.backbone.std)
+        self.pixels = torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1)))
 
     @torch.inference_mode()
-    def encode(self, window: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """(H,W,3) -> patch tokens (P,D), CLS attention (M,P)."""
-        pixels = to_pixel_values(window[None], self.reference.backbone.input_size, self._preprocessing)
-        features = self.reference.image_features(torch.from_numpy(pixels))
-        return features.patch_tokens[0], features.cls_attention[0]
+    def encode(self) -> ImageFeatures:
+        """Patch tokens (P,D), CLS attention (M,P), CLS token (D)."""
+        features = self.reference.image_features(self.reference.pixel_values(self.pixels[None]))
+        return ImageFeatures(*(value[0] for value in features))
 
+    @torch.inference_mode()
     def labels(
-        self,
-        window: NDArray[np.uint8],
-        encoded: tuple[Tensor, Tensor],
-        text_embeds: Tensor,
-        *,
-        background: bool,
-        refine: bool,
+        self, text_embeds: Tensor, *, background: bool, pamr: Pamr | None, features: ImageFeatures | None = None
     ) -> NDArray[np.int64]:
-        """Labels (H,W) of an encoded window; background comes with official cleaning."""
-        planes = self.planes(window, encoded, text_embeds, background=background, refine=refine)
-        labels: NDArray[np.int64] = planes.argmax(dim=0).numpy()
-        return labels
+        """Labels (h,w) for classes (N,D), with official cleaning where there is background.
 
-    @torch.inference_mode()
-    def planes(
-        self,
-        window: NDArray[np.uint8],
-        encoded: tuple[Tensor, Tensor],
-        text_embeds: Tensor,
-        *,
-        background: bool,
-        refine: bool,
-    ) -> Tensor:
-        """Scores (N,H,W) of an encoded window; with background, (N+1,H,W) and its plane first."""
-        tokens, attention = encoded
+        `features` are those of `encode`; None encodes first.
+        """
+        tokens, attention, _ = features or self.encode()
         similarity = cosine_similarity(tokens, text_embeds)
         scores = clean(similarity, tokens, attention, text_embeds, cleaning="official" if background else None)
-        h, w = self.reference.backbone.grid_size
-        planes = upsample(scores.reshape(-1, h, w), (window.shape[0], window.shape[1]), align_corners=True)
-        if refine:
-            planes = self.pamr(torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1))), planes)
-        return with_background(planes, self.reference.threshold) if background else planes
+        patches = scores.reshape(-1, *self.reference.backbone.grid_size)
+        planes = upsample(patches, (self.pixels.shape[1], self.pixels.shape[2]), align_corners=True)
+        if pamr is not None:
+            planes = pamr(self.pixels, planes)
+        if background:
+            planes = with_background(planes, self.reference.threshold)
+        labels: NDArray[np.int64] = planes.argmax(dim=0).numpy()
+        return labels

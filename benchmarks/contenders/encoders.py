@@ -18,10 +18,8 @@ from t2d_export.model.reference import Reference
 from t2d_runtime.backends.names import AUTO_ORDER, installed_module
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import Bundle
-from t2d_runtime.bundle.manifest import Preprocessing
-from t2d_runtime.errors import BackendError, BackendUnavailableError, OptionError
-from t2d_runtime.image.preprocess import to_pixel_values
-from t2d_runtime.segmenter import FAST, Segmenter
+from t2d_runtime.errors import BackendUnavailableError, OptionError
+from t2d_runtime.segmenter import Segmenter
 
 BASELINES = {
     "eager": "PyTorch float32",
@@ -76,13 +74,12 @@ def _torch_contender(reference: Reference, name: str) -> Contender:
         )
         model = moved.image_features
     autocast = name.endswith("bf16")
-    preprocessing = Preprocessing(reference.backbone.mean, reference.backbone.std)
 
     @torch.inference_mode()
     def encode(windows: NDArray[np.uint8]) -> object:
-        pixels = to_pixel_values(windows, reference.backbone.input_size, preprocessing)
+        pixels = reference.pixel_values(torch.from_numpy(windows).permute(0, 3, 1, 2))
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            return model(torch.from_numpy(pixels).to(device))
+            return model(pixels.to(device))
 
     return Contender(
         BASELINES[name], encode, None if name == "cuda" else "bf16" if autocast else "fp32", name == "cuda"
@@ -98,33 +95,19 @@ def _require_compiler(name: str) -> None:
         )
 
 
+def engine_name(segmenter: Segmenter) -> str:
+    """Engine, version and precision, such as "OpenVINO 2026.4.1 fp32"."""
+    return f"{segmenter.engine_description.split(',')[0]} {segmenter.precision}"
+
+
 def engine_contender(segmenter: Segmenter) -> Contender:
     """An opened segmenter's image encoder."""
     return Contender(
-        name=f"{segmenter.engine_description.split(',')[0]} {segmenter.precision}",
+        name=engine_name(segmenter),
         encode=segmenter.encoders.run_image_encoder,
         # On a CPU float16 is storage: it is computed in float32. For int8 no rate is measured.
         computes_in={"fp32": "fp32", "fp16": "fp32", "bf16": "bf16"}.get(segmenter.precision),
     )
-
-
-def open_active(bundle: Path, backend: str, precision: str, threads: int) -> Segmenter:
-    """A segmenter that runs what was asked for; `auto` and `fast` leave it a choice.
-
-    Raises BackendError where another backend or precision is active, and as `Segmenter.open`.
-    """
-    segmenter = Segmenter.open(bundle, backend=backend, precision=precision, num_threads=threads)
-    require_active(segmenter, backend, precision)
-    return segmenter
-
-
-def require_active(segmenter: Segmenter, backend: str, precision: str) -> None:
-    """Raise BackendError unless the segmenter runs what was asked for: a time under another's name is worthless."""
-    active = segmenter.backend_name, segmenter.precision
-    if backend not in ("auto", active[0]) or precision not in (FAST, active[1]):
-        raise BackendError(
-            f"asked for {backend} in {precision}, but {active[0]} in {active[1]} is active; not measured"
-        )
 
 
 def engine_pairs(bundle: Path, text: str) -> Iterator[tuple[str, str]]:

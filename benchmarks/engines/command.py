@@ -210,7 +210,7 @@ def prompts(segmenter: Segmenter) -> NDArray[np.int64]:
 
 def label_agreements(segmenters: list[Segmenter], scenes: int) -> list[float]:
     """Share of pixels of held-out scenes that every segmenter labels as the first one does, all concepts at once."""
-    from benchmarks.scenes import HELD_OUT_SEED
+    from benchmarks.scenes.command import HELD_OUT_SEED
     from training.drawing.concepts import CONCEPTS
     from training.drawing.scenes import draw_scenes
 
@@ -225,7 +225,7 @@ def label_agreements(segmenters: list[Segmenter], scenes: int) -> list[float]:
 
 def mean_iou(segmenter: Segmenter, count: int) -> float:
     """mIoU of held-out scenes with background, without PAMR, which no engine computes."""
-    from benchmarks.scenes import measure as measure_scenes
+    from benchmarks.scenes.command import measure as measure_scenes
 
     return measure_scenes(segmenter, segmenter.precision, count=count, refine=False).background
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+COLUMNS = 5
+"""Panels in a row."""
+
 CAPTION_PROMPTS = ("{}",)
 """A caption is encoded as it is, as in training."""
 
@@ -24,9 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write a PNG for each figure."""
-    from benchmarks.figures import paper_figures
-    from benchmarks.figures.panels import save
+    from benchmarks.figures import panels, parameters
+    from benchmarks.side_by_side import side_by_side
     from t2d_runtime.segmenter import Segmenter
+    from t2d_runtime.storage.whole_file import whole_file
 
     segmenter = Segmenter.open(args.bundle, backend=args.backend, precision=args.precision)
     classes = segmenter.encode_classes([word.strip() for word in args.classes.split(",")])
@@ -34,12 +38,16 @@ def run(args: argparse.Namespace) -> int:
     window = segmenter.encode_image(args.image, "whole")
     encoding = segmenter.encode_image(args.image)
     figures = {
-        "attention": paper_figures.attention(window),
-        "heads": paper_figures.heads(window, texts),
-        "cleaning": paper_figures.cleaning(segmenter, encoding, classes),
-        "overlays": paper_figures.overlays(segmenter, encoding, classes),
-        "parameters": paper_figures.parameters(segmenter),
+        "attention": panels.attention(window),
+        "heads": panels.heads(window, texts),
+        "cleaning": panels.cleaning(segmenter, encoding, classes),
+        "overlays": panels.overlays(segmenter, encoding, classes),
     }
-    for name, figure in figures.items():
-        print(save(figure, args.output / f"{name}.png"))
+    chart = parameters.chart(segmenter.bundle)
+    for name, pictures in figures.items():
+        with whole_file(args.output / f"{name}.png") as file:
+            side_by_side(pictures, COLUMNS).save(file, "PNG")
+    with whole_file(args.output / "parameters.png") as file:
+        chart.savefig(file, format="png", dpi=100)
+    print(f"{', '.join(f'{name}.png' for name in (*figures, 'parameters'))} are in {args.output}")
     return 0

@@ -1,92 +1,102 @@
-"""Panels of the figures: one font, colours that colour-blind readers tell apart, pictures with their legend."""
+"""What the figures show: pictures by their titles."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib import colormaps
 from numpy.typing import NDArray
+from PIL import Image
 
-from t2d_runtime.results.segmentation import Segmentation
-from t2d_runtime.results.visualize import OPACITY, label_colours
-from t2d_runtime.storage.whole_file import whole_file
+from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.segmenter import Segmenter
+from t2d_runtime.words.vocabulary import ClassEmbeddings
 
-OKABE_ITO = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
-"""Okabe and Ito, "Color Universal Design", 2008."""
+Panels = dict[str, Image.Image]
 
-STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9}
-DPI = 100
-PANEL = 2.1
-"""Inches of a panel's side."""
-
-COLUMNS = 5
-
-
-def panels(count: int, aspect: float, columns: int = COLUMNS, legend_rows: int = 0) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels for pictures of this height / width, without ticks."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    size = columns * PANEL, rows * (PANEL * aspect + 0.42) + 0.22 * legend_rows
-    with rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=size, layout="constrained")
-        axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
-    for panel in axes:
-        panel.set_axis_off()
-    return figure, axes[:count]
+WAYS: dict[str, dict[str, Any]] = {
+    "every pixel a class": {},
+    "refined by PAMR": {"refine": True},
+    "with background": {"background": True},
+    "background, PAMR": {"background": True, "refine": True},
+}
+"""Options of `Segmenter.segment` by title."""
 
 
-def show(axes: Axes, picture: NDArray[Any], title: str, **options: Any) -> None:
-    """A picture with its title."""
-    with rc_context(STYLE):  # type: ignore[arg-type]
-        axes.imshow(picture, **options)
-        axes.set_title(title, wrap=True)
+def attention(window: ImageEncoding) -> Panels:
+    """Where the CLS token of the last block looks, on average and head by head (Fig. 8 and 9)."""
+    logits = window.cls_attention[0]
+    maps = {"average of the logits": attention_maps(logits.mean(axis=0))}
+    maps |= {f"head {head}": one for head, one in enumerate(attention_maps(logits))}
+    return _image(window.resized) | {name: _heat(window.resized, one) for name, one in maps.items()}
 
 
-def show_heat(axes: Axes, image: NDArray[np.uint8], heat: NDArray[np.float32], title: str) -> None:
-    """A map (h,w) of patches over the image in pale grey, scaled to its own greatest value."""
-    height, width = image.shape[:2]
-    extent = (0, width, height, 0)
-    axes.imshow(255 - (255 - image.mean(axis=2)) / 2, cmap="gray", extent=extent, vmin=0, vmax=255)
-    show(axes, heat, title, cmap="viridis_r", alpha=_opacity(heat), extent=extent, interpolation="nearest", vmin=0)
+def heads(window: ImageEncoding, texts: ClassEmbeddings) -> Panels:
+    """The head that each text chooses, and where it looks (Fig. 7)."""
+    choice = choose_heads(window, texts.vectors)
+    chosen = {
+        f"{name}: head {head}, {cosines[head]:.2f}": _heat(window.resized, choice.maps[head])
+        for name, cosines, head in zip(texts.names, choice.cosines, choice.chosen, strict=True)
+    }
+    return _image(window.resized) | chosen
 
 
-def _opacity(heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Patches that nothing looks at leave the image to be seen."""
-    opacity: NDArray[np.float32] = np.sqrt(heat / heat.max()) * np.float32(0.9)
-    return opacity
+def cleaning(segmenter: Segmenter, encoding: ImageEncoding, classes: ClassEmbeddings) -> Panels:
+    """Labels with background, cleaning off and on, and the pixels that it changes, black (Fig. 10)."""
+    off, on = (segmenter.segment(encoding, classes, background=True, cleaning=on) for on in (False, True))
+    changed = off.label_map != on.label_map
+    where = Image.fromarray(np.where(changed, 0, encoding.image.mean(axis=2) / 2 + 127).astype(np.uint8))
+    panels = {"cleaning off": off.overlay(), "cleaning on": on.overlay(), f"changed: {changed.mean():.1%}": where}
+    return _image(encoding.image) | panels
 
 
-def painted(result: Segmentation) -> NDArray[np.uint8]:
-    """The image under the colours of its labels; background is left as it is."""
-    colours = label_colours(len(result.class_names), background=result.settings.background)
-    mixed = (1 - OPACITY) * result.image + OPACITY * colours[result.label_map]
-    if result.settings.background:
-        unnamed = result.label_map == 0
-        mixed[unnamed] = result.image[unnamed]
-    return mixed.astype(np.uint8)
+def overlays(segmenter: Segmenter, encoding: ImageEncoding, classes: ClassEmbeddings) -> Panels:
+    """Labels with and without background and PAMR (Fig. 11)."""
+    found = {name: segmenter.segment(encoding, classes, **options).overlay() for name, options in WAYS.items()}
+    return _image(encoding.image) | found
 
 
-def add_legend(figure: Figure, results: Sequence[Segmentation], columns: int) -> None:
-    """Names of the classes that occur in a result, below the panels; background is what keeps its own colours."""
-    colours: dict[str, NDArray[np.uint8]] = {}
-    for result in results:
-        background = result.settings.background
-        palette = label_colours(len(result.class_names), background=background)
-        present = np.unique(result.label_map)
-        colours |= {result.class_names[i]: palette[i] for i in present if not (background and i == 0)}
-    handles = [Patch(color=f"#{colour.tobytes().hex()}", label=name) for name, colour in colours.items()]
-    with rc_context(STYLE):  # type: ignore[arg-type]
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+class HeadChoice(NamedTuple):
+    """Heads of one window."""
+
+    maps: NDArray[np.float32]
+    """(M,h,w), each adding up to 1 over the patches."""
+    cosines: NDArray[np.float32]
+    """(N,M), of N texts with the embedding of each head."""
+
+    @property
+    def chosen(self) -> NDArray[np.intp]:
+        """(N,), the head of each text: the one whose embedding is nearest (Talk2DINO, Eq. 3-4)."""
+        found: NDArray[np.intp] = self.cosines.argmax(axis=1)
+        return found
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG, whole or not at all. Raises OutputError."""
-    with whole_file(path) as file, rc_context(STYLE):  # type: ignore[arg-type]
-        figure.savefig(file, format="png", dpi=DPI)
-    return path
+def choose_heads(encoding: ImageEncoding, text_embeds: NDArray[np.float32]) -> HeadChoice:
+    """Heads of an encoding's first window for L2-normalised texts (N,D), as training chooses them."""
+    tokens = encoding.patch_tokens[0]
+    maps = attention_maps(encoding.cls_attention[0])
+    embeds = maps.reshape(len(maps), -1) @ tokens.reshape(-1, tokens.shape[-1])
+    embeds /= np.linalg.norm(embeds, axis=1, keepdims=True)
+    return HeadChoice(maps, text_embeds @ embeds.T)
+
+
+def attention_maps(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits (...,h,w) to their softmax over the patches."""
+    maps: NDArray[np.float32] = np.exp(logits - logits.max(axis=(-2, -1), keepdims=True))
+    maps /= maps.sum(axis=(-2, -1), keepdims=True)
+    return maps
+
+
+def _image(pixels: NDArray[np.uint8]) -> Panels:
+    return {"image": Image.fromarray(pixels)}
+
+
+def _heat(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
+    """A map (h,w) of patches over the image in pale grey, on the scale of its own greatest value."""
+    share = heat / heat.max()
+    colours = (255 * np.asarray(colormaps["viridis_r"](share))).astype(np.uint8)
+    colours[..., 3] = 230 * np.sqrt(share)  # patches that nothing looks at leave the image to be seen
+    pale = Image.fromarray((255 - (255 - image.mean(axis=2)) / 2).astype(np.uint8)).convert("RGBA")
+    pale.alpha_composite(Image.fromarray(colours).resize(pale.size, Image.Resampling.NEAREST))
+    return pale.convert("RGB")

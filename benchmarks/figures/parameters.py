@@ -1,4 +1,7 @@
-"""Parameters of a bundle and of the published models, all of them counted, none quoted."""
+"""Parameters of a bundle beside the published models' (Fig. 5), all of them counted, none quoted.
+
+The paper's other methods are left out: it draws them as points, without figures that could be quoted.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,22 @@ import functools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from matplotlib.figure import Figure
+
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 
 if TYPE_CHECKING:
     import torch
 
-PUBLISHED = {"Talk2DINO ViT-B": "dinov2_vitb14_reg", "Talk2DINO ViT-L": "dinov2_vitl14_reg"}
-
-PUBLISHED_MIOU = {
-    "Talk2DINO ViT-B": (87.0, 43.5, 30.3, 40.8, 23.5),
-    "Talk2DINO ViT-L": (88.7, 43.2, 30.0, 39.3, 23.4),
+PUBLISHED = {
+    "Talk2DINO ViT-B": ("dinov2_vitb14_reg", (87.0, 43.5, 30.3, 40.8, 23.5)),
+    "Talk2DINO ViT-L": ("dinov2_vitl14_reg", (88.7, 43.2, 30.0, 39.3, 23.4)),
 }
-"""The paper's figures on VOC20, Context59, COCO-Stuff, Cityscapes and ADE20K, with PAMR."""
+"""Backbones, and the paper's figures on VOC20, Context59, COCO-Stuff, Cityscapes and ADE20K, with PAMR."""
+
+COLOURS = {"image encoder": "#0072b2", "text encoder": "#e69f00"}
+"""Okabe and Ito, "Color Universal Design", 2008."""
 
 
 class Parameters(NamedTuple):
@@ -39,8 +46,8 @@ def bundle_parameters(bundle: Bundle) -> Parameters:
     return Parameters(stored(IMAGE_ENCODER), stored(TEXT_ENCODER))
 
 
-def published_parameters(name: str) -> Parameters:
-    """Of a published model, counted in its architecture."""
+def published_parameters(backbone: str) -> Parameters:
+    """Of the published model on a backbone, counted in its architecture."""
     import torch
 
     from t2d_export.architectures.backbones import named_architecture
@@ -48,10 +55,10 @@ def published_parameters(name: str) -> Parameters:
     from t2d_export.model.reference import PUBLISHED_INPUT_SIZE
 
     text_parameters, text_width = _clip_text_tower()
-    backbone = named_architecture(PUBLISHED[name]).build(PUBLISHED_INPUT_SIZE)
+    built = named_architecture(backbone).build(PUBLISHED_INPUT_SIZE)
     with torch.device("meta"):
-        projection = TextProjection(text_width, backbone.embed_dim)
-    return Parameters(_count(backbone), text_parameters + _count(projection))
+        projection = TextProjection(text_width, built.embed_dim)
+    return Parameters(_count(built), text_parameters + _count(projection))
 
 
 @functools.cache
@@ -65,3 +72,25 @@ def _clip_text_tower() -> tuple[int, int]:
 
 def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def chart(bundle: Bundle) -> Figure:
+    """A bar a model, of its two encoders."""
+    rows = {f"this bundle, {bundle.manifest.model.backbone}": bundle_parameters(bundle)}
+    for name, (backbone, scores) in PUBLISHED.items():
+        rows[f"{name}, mIoU {sum(scores) / len(scores):.1f}"] = published_parameters(backbone)
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    axes = figure.subplots()
+    millions = np.array(list(rows.values())) / 1e6
+    left = np.zeros(len(rows))
+    for (part, colour), counts in zip(COLOURS.items(), millions.T, strict=True):
+        axes.barh(list(rows), counts, left=left, color=colour, label=part)
+        left += counts
+    for row, total in enumerate(left):
+        axes.text(total, row, f"  {total:.1f}", va="center")
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set(xlabel="parameters, millions", title="mIoU: the paper's, mean of five benchmarks without background")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper right")
+    return figure

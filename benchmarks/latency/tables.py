@@ -1,50 +1,125 @@
-"""The tables that `python -m benchmarks latency` prints."""
+"""What a part of the command finds: tables of ours against theirs, and curves over a quantity."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-if TYPE_CHECKING:
-    from benchmarks.latency.sweeps import Sweep
+from benchmarks.text_table import text_table
+from benchmarks.timing import Timing, compare
 
+FASTER = {"ms": "times faster", "MiB": "times smaller"}
+"""Header of the ratios of a table in this unit."""
 
-def print_stages(stages: Mapping[str, Mapping[str, Any]]) -> None:
-    """A line a stage."""
-    print(f"\n{'one window':<24}{'PyTorch ms':>11}{'runtime ms':>11}{'p95':>9}{'faster':>9}  95% interval")
-    for name, row in stages.items():
-        theirs = "" if row["torch_ms"] is None else f"{row['torch_ms']:.2f}"
-        faster = interval = ""
-        if row["faster"] is not None:
-            faster, interval = f"{row['faster']:.2f}x", f"{row['faster_low']:.2f} to {row['faster_high']:.2f}"
-        print(f"{name:<24}{theirs:>11}{row['runtime_ms']:>11.2f}{row['runtime_p95_ms']:>9.2f}{faster:>9}  {interval}")
+FEWEST_ROUNDS = 3
+"""Of fewer there is no interval and no percentile."""
 
 
-def print_encoders(rows: Sequence[Mapping[str, Any]], roofline: Mapping[str, Any]) -> None:
-    """A line a contender, and the machine's rates."""
-    print(f"\n{'image encoder':<30}{'p50 ms':>9}{'p95':>9}{'faster':>9}  95% interval {'floor ms':>9}{'reached':>9}")
-    for row in rows:
-        ratio = row["faster"]
-        faster = f"{ratio['median']:>8.2f}x  {ratio['low']:>5.2f} to {ratio['high']:<5.2f}"
-        floor = "" if row["floor_ms"] is None else f"{row['floor_ms']:>9.1f}{row['share_of_rate']:>9.0%}"
-        print(f"{row['name']:<30}{row['p50_ms']:>9.1f}{row['p95_ms']:>9.1f}{faster}{floor}")
-    rates = ", ".join(f"{value / 1e12:.2f} TFLOP/s in {name}" for name, value in roofline["flop_per_second"].items())
-    print(f"floor: {roofline['encoder_flop'] / 1e9:.1f} GFLOP a window at the rate of matrix products here, {rates}")
+@dataclass(frozen=True)
+class Row:
+    """One task: what it takes ours and theirs, medians of the rounds."""
+
+    what: str
+    ours: float
+    theirs: float | None = None
+    """None where they have no such step, or nobody to be compared with."""
+    our_name: str = ""
+    their_name: str = ""
+    ratio: float | None = None
+    """Theirs over ours, the median of the rounds' ratios."""
+    low: float | None = None
+    high: float | None = None
+    """Its 95% interval."""
+    p95: float | None = None
+    """Time within which 95% of our rounds ended."""
+    rounds: int = 1
+    floor: float | None = None
+    """Least time that the matrix products take on this machine."""
+    steps: Mapping[str, float] = field(default_factory=dict)
+    """Ours taken apart."""
+    note: str = ""
+
+    @classmethod
+    def of(cls, what: str, timings: Mapping[str, Timing], ours: str, theirs: str | None = None, **more: Any) -> Row:
+        """The row of two contenders that were timed in turn."""
+        ours_timing = timings[ours]
+        rounds = len(ours_timing.rounds_ms)
+        row: dict[str, Any] = {"rounds": rounds, **more}
+        if rounds >= FEWEST_ROUNDS:
+            row["p95"] = ours_timing.percentile_ms(95)
+        if theirs is not None:
+            ratio = compare(timings[theirs], ours_timing)
+            row |= {"theirs": timings[theirs].median_ms, "ratio": ratio.median}
+            if rounds >= FEWEST_ROUNDS:
+                row |= {"low": ratio.low, "high": ratio.high}
+        return cls(what, ours_timing.median_ms, **row)
 
 
-def print_starts(starts: Mapping[str, Any]) -> None:
-    """Two lines."""
-    from t2d_runtime.bench.bench_table import start_line
-    from t2d_runtime.bench.measure import StartTime
+@dataclass(frozen=True)
+class Table:
+    """Rows of one unit."""
 
-    print("\na new process to its first mask, PAMR included")
-    for name, start in starts.items():
-        print(f"{name:<24}{start_line(StartTime(**start))}")
+    title: str
+    rows: tuple[Row, ...]
+    unit: str = "ms"
+    note: str = ""
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Table:
+        """A table from a result file."""
+        return cls(**{**content, "rows": tuple(Row(**row) for row in content["rows"])})
+
+    def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Headers and rows as text; a column that would be empty is left out."""
+        rows = self.rows
+        columns = {
+            "": [row.what for row in rows],
+            **self._side("theirs", [row.their_name for row in rows], [row.theirs for row in rows]),
+            **self._side("ours", [row.our_name for row in rows], [row.ours for row in rows]),
+            "p95": [number(row.p95) for row in rows],
+            FASTER[self.unit]: ["" if row.ratio is None else f"{row.ratio:.2f}x" for row in rows],
+            "95% interval": ["" if row.low is None else f"{row.low:.2f} to {row.high:.2f}" for row in rows],
+            "note": [row.note for row in rows],
+        }
+        filled = {header: cells for header, cells in columns.items() if any(cells)}
+        return tuple(filled), list(zip(*filled.values(), strict=True))
+
+    def _side(self, side: str, names: list[str], values: list[float | None]) -> dict[str, list[str]]:
+        """The column of a side, headed by its name, or beside a column of names where there are several."""
+        cells = [number(value) for value in values]
+        different = set(filter(None, names))
+        if len(different) > 1:
+            return {side: names, f"{side}, {self.unit}": cells}
+        return {", ".join([*different, self.unit]): cells}
+
+    def text(self) -> str:
+        """The table on the terminal."""
+        headers, rows = self.cells()
+        return "\n".join(filter(None, (text_table((self.title, *headers[1:]), rows), self.note)))
 
 
-def print_sweep(sweep: Sweep) -> None:
-    """A column a value, a line a contender."""
-    print(f"\n{sweep.quantity + ', ' + sweep.unit:<30}" + "".join(f"{value:>18}" for value in sweep.values))
-    print(f"{'rounds':<30}" + "".join(f"{count:>18}" for count in sweep.rounds))
-    for contender, times in sweep.series.items():
-        print(f"{contender:<30}" + "".join(f"{'-' if time is None else format(time, '.1f'):>18}" for time in times))
+@dataclass(frozen=True)
+class Sweep:
+    """Median times over one quantity."""
+
+    quantity: str
+    unit: str
+    values: tuple[int | str, ...]
+    rounds: tuple[int, ...]
+    """Behind the median of each value."""
+    series: Mapping[str, tuple[float | None, ...]]
+    """Contender -> a time for each value; None where it was not measured."""
+
+    def text(self) -> str:
+        """The times on the terminal: a column a value, a line a contender."""
+        lines = {"rounds": map(str, self.rounds)} | {name: map(number, times) for name, times in self.series.items()}
+        headers = (f"over {self.quantity}, {self.unit}", *map(str, self.values))
+        return text_table(headers, ((name, *cells) for name, cells in lines.items()))
+
+
+def number(value: float | None) -> str:
+    """Three digits or more: 0.06, 1.23, 12.3, 1234."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.text_table import text_table
 from t2d_runtime.bundle.manifest import StageParity
 from t2d_runtime.cli import FAILED_CHECK
 from t2d_runtime.errors import DataError, WeightsNotFoundError
@@ -209,14 +210,11 @@ def _cut(tokens: NDArray[Any]) -> NDArray[np.int64]:
 def print_table(table: dict[str, dict[str, StageParity]]) -> None:
     """Stages in rows, files in columns: the largest difference (below float32, of features, the relative norm of the
     difference), or the share of equal labels."""
-    columns = list(table)
-    for number, column in enumerate(columns, start=1):
+    for number, column in enumerate(table, start=1):
         print(f"({number}) {column}")
-    stages = list(dict.fromkeys(stage for column in table.values() for stage in column))
-    width = max(len(stage) for stage in stages)
-    print(" " * width + "".join(f"{f'({number})':>12}" for number in range(1, len(columns) + 1)))
-    for stage in stages:
-        print(f"{stage:<{width}}" + "".join(f"{_cell(table[column].get(stage)):>12}" for column in columns))
+    stages = dict.fromkeys(stage for column in table.values() for stage in column)
+    rows = ((stage, *(_cell(column.get(stage)) for column in table.values())) for stage in stages)
+    print(text_table(("", *(f"({number})" for number in range(1, len(table) + 1))), rows))
 
 
 def _cell(stage: StageParity | None) -> str:

@@ -6,8 +6,6 @@ import argparse
 
 from t2d_runtime.storage.whole_file import whole_file
 
-TITLE = "t2d-runtime, measured"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m benchmarks report`."""
@@ -16,8 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the README's table, report.html and report.md from the result files; or check the README."""
-    from benchmarks.report.html_page import to_html
-    from benchmarks.report.markdown_page import to_markdown
+    from benchmarks.report.page import to_html, to_markdown
     from benchmarks.report.readme import README, table, with_table
     from benchmarks.report.results import RESULTS, Results
     from benchmarks.report.sections import page
@@ -31,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
     sections = page(results)
     files = {
         README: updated,
-        RESULTS / "report.html": to_html(TITLE, sections),
-        RESULTS / "report.md": to_markdown(TITLE, sections, RESULTS),
+        RESULTS / "report.html": to_html(sections),
+        RESULTS / "report.md": to_markdown(sections, RESULTS),
     }
     for path, content in files.items():
         with whole_file(path) as file:

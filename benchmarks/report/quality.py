@@ -1,15 +1,30 @@
-"""Sections on what the masks are worth."""
+"""Blocks on what the masks are worth."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.report.blocks import Bar, Bars, Block, Table, Text
-from benchmarks.report.parity_share import share_used
+from benchmarks.blocks import Bar, Bars, Block, Table
 from benchmarks.report.results import Result
 
 REFERENCE = "reference"
 """Key of an accuracy result that holds PyTorch's figures on the same images."""
+
+SCENES = {
+    "present": "the words of what is there",
+    "vocabulary": "all words",
+    "background": "half of the words, the rest background",
+}
+"""Protocols of `scenes` in words."""
+
+
+def share_used(stage: Mapping[str, Any]) -> float | None:
+    """Share of its tolerance that a stage uses by its own measure; None where it has to be exact, or is reported."""
+    tolerance, measure = stage["tolerance"], stage["measure"]
+    if measure == "label_agreement":
+        return (1 - stage["label_agreement"]) / (1 - tolerance) if tolerance < 1 else None
+    return stage[measure] / tolerance if tolerance else None
 
 
 def parity(result: Result) -> list[Block]:
@@ -22,15 +37,16 @@ def parity(result: Result) -> list[Block]:
             worst[stage["stage"]] = max(worst.get(stage["stage"], 0.0), share)
     failed = [f"{s['stage']} of {run}" for run, column in result.figures.items() for s in column if not s["passed"]]
     verdict = f"{len(stages) - len(failed)} of {len(stages)} stages of {len(result.figures)} runs are within tolerance"
-    bars = tuple(Bar(name, share, f"{share:.1%}", 1.0) for name, share in worst.items())
+    bars = tuple(Bar(name, {"": share}, f"{share:.1%}", 1.0) for name, share in worst.items())
     return [
-        Text(f"{result.name}: {verdict}" + (f"; not {'; '.join(failed)}." if failed else ".")),
+        f"{result.name}: {verdict}" + (f"; not {'; '.join(failed)}." if failed else "."),
         Bars("Most of its tolerance that a stage uses; the line is the tolerance", bars),
     ]
 
 
 def engines(result: Result) -> list[Block]:
-    """Precision x backend."""
+    """Precision x backend, and the fused graph where the bundle has it."""
+    figures = result.figures
     headers = ("precision", "backend", "MiB", "load ms", "cached", "image ms", "text ms", "labels", "mIoU")
     rows = tuple(
         (
@@ -40,16 +56,28 @@ def engines(result: Result) -> list[Block]:
             *(f"{row[key]:.0f}" for key in ("load_ms", "cached_load_ms")),
             *(f"{row[key]:.1f}" for key in ("image_encoder_ms", "text_encoder_ms")),
             "" if row["label_agreement"] is None else f"{row['label_agreement']:.2%}",
-            "" if row["miou"] is None else f"{row['miou']:.3f}",
+            _iou(row["miou"]),
         )
-        for row in result.figures["combinations"]
+        for row in figures["combinations"]
     )
-    scenes = result.figures["scenes"]
+    scenes = figures["scenes"]
     judged = f"{scenes} held-out scenes; labels: share equal to those of float32 on ONNX Runtime"
-    text = f"{result.figures['backbone']}, {judged if scenes else 'times alone'}."
-    if result.figures["tensorrt_rtx"]:
-        text += f" TensorRT for RTX, built and not run: {_builds(result.figures['tensorrt_rtx'])}."
-    return [Table(headers, rows), Text(text), *_fused(result.figures.get("fused", []))]
+    text = f"{figures['backbone']}, {judged if scenes else 'times alone'}."
+    if figures["tensorrt_rtx"]:
+        text += f" TensorRT for RTX, built and not run: {_builds(figures['tensorrt_rtx'])}."
+    fused = tuple(
+        (
+            row["backend"],
+            "yes" if row["refine"] else "no",
+            *(f"{row[key]:.0f}" for key in ("fused_ms", "runtime_ms")),
+            f"{row['label_agreement']:.3%}",
+        )
+        for row in figures.get("fused", [])
+    )
+    blocks: list[Block] = [Table(headers, rows), text]
+    if fused:
+        blocks.append(Table(("fused graph, float32", "PAMR", "graph ms", "runtime ms", "labels equal"), fused))
+    return blocks
 
 
 def _builds(builds: list[dict[str, Any]]) -> str:
@@ -62,38 +90,15 @@ def _builds(builds: list[dict[str, Any]]) -> str:
     return ", ".join(parts)
 
 
-def _fused(rows: list[dict[str, Any]]) -> list[Block]:
-    """One graph from pixels to labels, where the bundle has it."""
-    if not rows:
-        return []
-    headers = ("fused graph, float32", "PAMR", "graph ms", "runtime ms", "labels equal")
-    cells = tuple(
-        (
-            row["backend"],
-            "yes" if row["refine"] else "no",
-            *(f"{row[key]:.0f}" for key in ("fused_ms", "runtime_ms")),
-            f"{row['label_agreement']:.3%}",
-        )
-        for row in rows
-    )
-    return [Table(headers, cells)]
-
-
 def scenes(result: Result) -> list[Block]:
     """mIoU on drawn scenes."""
-    figures = result.figures
-    names = {
-        "present": "the words of what is there",
-        "vocabulary": "all words",
-        "background": "half of the words, the rest background",
-    }
-    bars = tuple(Bar(name, figures[key], f"{figures[key]:.3f}", 1.0) for key, name in names.items())
-    classes = sorted(figures["per_class"]["present"].items(), key=lambda item: -item[1])
-    columns = ("present", "vocabulary", "background")
-    rows = tuple((name, *(_iou(figures["per_class"][column].get(name)) for column in columns)) for name, _ in classes)
+    figures, per_class = result.figures, result.figures["per_class"]
+    bars = tuple(Bar(name, {"": figures[key]}, f"{figures[key]:.3f}", 1.0) for key, name in SCENES.items())
+    names = sorted(per_class["present"], key=per_class["present"].__getitem__, reverse=True)
+    rows = tuple((name, *(_iou(per_class[column].get(name)) for column in SCENES)) for name in names)
     return [
         Bars(f"mIoU of the small model on {figures['count']} held-out drawn scenes, PAMR", bars),
-        Table(("IoU", *(names[column] for column in columns)), rows),
+        Table(("IoU", *SCENES.values()), rows),
     ]
 
 

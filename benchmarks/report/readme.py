@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.report.parity_share import share_used
-from benchmarks.report.results import ROOT, Results
-from benchmarks.report.speed import model_of, reached_bars
+from benchmarks.latency.tables import Row, Table
+from benchmarks.report.quality import share_used
+from benchmarks.report.results import ROOT, Result, Results
+from benchmarks.report.speed import model_of
+from t2d_runtime.bench.stages import WHOLE_REFINED
 from t2d_runtime.errors import DataError
 
 README = ROOT / "README.md"
@@ -39,8 +41,7 @@ def table(results: Results) -> list[str]:
         f"is there, {scenes['background']:.2f} with half of them and background, {scenes['vocabulary']:.2f} with all "
         "words |",
         *_engines(engines),
-        *_latency(results),
-        *_bars(results),
+        *(line for result in results.named("latency") for line in _latency(result)),
     ]
 
 
@@ -55,37 +56,31 @@ def _engines(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def _latency(results: Results) -> list[str]:
+def _latency(result: Result) -> list[str]:
     """The encoder and a whole window against PyTorch, where they were measured."""
-    if not results.has("latency"):
-        return []
-    figures = results.read("latency").figures
-    baseline, *others = figures["encoders"]
-    engines = [row for row in others if not row["name"].startswith("PyTorch")]
-    whole = figures["stages"]["image to labels, PAMR"]
+    parts = {
+        name: Table.read(result.figures["parts"][name]).rows
+        for name in ("encoders", "stages", "windows")
+        if name in result.figures["parts"]
+    }
+    machine = f"{result.provenance['cpu']}, {result.figures['threads']} threads"
+    where = f"one window of {model_of(result.figures)} on {machine}"
+    compared = {
+        "image encoder": [row for row in parts.get("encoders", ()) if not row.what.startswith("PyTorch")],
+        "image to labels with PAMR": [row for row in parts.get("stages", ()) if row.what == WHOLE_REFINED],
+    }
+    for row in parts.get("windows", ()):
+        compared.setdefault(f"{row.what}, PAMR", []).append(row)
     return [
-        f"| {model_of(figures)}, one window, {figures['threads']} threads, speed over {baseline['name']} | image "
-        f"encoder: {', '.join(_speed(row) for row in engines)}; image to labels with PAMR in {figures['precision']}: "
-        f"{whole['faster']:.1f}x |"
+        f"| {what}, against {theirs}: {where} | {', '.join(_speed(row) for row in rows if row.their_name == theirs)} |"
+        for what, rows in compared.items()
+        for theirs in dict.fromkeys(row.their_name for row in rows)
     ]
 
 
-def _speed(row: dict[str, Any]) -> str:
-    return f"{row['name']} {row['faster']['median']:.1f}x"
-
-
-def _bars(results: Results) -> list[str]:
-    """How many of the demands on speed and memory are met, where they were measured."""
-    if not results.has("pipeline"):
-        return []
-    result = results.read("pipeline")
-    reached, judged = reached_bars(result)
-    units = "" if any(unit.startswith("amx") for unit in result.provenance["cpu_features"]) else ", which has no AMX"
-    return [
-        f"| {model_of(result.figures)}, demands on speed and memory "
-        f"([row by row](benchmarks/results/report.md#the-runtimes-bars)) | {reached} of {judged} are met on the "
-        f"machine at hand{units} |"
-    ]
+def _speed(row: Row) -> str:
+    name = row.our_name or row.what
+    return f"{name} {row.ratio or 0:.1f}x"
 
 
 def _listed(rows: list[dict[str, Any]], key: str) -> str:

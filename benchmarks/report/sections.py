@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from benchmarks.report import quality, speed
-from benchmarks.report.blocks import Block, Picture, Section, Table, Text
+from benchmarks.blocks import Block, Picture, Section, Table
 from benchmarks.report.results import ROOT, Result, Results
 
-Blocks = Callable[[list[Result]], list[Block]]
+LATENCY = "latency BUNDLE --backbone M --image F --parts"
+
+CHARTS = ("encoders",), ("stages",), ("starts",), ("batch", "threads", "classes", "sizes")
+TABLES = ("windows", "words", "memory", "size")
+"""Parts of `latency` that share a section."""
 
 
 class Source(NamedTuple):
@@ -19,36 +24,31 @@ class Source(NamedTuple):
     file: str
     command: str
     """Without `python -m benchmarks` and `--json`."""
-    blocks: Blocks
-    key: str | None = None
-    """Of the figures, that has to hold something."""
+    blocks: Callable[[list[Result]], list[Block]]
+    parts: tuple[str, ...] = ()
+    """Of `latency`: a file has to hold one of them."""
 
 
-def each(blocks: Callable[[Result], list[Block]]) -> Blocks:
+def each(blocks: Callable[[Result], list[Block]]) -> Callable[[list[Result]], list[Block]]:
     """The blocks of every file, one after the other."""
     return lambda results: [block for result in results for block in blocks(result)]
 
 
-LATENCY = "latency BUNDLE --backbone M --image F --rounds 9 --baselines eager,bf16,compile,compile-bf16 --engines all"
+def _latency(title: str, parts: tuple[str, ...]) -> Source:
+    return Source(title, "latency", f"{LATENCY} {','.join(parts)}", each(partial(speed.latency, parts=parts)), parts)
+
 
 SOURCES = (
-    Source("Image encoder against its baselines", "latency", LATENCY, each(speed.encoders)),
-    Source("Where the time goes", "latency", LATENCY, each(speed.stages)),
-    Source("Starts and memory", "latency", LATENCY, each(speed.starts), key="starts"),
-    Source(
-        "How times grow",
-        "latency",
-        f"{LATENCY} --sweep batch,threads,classes,windows",
-        each(speed.sweeps),
-        key="sweeps",
-    ),
-    Source("The runtime's bars", "pipeline", "pipeline --bundle BUNDLE", each(speed.pipeline)),
+    _latency("Image encoder against its baselines", CHARTS[0]),
+    _latency("Where the time goes", CHARTS[1]),
+    _latency("Starts", CHARTS[2]),
+    _latency("How times grow", CHARTS[3]),
+    _latency("Windows, words, memory and size", TABLES),
     Source("Precisions and engines", "engines", "engines BUNDLE --scenes 60 --rounds 21", each(quality.engines)),
     Source("Parity with the authors' code", "parity", "parity --golden DIR", each(quality.parity)),
     Source("Masks of drawn scenes", "scenes", "scenes BUNDLE", each(quality.scenes)),
     Source("Masks of data sets", "accuracy", "accuracy BUNDLE ...", quality.accuracy),
-    Source("Training", "training_speed", "training_speed", each(speed.training)),
-    Source("Features of images", "extraction_speed", "extraction_speed", each(speed.extraction)),
+    Source("Training", "training", "training", each(speed.training)),
     Source("Devices", "bench", "t2d bench BUNDLE", speed.devices),
 )
 
@@ -68,12 +68,16 @@ def page(results: Results) -> list[Section]:
 
 
 def _section(source: Source, results: Results) -> Section:
-    found = [r for r in results.named(source.file) if source.key is None or r.figures.get(source.key)]
+    found = [
+        r
+        for r in results.named(source.file)
+        if not source.parts or not r.figures["parts"].keys().isdisjoint(source.parts)
+    ]
     if found:
         return Section(source.title, tuple(source.blocks(found)))
     program = "" if source.command.startswith("t2d") else "python -m benchmarks "
     command = f"{program}{source.command} --json benchmarks/results/{source.file}.json"
-    return Section(source.title, (Text(f"Not measured yet: {command}"),))
+    return Section(source.title, (f"Not measured yet: {command}",))
 
 
 def _pictures() -> Section:
@@ -101,4 +105,4 @@ def _machines(results: Results) -> Section:
         for facts in (result.provenance,)
     )
     note = "Load: runnable tasks over five minutes. Where it exceeds the cores, trust ratios alone."
-    return Section("Machines and versions", (Table(headers, rows), Text(note)))
+    return Section("Machines and versions", (Table(headers, rows), note))

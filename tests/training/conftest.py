@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from benchmarks.training_speed.synthetic_features import write_synthetic_features
+from benchmarks.training.synthetic_features import write_synthetic_features
 from t2d_runtime.storage import whole_file
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "training.npz"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks.training_speed.synthetic_features import write_synthetic_features
+from benchmarks.training.synthetic_features import write_synthetic_features
 from t2d_export.model.projection import TextProjection, VisualProjection
 from t2d_runtime.errors import WeightsError
 from training.__main__ import main

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from benchmarks.training_speed.synthetic_features import write_synthetic_features
+from benchmarks.training.synthetic_features import write_synthetic_features
 from t2d_export.model.projection import LastBlockProjection, projection_from_state_dict
 from t2d_runtime.errors import CheckpointError, DataError, OptionError, OutputError
 from training.config import TrainConfig

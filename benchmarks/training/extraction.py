@@ -11,7 +11,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -26,31 +26,33 @@ IMAGE_SIZE = 480, 640
 """COCO's most frequent (height, width)."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m benchmarks extraction_speed`."""
-    parser.add_argument("--backbone", default="dinov2_vitb14_reg", help="default: %(default)s")
+def add_arguments(parser: argparse._ActionsContainer) -> None:
+    """Arguments of this part."""
+    parser.add_argument("--backbone", default="dinov2_vitb14_reg", metavar="NAME|FOLDER", help="default: %(default)s")
     parser.add_argument("--backbone-weights", default="random", metavar="FILE|hub|random", help="default: %(default)s")
     parser.add_argument("--text-weights", default="random", metavar="FILE|hub|random", help="not used for images")
-    parser.add_argument("--images", type=int, default=20, help="of a round (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=20, help="of a round (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=4, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=1, help="that load images (default: %(default)s)")
+    parser.add_argument("--loaders", type=int, default=1, help="processes that load pictures (default: %(default)s)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print the rate and its share of the bare encoder's."""
+def check(args: argparse.Namespace) -> None:
+    """Raise OptionError for sizes that cannot be."""
+    if min(args.pictures, args.batch_size) < 1 or args.loaders < 0:
+        raise OptionError("expected at least one picture, one picture a batch and --loaders of 0 or more")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """The rate and its share of the bare encoder's."""
     import torch
 
-    from benchmarks.results_file import write_results
     from training.config import FeatureConfig
     from training.features.extraction import load_encoders
 
-    if min(args.images, args.batch_size, args.rounds) < 1:
-        raise OptionError("expected at least one image, one image a batch and one round")
+    torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as name:
-        paths = _draw_images(Path(name), args.images)
+        paths = _draw_images(Path(name), args.pictures)
         config = FeatureConfig(
             captions=paths[0],
             output=Path(name) / "features",
@@ -59,31 +61,30 @@ def run(args: argparse.Namespace) -> int:
             text_weights=args.text_weights,
             precision=args.precision,
             batch_size=args.batch_size,
-            images_per_shard=args.images,
-            workers=args.workers,
+            images_per_shard=args.pictures,
+            workers=args.loaders,
         )
         encoders = load_encoders(config)
-        found = _measure(config, encoders, paths, args.rounds)
-    figures = {
-        "backbone": args.backbone,
+        found = _rounds(config, encoders, paths, args.rounds)
+    names = ("backbone", "precision", "threads", "batch_size", "loaders", "pictures", "rounds")
+    return {
+        **{name: getattr(args, name) for name in names},
         "input_size": encoders.backbone.input_size,
-        "precision": args.precision,
-        "threads": torch.get_num_threads(),
-        "batch_size": args.batch_size,
-        "workers": args.workers,
-        "images": args.images,
-        "rounds": args.rounds,
-        "images_per_s": round(args.images / statistics.median(whole for _, whole in found), 3),
+        "images_per_s": round(args.pictures / statistics.median(whole for _, whole in found), 3),
         "share_of_bare_encoder": round(statistics.median(bare / whole for bare, whole in found), 4),
     }
-    for key, value in figures.items():
-        print(f"{key:<24} {value}")
-    if args.json is not None:
-        write_results(args.json, "extraction_speed", figures)
-    return 0
 
 
-def _measure(config: FeatureConfig, encoders: Encoders, paths: list[Path], rounds: int) -> list[tuple[float, float]]:
+def text(figures: dict[str, Any]) -> str:
+    """One sentence."""
+    return (
+        f"features of images, {figures['backbone']} in {figures['precision']}, {figures['threads']} threads: "
+        f"{figures['images_per_s']:.2f} images a second, {figures['share_of_bare_encoder']:.0%} of the bare encoder's "
+        "rate"
+    )
+
+
+def _rounds(config: FeatureConfig, encoders: Encoders, paths: list[Path], rounds: int) -> list[tuple[float, float]]:
     """Seconds for all images of the bare encoder and of an extraction, round by round."""
     from training.features.captions import CaptionedImage, CaptionFile
     from training.features.extraction import Extraction, plan

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.results_file import write_results
+from benchmarks.text_table import text_table
 from t2d_runtime import Segmenter
 from t2d_runtime.errors import OptionError
 from t2d_runtime.words.vocabulary import ClassEmbeddings
@@ -124,9 +125,9 @@ def run(args: argparse.Namespace) -> int:
 def table(scores: SceneScores) -> str:
     """IoU per class and mIoU of the three protocols, as text."""
     columns = ("present", "background", "vocabulary")
-    lines = [f"{'IoU':<12}" + "".join(f"{column:>12}" for column in columns)]
-    for name in (*CONCEPTS, "background"):
-        values = [scores.per_class[column].get(name) for column in columns]
-        lines.append(f"{name:<12}" + "".join(f"{'-' if v is None else format(v, '.3f'):>12}" for v in values))
-    lines.append(f"{'mIoU':<12}" + "".join(f"{getattr(scores, column):>12.3f}" for column in columns))
-    return "\n".join(lines)
+    found = [scores.per_class[column] for column in columns]
+    rows = [
+        (name, *(f"{one[name]:.3f}" if name in one else "-" for one in found)) for name in (*CONCEPTS, "background")
+    ]
+    means = (f"{getattr(scores, column):.3f}" for column in columns)
+    return text_table(("IoU", *columns), [*rows, ("mIoU", *means)])

@@ -1,4 +1,4 @@
-"""The contenders of `training_speed`: ways to train on a set of features, each to be run in a process of its own."""
+"""The contenders of `steps`: ways to train on a set of features, each to be run in a process of its own."""
 
 from __future__ import annotations
 

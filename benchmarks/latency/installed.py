@@ -1,0 +1,53 @@
+"""What an installation takes on disk: new environments from the checkout."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.latency.processes import MIB
+from benchmarks.latency.setup import Setup
+from benchmarks.latency.tables import Row, Table
+from t2d_runtime.errors import BenchmarkError
+
+ROOT = Path(__file__).parents[2]
+NOT_SOURCES = (".*", "build", "output", "runs", "node_modules", "*.egg-info", "__pycache__")
+"""What a copy of the checkout, in which a distribution is built, leaves out."""
+
+EXTRAS = ("cpu", "cpu,openvino")
+BLOCK_BYTES = 512
+"""Unit of `st_blocks`, whatever the file system's own."""
+
+LARGEST = 6
+"""Packages that a row names."""
+
+
+def installed(_setup: Setup) -> Table:
+    """ONNX Runtime alone, and every engine of a CPU; pip itself is not counted."""
+    return Table("installed on disk", tuple(_row(extras) for extras in EXTRAS), unit="MiB")
+
+
+def _row(extras: str) -> Row:
+    with tempfile.TemporaryDirectory() as name:
+        checkout, folder = Path(name) / "checkout", Path(name) / "environment"
+        shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*NOT_SOURCES))
+        pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
+        for command in (
+            [sys.executable, "-m", "venv", "--without-pip", str(folder)],
+            [*pip, "install", "--quiet", "--disable-pip-version-check", f"{checkout}[{extras}]"],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise BenchmarkError(f"cannot install t2d-runtime[{extras}]: {done.stderr.strip()}")
+        packages = [path for path in next(folder.glob("lib/python*/site-packages")).iterdir() if path.is_dir()]
+        sizes = sorted(((disk_bytes(path), path.name) for path in packages), reverse=True)
+        note = "largest: " + ", ".join(f"{package} {size / MIB:.0f}" for size, package in sizes[:LARGEST])
+        return Row(f"t2d-runtime[{extras}]", disk_bytes(folder) / MIB, note=note)
+
+
+def disk_bytes(folder: Path) -> int:
+    """Room that the files of a folder take on disk, as du counts."""
+    return sum(path.lstat().st_blocks for path in folder.rglob("*")) * BLOCK_BYTES

@@ -1,0 +1,59 @@
+"""What the parts share: one model in PyTorch and as a bundle, its engines, one image, words, threads and rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.contenders.planted import planted_classes
+from t2d_export.model.reference import Reference
+from t2d_runtime.image.preprocess import resize
+from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.segmenter import Segmenter
+from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """One run's model, engines and sizes."""
+
+    bundle: Path
+    reference: Reference
+    """The same model in PyTorch."""
+    backbone: str
+    """As given to `load_reference`."""
+    segmenters: Sequence[Segmenter]
+    """Every engine that is measured; the first is the runtime where only one is."""
+    baselines: Sequence[str]
+    """Names of PyTorch's image encoders, of `contenders.encoders`."""
+    image: Path
+    pixels: NDArray[np.uint8]
+    """(H,W,3), the image."""
+    words: Sequence[str]
+    threads: int
+    rounds: int
+    starts: int
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The engine that was asked for."""
+        return self.segmenters[0]
+
+    @cached_property
+    def window(self) -> NDArray[np.uint8]:
+        """(h,w,3), the image as one window."""
+        return resize(self.pixels, self.segmenter.manifest.windows.crop_size)
+
+    @cached_property
+    def encoding(self) -> ImageEncoding:
+        """The window, encoded."""
+        return self.segmenter.encode_image(self.window)
+
+    def planted(self, count: int) -> ClassEmbeddings:
+        """Classes each of which wins somewhere in the window, so that PAMR has to refine them all."""
+        return planted_classes(self.segmenter, self.encoding, count)

@@ -1,0 +1,26 @@
+"""The arguments that name the PyTorch model of a bundle, as `t2d-export bundle` takes them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from t2d_export.export import ExportSettings
+    from t2d_runtime.bundle.manifest import Manifest
+
+
+def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
+    """Add the backbone and its three weights."""
+    given = "as given to 't2d-export bundle'; so the others"
+    parser.add_argument("--backbone", required=required, metavar="NAME|FOLDER", help=given)
+    for option in ("--backbone-weights", "--text-weights", "--projection"):
+        parser.add_argument(option, metavar="FILE|hub|random")
+
+
+def export_settings(args: argparse.Namespace, manifest: Manifest) -> ExportSettings:
+    """What those arguments name, at the input size of the bundle."""
+    from t2d_export.export import ExportSettings
+
+    weights = (args.backbone_weights, args.text_weights, args.projection)
+    return ExportSettings(args.backbone, *weights, manifest.model.input_size)

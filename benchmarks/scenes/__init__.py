@@ -1,0 +1,1 @@
+"""`scenes`: mIoU on drawn scenes."""

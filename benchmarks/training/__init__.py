@@ -1,0 +1,1 @@
+"""`training`: speed of training against the released way, and of feature extraction."""

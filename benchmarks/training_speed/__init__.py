@@ -1,1 +1,0 @@
-"""`training_speed`: an epoch of training against the released way."""
