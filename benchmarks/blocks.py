@@ -1,11 +1,11 @@
-"""What a page is made of, whatever it is written in; a paragraph is a string."""
+"""What commands print and the report shows, whatever it is written in; a paragraph is a string."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -22,8 +22,16 @@ class Table:
     """Cells as text; the first column names the rows."""
 
     headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: Sequence[tuple[str, ...]]
     kind: ClassVar = "table"
+
+    def __str__(self) -> str:
+        """Columns as wide as their longest cell, the first one to the left, the others to the right."""
+        lines = [self.headers, *self.rows]
+        first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+        return "\n".join(
+            "  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]).rstrip() for line in lines
+        )
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,16 @@ class Bars:
         return list(dict.fromkeys(name for bar in self.bars for name in bar.parts))
 
     @property
+    def table(self) -> Table:
+        """The figures: of the parts, where there are several, and what is written beside them."""
+        parts = self.names if len(self.names) > 1 else []
+        rows = [(bar.name, *(f"{bar.parts.get(part, 0.0):.1f}" for part in parts), bar.text) for bar in self.bars]
+        return Table(("", *parts, ""), rows)
+
+    def __str__(self) -> str:
+        return f"{self.caption}\n{self.table}"
+
+    @property
     def longest(self) -> float:
         """The value that is as wide as the page."""
         return max((max(sum(bar.parts.values()), bar.mark or 0.0) for bar in self.bars), default=0.0) or 1.0
@@ -66,9 +84,22 @@ class Lines:
     kind: ClassVar = "lines"
 
     @property
+    def table(self) -> Table:
+        """The times, a column a value."""
+        series = self.series.items()
+        return Table(("", *self.values), [(name, *map(number, times)) for name, times in series])
+
+    def __str__(self) -> str:
+        return f"{self.caption}\n{self.table}"
+
+    def points(self, times: Sequence[float | None]) -> list[tuple[int, float]]:
+        """The times that were measured, with the numbers of their values."""
+        return [(number, time) for number, time in enumerate(times) if time]
+
+    @property
     def ticks(self) -> list[float]:
         """Round numbers around all times."""
-        times = [time for series in self.series.values() for time in series if time]
+        times = [time for series in self.series.values() for _, time in self.points(series)]
         return log_ticks(min(times), max(times)) if times else [1.0, 2.0]
 
     def height(self, time: float) -> float:
@@ -112,6 +143,13 @@ class Section:
     def anchor(self) -> str:
         """The heading as an address in the page."""
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
+
+
+def number(value: float | None) -> str:
+    """Three digits or more: 0.06, 1.23, 12.3, 1234."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def log_ticks(least: float, greatest: float) -> list[float]:

@@ -69,7 +69,6 @@ def evaluate(
     left = [sample for sample in data.samples if sample.name not in known]
     matrix = result.confusion
     with (
-        file,
         tqdm(total=len(data.samples), initial=len(done), desc=data.name, unit="image", disable=None) as bar,
         _outcomes(recipe, data.rule, left, processes) as outcomes,
     ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -120,13 +120,11 @@ VOC: Final = Layout(
     source="VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
 )
 
-CONTEXT: Final = Layout(
+CONTEXT: Final = replace(
+    VOC,
     title="PASCAL Context",
     roots=("VOCdevkit/VOC2010",),
-    images="JPEGImages",
     labels="SegmentationClassContext",
-    image_suffix=".jpg",
-    label_suffix=".png",
     split="ImageSets/SegmentationContext/val.txt",
     source=(
         "VOCtrainval_03-May-2010.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2010/ and trainval_merged.json of "
@@ -149,12 +147,10 @@ STUFF: Final = Layout(
     ),
 )
 
-OBJECT: Final = Layout(
+OBJECT: Final = replace(
+    STUFF,
     title="COCO-Object",
-    roots=("coco_object", "coco_stuff164k"),
-    images="images/val2017",
-    labels="annotations/val2017",
-    image_suffix=".jpg",
+    roots=("coco_object", *STUFF.roots),
     label_suffix="_instanceTrainIds.png",
     source=(
         "val2017.zip from https://cocodataset.org and stuffthingmaps_trainval2017.zip from "

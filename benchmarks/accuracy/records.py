@@ -10,8 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, Final
 
 from benchmarks.accuracy.metric import Cells
 from t2d_runtime.errors import CheckpointError, OutputError
@@ -48,25 +47,11 @@ class ImageRecord:
 
 
 class RecordFile:
-    """The records of a run, on disk. A context manager: the file is open inside."""
+    """The records of a run, on disk."""
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
         self.path = path
         self._run = json.loads(json.dumps(run))
-        self._file: BinaryIO | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self._file = self.path.open("ab")
-        except OSError as error:
-            raise self._unwritable(error) from error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
 
     @classmethod
     def open(cls, path: Path, run: Mapping[str, Any], *, resume: bool) -> tuple[RecordFile, list[ImageRecord]]:
@@ -86,11 +71,9 @@ class RecordFile:
 
     def append(self, record: ImageRecord) -> None:
         """Add one image. Raises OutputError."""
-        if self._file is None:
-            raise ValueError("append is called inside the file's context")
         try:
-            self._file.write(_line(asdict(record)))
-            self._file.flush()
+            with self.path.open("ab") as file:
+                file.write(_line(asdict(record)))
         except OSError as error:
             raise self._unwritable(error) from error
 

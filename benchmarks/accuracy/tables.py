@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.accuracy.evaluation import Evaluation
 from benchmarks.accuracy.metric import Matrix, iou, label_areas, mean_iou, pixel_accuracy, recall, to_matrix
-from benchmarks.text_table import text_table
+from benchmarks.blocks import Table
 from t2d_runtime.storage.whole_file import whole_file
 
 CONFUSIONS_NAMED: Final = 10
@@ -63,11 +63,11 @@ def most_confused(matrix: Matrix, label_names: Sequence[str]) -> list[dict[str, 
 
 def table(content: dict[str, Any]) -> str:
     """What `figures` gives, as text."""
-    rows = (
+    rows = [
         (label["name"], _number(label["iou"]), _number(label["accuracy"]), f"{label['truth_pixels']:,}")
         for label in content["per_class"]
-    )
-    lines = [text_table(("", "IoU", "found", "true pixels"), rows)]
+    ]
+    lines = [str(Table(("", "IoU", "found", "true pixels"), rows))]
     lines += [
         f"most confused: {pair['truth']} taken for {pair['result']}, {pair['share']:.1%} of its pixels"
         for pair in content["confused"][:3]

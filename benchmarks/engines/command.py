@@ -12,12 +12,16 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.engines import fused
+from benchmarks.engines.tables import blocks
 from t2d_runtime.bundle.manifest import StageParity
 from t2d_runtime.errors import OptionError, T2DError
+from t2d_runtime.storage.cache import VARIABLE
 
 if TYPE_CHECKING:
     from t2d_runtime.backends.base import Backend
@@ -84,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables; status 1 where a combination misses its gates or an engine does not build."""
-    from benchmarks.engines import fused
+
     from benchmarks.results_file import write_results
     from t2d_runtime.bundle.files import SEGMENTER, Bundle
     from t2d_runtime.cli import FAILED_CHECK
@@ -93,26 +97,21 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError(f"--rounds is {args.rounds} and --scenes {args.scenes}, expected at least 1 and 0")
     bundle = Bundle.open(args.bundle)
     rows = measure(bundle, args.rounds, args.scenes, args.threads)
-    print_combinations(rows)
     fused_rows = fused.measure(bundle, args.rounds, args.threads) if SEGMENTER in bundle.manifest.files else []
-    fused.print_rows(fused_rows)
     builds = build_matrix(bundle) if args.rtx else []
-    print_builds(builds)
+    figures = {
+        "backbone": bundle.manifest.model.backbone,
+        "model_digest": bundle.model_digest,
+        "input_size": bundle.manifest.model.input_size,
+        "rounds": args.rounds,
+        "scenes": args.scenes,
+        "combinations": [asdict(row) for row in rows],
+        "fused": [asdict(row) for row in fused_rows],
+        "tensorrt_rtx": [asdict(build) for build in builds],
+    }
+    print(*blocks(figures), sep="\n")
     if args.json is not None:
-        model = bundle.manifest.model
-        facts = {
-            "backbone": model.backbone,
-            "model_digest": bundle.model_digest,
-            "input_size": model.input_size,
-            "rounds": args.rounds,
-            "scenes": args.scenes,
-        }
-        tables = {
-            "combinations": [asdict(row) for row in rows],
-            "fused": [asdict(row) for row in fused_rows],
-            "tensorrt_rtx": [asdict(build) for build in builds],
-        }
-        write_results(args.json, "engines", facts | tables)
+        write_results(args.json, "engines", figures)
     failed = [f"{row.precision} on {row.backend}: {reason}" for row in rows for reason in misses(row, rows[0])]
     failed += [f"{build.precision} for {build.target}: {build.error}" for build in builds if build.error]
     passed = "every combination is within its gates" + ", every engine builds" * bool(builds)
@@ -179,16 +178,8 @@ def load_times(bundle: Bundle, backend: Backend, precision: str, threads: int | 
 
     for graph in (IMAGE_ENCODER, TEXT_ENCODER):  # checksums are verified once; that is not what is measured
         bundle.graph(graph, precision if precision in bundle.graph_precisions(graph) else "fp32")
-    before = os.environ.get("T2D_CACHE_DIR")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["T2D_CACHE_DIR"] = folder
-        try:
-            return load(), load()
-        finally:
-            if before is None:
-                del os.environ["T2D_CACHE_DIR"]
-            else:
-                os.environ["T2D_CACHE_DIR"] = before
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, {VARIABLE: folder}):
+        return load(), load()
 
 
 def loaded_bytes(bundle: Bundle, backend: Backend, precision: str) -> int:
@@ -227,7 +218,8 @@ def mean_iou(segmenter: Segmenter, count: int) -> float:
     """mIoU of held-out scenes with background, without PAMR, which no engine computes."""
     from benchmarks.scenes.command import measure as measure_scenes
 
-    return measure_scenes(segmenter, segmenter.precision, count=count, refine=False).background
+    miou: float = measure_scenes(segmenter, segmenter.precision, count=count, refine=False)["background"]
+    return miou
 
 
 def build_matrix(bundle: Bundle) -> list[Build]:
@@ -272,29 +264,3 @@ def build(folder: Path, precision: str, capability: str, fused: bool) -> Build:
         seconds=seconds,
         error=None,
     )
-
-
-def print_combinations(rows: list[Combination]) -> None:
-    """One line a precision and backend."""
-    print(
-        f"{'precision':<10}{'backend':<13}{'MiB':>7}{'load ms':>9}{'cached':>9}{'image ms':>10}{'text ms':>9}"
-        f"{'tokens':>10}{'attention':>10}{'text':>10}{'labels':>10}{'mIoU':>7}"
-    )
-    for row in rows:
-        norms = {stage.stage: stage.relative_frobenius for stage in row.stages}
-        parity = "".join(f"{norms[name]:>10.1e}" for name in ("patch_tokens", "cls_attention", "text_embeds"))
-        agreement = "-" if row.label_agreement is None else f"{row.label_agreement:.3%}"
-        print(
-            f"{row.precision:<10}{row.backend:<13}{row.size_bytes / 2**20:>7.1f}{row.load_ms:>9.0f}"
-            f"{row.cached_load_ms:>9.0f}{row.image_encoder_ms:>10.1f}{row.text_encoder_ms:>9.1f}{parity}"
-            f"{agreement:>10}{'-' if row.miou is None else format(row.miou, '.3f'):>7}"
-        )
-
-
-def print_builds(builds: list[Build]) -> None:
-    """One line a precision and compute capability."""
-    for row in builds:
-        layers = ", ".join(f"{name} {count} layers" for name, count in row.layers.items())
-        size = sum(row.size_bytes.values()) / 2**20
-        outcome = row.error or f"{layers}, {size:.1f} MiB, {row.seconds:.1f} s, {len(row.warnings)} warnings"
-        print(f"TensorRT for RTX, {row.precision} for {row.target}: {outcome}")

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
     from t2d_runtime.bundle.files import Bundle
 
@@ -34,11 +31,12 @@ class FusedLatency:
 
 def measure(bundle: Bundle, rounds: int, threads: int | None) -> list[FusedLatency]:
     """Every CPU backend, without and with PAMR; runtime and graph in turn."""
+    from benchmarks.contenders.picture import photograph
     from benchmarks.timing import in_turn
     from t2d_runtime.fused import FusedSegmenter
     from t2d_runtime.segmenter import Segmenter
 
-    image, rows = picture(), []
+    image, rows = photograph(PICTURE), []
     for name in ("onnxruntime", "openvino"):
         runtime = Segmenter.open(bundle.folder, backend=name, num_threads=threads)
         fused = FusedSegmenter.open(bundle.folder, backend=name, num_threads=threads)
@@ -50,21 +48,3 @@ def measure(bundle: Bundle, rounds: int, threads: int | None) -> list[FusedLaten
             times = in_turn({"runtime": by_runtime, "fused": by_graph}, rounds)
             rows.append(FusedLatency(name, refine, times["runtime"].median_ms, times["fused"].median_ms, agreement))
     return rows
-
-
-def print_rows(rows: list[FusedLatency]) -> None:
-    """One line a backend, without and with PAMR."""
-    for row in rows:
-        pamr = "with PAMR" if row.refine else "no PAMR"
-        print(
-            f"fused graph, {row.backend:<12}{pamr:<10}{row.fused_ms:>9.1f} ms, runtime {row.runtime_ms:.1f} ms "
-            f"(x {row.fused_ms / row.runtime_ms:.2f}), {row.label_agreement:.3%} of the labels agree"
-        )
-
-
-def picture() -> NDArray[np.uint8]:
-    """Smooth colours with grain (H,W,3)."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[0 : PICTURE[0], 0 : PICTURE[1]] / max(PICTURE)
-    colours = np.stack([0.5 + 0.4 * np.sin(19 * x + 2), 0.3 + 0.5 * y, 0.8 - 0.6 * x * y], axis=-1)
-    return np.clip(255 * (colours + rng.normal(0, 0.05, colours.shape)), 0, 255).astype(np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -34,12 +34,12 @@ def attention(window: ImageEncoding) -> Panels:
 
 def heads(window: ImageEncoding, texts: ClassEmbeddings) -> Panels:
     """The head that each text chooses, and where it looks (Fig. 7)."""
-    choice = choose_heads(window, texts.vectors)
-    chosen = {
-        f"{name}: head {head}, {cosines[head]:.2f}": _heat(window.resized, choice.maps[head])
-        for name, cosines, head in zip(texts.names, choice.cosines, choice.chosen, strict=True)
-    }
-    return _image(window.resized) | chosen
+    maps = attention_maps(window.cls_attention[0])
+    panels = _image(window.resized)
+    for name, cosines in zip(texts.names, head_cosines(window, texts.vectors), strict=True):
+        head = int(cosines.argmax())
+        panels[f"{name}: head {head}, {cosines[head]:.2f}"] = _heat(window.resized, maps[head])
+    return panels
 
 
 def cleaning(segmenter: Segmenter, encoding: ImageEncoding, classes: ClassEmbeddings) -> Panels:
@@ -57,28 +57,17 @@ def overlays(segmenter: Segmenter, encoding: ImageEncoding, classes: ClassEmbedd
     return _image(encoding.image) | found
 
 
-class HeadChoice(NamedTuple):
-    """Heads of one window."""
+def head_cosines(window: ImageEncoding, text_embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosines (N,M) of L2-normalised texts (N,D) with the embedding of each head of a window.
 
-    maps: NDArray[np.float32]
-    """(M,h,w), each adding up to 1 over the patches."""
-    cosines: NDArray[np.float32]
-    """(N,M), of N texts with the embedding of each head."""
-
-    @property
-    def chosen(self) -> NDArray[np.intp]:
-        """(N,), the head of each text: the one whose embedding is nearest (Talk2DINO, Eq. 3-4)."""
-        found: NDArray[np.intp] = self.cosines.argmax(axis=1)
-        return found
-
-
-def choose_heads(encoding: ImageEncoding, text_embeds: NDArray[np.float32]) -> HeadChoice:
-    """Heads of an encoding's first window for L2-normalised texts (N,D), as training chooses them."""
-    tokens = encoding.patch_tokens[0]
-    maps = attention_maps(encoding.cls_attention[0])
+    Training chooses the head of the greatest (Talk2DINO, Eq. 3-4).
+    """
+    tokens = window.patch_tokens[0]
+    maps = attention_maps(window.cls_attention[0])
     embeds = maps.reshape(len(maps), -1) @ tokens.reshape(-1, tokens.shape[-1])
     embeds /= np.linalg.norm(embeds, axis=1, keepdims=True)
-    return HeadChoice(maps, text_embeds @ embeds.T)
+    cosines: NDArray[np.float32] = text_embeds @ embeds.T
+    return cosines
 
 
 def attention_maps(logits: NDArray[np.float32]) -> NDArray[np.float32]:

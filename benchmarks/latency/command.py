@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"[{number}/{len(parts)}] {name} ...", file=sys.stderr, flush=True)
         module, function = PARTS[name][0].split(".")
         found = getattr(importlib.import_module(f"benchmarks.latency.{module}"), function)(setup)
-        print(f"\n{found.text()}", flush=True)
+        print("", *found.blocks(), sep="\n", flush=True)
         figures["parts"][name] = asdict(found)
         if args.json is not None:  # after every part: some take minutes, and what is measured stays
             write_results(args.json, "latency", figures)

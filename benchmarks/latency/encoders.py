@@ -15,7 +15,7 @@ from benchmarks.contenders.encoders import BASELINES, Contender, engine_contende
 from benchmarks.contenders.roofline import Roofline, measure_roofline
 from benchmarks.latency.setup import Setup
 from benchmarks.latency.stages import padded_prompts
-from benchmarks.latency.tables import Row, Table
+from benchmarks.latency.tables import Comparison, Row
 from benchmarks.timing import Timing, cuda_in_turn, in_few_rounds, in_turn
 from t2d_runtime.bench.stages import new_words
 
@@ -26,7 +26,7 @@ TORCH_CLASSES = 16
 """Classes that PyTorch encodes at a time: 112 prompts; all 1197 at once take no less time a prompt."""
 
 
-def image_encoders(setup: Setup) -> Table:
+def image_encoders(setup: Setup) -> Comparison:
     """The image encoder on one window, in turn, and what the machine could do."""
     contenders = [
         *torch_contenders(setup.reference, setup.baselines),
@@ -42,7 +42,7 @@ def image_encoders(setup: Setup) -> Table:
         f"The floor is the window's {roofline.encoder_flop / 1e9:.1f} GFLOP at the rate that nothing but matrix "
         f"products reach here: {rates}."
     )
-    return Table("image encoder, one window", tuple(encoder_rows(contenders, timings, roofline)), note=note)
+    return Comparison("image encoder, one window", tuple(encoder_rows(contenders, timings, roofline)), note=note)
 
 
 def encoder_rows(contenders: list[Contender], timings: dict[str, Timing], roofline: Roofline) -> list[Row]:
@@ -56,7 +56,7 @@ def encoder_rows(contenders: list[Contender], timings: dict[str, Timing], roofli
     return rows
 
 
-def text_encoders(setup: Setup) -> Table:
+def text_encoders(setup: Setup) -> Comparison:
     """Class names to embeddings, from the names on; PyTorch is given the token ids."""
     names: list[str] = json.loads(CLASS_NAMES.read_text(encoding="utf-8"))[VOCABULARY]
     ours = {engine_name(segmenter): new_words(segmenter, names) for segmenter in setup.segmenters}
@@ -68,7 +68,7 @@ def text_encoders(setup: Setup) -> Table:
     setup.segmenter.encode_classes(names)
     known = in_few_rounds({"known": partial(setup.segmenter.encode_classes, names)})
     rows.append(Row.of("the same names again, known", known, "known"))
-    return Table(f"{len(names)} class names in 7 prompts each to embeddings", tuple(rows))
+    return Comparison(f"{len(names)} class names in 7 prompts each to embeddings", tuple(rows))
 
 
 def _torch_words(setup: Setup, names: list[str]) -> Callable[[], list[Tensor]]:

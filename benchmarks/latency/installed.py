@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.latency.processes import MIB
 from benchmarks.latency.setup import Setup
-from benchmarks.latency.tables import Row, Table
+from benchmarks.latency.tables import Comparison, Row
 from t2d_runtime.errors import BenchmarkError
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +25,9 @@ LARGEST = 6
 """Packages that a row names."""
 
 
-def installed(_setup: Setup) -> Table:
+def installed(_setup: Setup) -> Comparison:
     """ONNX Runtime alone, and every engine of a CPU; pip itself is not counted."""
-    return Table("installed on disk", tuple(_row(extras) for extras in EXTRAS), unit="MiB")
+    return Comparison("installed on disk", tuple(_row(extras) for extras in EXTRAS), unit="MiB")
 
 
 def _row(extras: str) -> Row:

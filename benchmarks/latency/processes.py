@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from benchmarks.contenders.encoders import engine_name
 from benchmarks.latency.setup import Setup
-from benchmarks.latency.tables import Row, Table
+from benchmarks.latency.tables import Comparison, Row
 from benchmarks.latency.windows import MANY, RELEASED
 from t2d_runtime.bench.measure import StartTime, measure_starts
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
@@ -34,7 +34,7 @@ MANY_WORDS = 10_000
 STARTS = {"first": "first on a machine, empty cache", "later": "later"}
 
 
-def starts(setup: Setup) -> Table:
+def starts(setup: Setup) -> Comparison:
     """New processes to their first mask, PAMR included: of every engine, and of PyTorch with timm and open_clip."""
     prompts = build_prompts(setup.words, setup.segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
     with saved_model(setup) as model:
@@ -47,7 +47,7 @@ def starts(setup: Setup) -> Table:
         found = measure_starts(_opening(setup, segmenter), setup.image, setup.words, setup.starts)
         for what, start in zip(STARTS.values(), found, strict=True):
             rows.append(_start_row(what, engine_name(segmenter), start, torch_ms))
-    return Table("a new process to its first mask, PAMR included", tuple(rows))
+    return Comparison("a new process to its first mask, PAMR included", tuple(rows))
 
 
 def _start_row(what: str, engine: str, start: StartTime, torch_ms: float) -> Row:
@@ -57,7 +57,7 @@ def _start_row(what: str, engine: str, start: StartTime, torch_ms: float) -> Row
     return Row(what, start.whole_ms, torch_ms, engine, "PyTorch", ratio, steps=steps, note=note)
 
 
-def memory(setup: Setup) -> Table:
+def memory(setup: Setup) -> Comparison:
     """Peak memory of processes: one window in every engine, then a large image and thousands of words in the first."""
     window = setup.segmenter.manifest.windows.crop_size
     with saved_model(setup) as model:
@@ -73,7 +73,7 @@ def memory(setup: Setup) -> Table:
         what = f"{size[1]} x {size[0]}, {count:,} classes" + ", PAMR" * refine
         note = f"{figures['ms'] / 1e3:.1f} s with encoding"
         rows.append(Row(what, figures["peak_bytes"] / MIB, our_name=engine_name(setup.segmenter), note=note))
-    return Table("peak memory of a process", tuple(rows), unit="MiB")
+    return Comparison("peak memory of a process", tuple(rows), unit="MiB")
 
 
 def _runtime_memory(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.contenders.planted import planted_classes
 from t2d_export.model.reference import Reference
-from t2d_runtime.image.preprocess import resize
 from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.image.preprocess import resize
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 

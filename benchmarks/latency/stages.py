@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.contenders.baselines import TorchWindow, plain_pamr
 from benchmarks.contenders.encoders import BASELINES, engine_name
 from benchmarks.latency.setup import Setup
-from benchmarks.latency.tables import Row, Table
+from benchmarks.latency.tables import Comparison, Row
 from benchmarks.timing import in_turn
 from t2d_export.model.reference import Reference
 from t2d_export.model.reference_masks import clean_official, cosine_similarity, upsample, with_background
@@ -26,7 +26,7 @@ from t2d_runtime.words.text import build_prompts
 OURS, THEIRS = "runtime", BASELINES["eager"]
 
 
-def stages(setup: Setup) -> Table:
+def stages(setup: Setup) -> Comparison:
     """Every stage of one window with background, where PyTorch has it on both sides, in turn."""
     segmenter, classes = setup.segmenter, setup.planted(len(setup.words))
     ours = stages_of(segmenter, setup.window, setup.words, classes=classes, num_threads=setup.threads)
@@ -43,7 +43,7 @@ def stages(setup: Setup) -> Table:
         f"The runtime is {engine_name(segmenter)}. Each of the {len(setup.words)} classes wins somewhere, so that PAMR "
         "refines them all. Reading and resizing the image are timed in the runtime alone."
     )
-    return Table("one window with background and cleaning", tuple(rows), note=note)
+    return Comparison("one window with background and cleaning", tuple(rows), note=note)
 
 
 def torch_stages(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.text_table import text_table
+from benchmarks.blocks import Block, Lines, Table, number
 from benchmarks.timing import Timing, compare
 
 FASTER = {"ms": "times faster", "MiB": "times smaller"}
@@ -57,7 +57,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class Comparison:
     """Rows of one unit."""
 
     title: str
@@ -66,12 +66,12 @@ class Table:
     note: str = ""
 
     @classmethod
-    def read(cls, content: Mapping[str, Any]) -> Table:
-        """A table from a result file."""
+    def read(cls, content: Mapping[str, Any]) -> Comparison:
+        """The rows of a result file."""
         return cls(**{**content, "rows": tuple(Row(**row) for row in content["rows"])})
 
-    def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Headers and rows as text; a column that would be empty is left out."""
+    def blocks(self) -> list[Block]:
+        """The rows and the note; a column that would be empty is left out."""
         rows = self.rows
         columns = {
             "": [row.what for row in rows],
@@ -83,7 +83,9 @@ class Table:
             "note": [row.note for row in rows],
         }
         filled = {header: cells for header, cells in columns.items() if any(cells)}
-        return tuple(filled), list(zip(*filled.values(), strict=True))
+        _, *headers = filled
+        table = Table((self.title, *headers), list(zip(*filled.values(), strict=True)))
+        return [table, self.note] if self.note else [table]
 
     def _side(self, side: str, names: list[str], values: list[float | None]) -> dict[str, list[str]]:
         """The column of a side, headed by its name, or beside a column of names where there are several."""
@@ -92,11 +94,6 @@ class Table:
         if len(different) > 1:
             return {side: names, f"{side}, {self.unit}": cells}
         return {", ".join([*different, self.unit]): cells}
-
-    def text(self) -> str:
-        """The table on the terminal."""
-        headers, rows = self.cells()
-        return "\n".join(filter(None, (text_table((self.title, *headers[1:]), rows), self.note)))
 
 
 @dataclass(frozen=True)
@@ -111,15 +108,8 @@ class Sweep:
     series: Mapping[str, tuple[float | None, ...]]
     """Contender -> a time for each value; None where it was not measured."""
 
-    def text(self) -> str:
-        """The times on the terminal: a column a value, a line a contender."""
-        lines = {"rounds": map(str, self.rounds)} | {name: map(number, times) for name, times in self.series.items()}
-        headers = (f"over {self.quantity}, {self.unit}", *map(str, self.values))
-        return text_table(headers, ((name, *cells) for name, cells in lines.items()))
-
-
-def number(value: float | None) -> str:
-    """Three digits or more: 0.06, 1.23, 12.3, 1234."""
-    if value is None:
-        return ""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    def blocks(self) -> list[Block]:
+        """The curves."""
+        rounds = ", ".join(map(str, self.rounds))
+        caption = f"Over {self.quantity}, {self.unit}; medians of {rounds} rounds"
+        return [Lines(caption, tuple(map(str, self.values)), self.series)]

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from benchmarks.contenders.baselines import TorchWindow, plain_pamr, released_pamr
 from benchmarks.contenders.encoders import engine_name
 from benchmarks.latency.setup import Setup
-from benchmarks.latency.tables import Row, Table
+from benchmarks.latency.tables import Comparison, Row
 from benchmarks.timing import in_few_rounds
-from t2d_runtime.image.preprocess import resize
-from t2d_runtime.segmenter import Segmenter
-from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 RELEASED, PLAIN = "PyTorch as released", "plain PyTorch"
 
@@ -26,14 +20,14 @@ FEW, MANY = 20, 171
 """Classes of Pascal VOC, with background, and of COCO-Stuff."""
 
 
-def windows(setup: Setup) -> Table:
+def windows(setup: Setup) -> Comparison:
     """One window with PAMR in every engine against both forms of PyTorch; the released one takes minutes."""
     rows = [*_windows(setup, FEW, background=True), *_windows(setup, MANY, background=False)]
     note = (
         "As released: PAMR on tensors of 48 neighbours, its affinity computed again for every 30 classes. Plain: the "
         "same sums as shifted multiply-adds, the affinity once. Labels equal: those of plain PyTorch."
     )
-    return Table("one window, pixels to labels with PAMR", tuple(rows), note=note)
+    return Comparison("one window, pixels to labels with PAMR", tuple(rows), note=note)
 
 
 def _windows(setup: Setup, count: int, *, background: bool) -> list[Row]:

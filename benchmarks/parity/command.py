@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.text_table import text_table
+from benchmarks.blocks import Table
 from t2d_runtime.bundle.manifest import StageParity
 from t2d_runtime.cli import FAILED_CHECK
 from t2d_runtime.errors import DataError, WeightsNotFoundError
@@ -213,8 +213,8 @@ def print_table(table: dict[str, dict[str, StageParity]]) -> None:
     for number, column in enumerate(table, start=1):
         print(f"({number}) {column}")
     stages = dict.fromkeys(stage for column in table.values() for stage in column)
-    rows = ((stage, *(_cell(column.get(stage)) for column in table.values())) for stage in stages)
-    print(text_table(("", *(f"({number})" for number in range(1, len(table) + 1))), rows))
+    rows = [(stage, *(_cell(column.get(stage)) for column in table.values())) for stage in stages]
+    print(Table(("", *(f"({number})" for number in range(1, len(table) + 1))), rows))
 
 
 def _cell(stage: StageParity | None) -> str:

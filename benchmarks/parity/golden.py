@@ -23,15 +23,6 @@ from t2d_runtime.errors import DataError
 WINDOW = 448
 """Side of the window that the single-window stages were computed on: `resized[:448, :448]`."""
 
-PROMPT_SETS = {
-    "sub_imagenet_template": "subset",
-    "simple_imagenet_template": "simple",
-    "identity_template": "identity",
-    "maskclip_template": "maskclip",
-    "full_imagenet_template": "full",
-}
-"""The released code's names of prompt sets -> ours."""
-
 RANDOM_PROJECTION = "rand"
 
 
@@ -71,11 +62,6 @@ class Golden:
     def backbone(self) -> str:
         """Name of the backbone, such as dinov2_vitb14_reg."""
         return f"dinov2_{self.meta['arch']}" + ("_reg" if self.meta["registers"] else "")
-
-    @property
-    def prompts(self) -> str:
-        """Name of the prompt set."""
-        return PROMPT_SETS[self.meta["template"]]
 
     @property
     def has_random_projection(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -44,90 +44,56 @@ class Encoded(NamedTuple):
         return Encoded(*(array[index] for array in self))
 
 
-class Subject(Protocol):
-    """Every stage as a function of arrays: P patches, N classes, T prompts of L tokens, M heads."""
-
-    name: str
-    gates: PrecisionGates | None
-    """What it is held to in a precision below float32."""
-
-    def text_features(self, input_ids: Ids) -> Floats | None:
-        """(n,L) -> raw features (n,512); None where the subject does not show them."""
-
-    def text_embeds(self, input_ids: Ids) -> Floats:
-        """(N,T,L) -> (N,D) of norm 1."""
-
-    def encode(self, windows: Pixels) -> Encoded:
-        """(W,h,w,3) -> features."""
-
-    def similarity(self, patch_tokens: Floats, text_embeds: Floats) -> Floats:
-        """(P,D), (N,D) -> cosines (N,P)."""
-
-    def scores(self, similarity: Floats) -> Floats:
-        """Cosines -> 0 to 1."""
-
-    def clean(self, window: Encoded, similarity: Floats, text_embeds: Floats, weight: float) -> Floats:
-        """Official cleaning of one window's scores (N,P)."""
-
-    def upsample(self, planes: Floats, size: tuple[int, int]) -> Floats:
-        """Patches (N,h,w) -> pixels of a window (N,H,W)."""
-
-    def refine(self, image: Pixels, planes: Floats) -> Floats:
-        """PAMR of planes (N,H,W) by an image (H,W,3)."""
-
-    def segment(self, image: Pixels, resized: Pixels, text_embeds: Floats, weight: float, *, refine: bool) -> Floats:
-        """Cleaned scores (N,H,W) of an image (H,W,3) by sliding windows over it at the working size (h,w,3)."""
-
-
 class ReferenceSubject:
-    """The PyTorch reference."""
+    """The PyTorch reference: P patches, N classes, T prompts of L tokens, M heads."""
 
     name = "reference"
     gates: PrecisionGates | None = None
+    """What a subject in a precision below float32 is held to."""
 
     def __init__(self, reference: Reference) -> None:
         self.model = reference
         self._preprocessing = Preprocessing(reference.backbone.mean, reference.backbone.std)
 
     def text_features(self, input_ids: Ids) -> Floats | None:
-        """See `Subject`."""
+        """(n,L) -> raw features (n,512); None where the subject does not show them."""
         return _array(self.model.text_features(torch.from_numpy(input_ids)))
 
     def text_embeds(self, input_ids: Ids) -> Floats:
-        """See `Subject`."""
+        """(N,T,L) -> (N,D) of norm 1."""
         return _array(self.model.text_embeds(torch.from_numpy(input_ids)))
 
     def encode(self, windows: Pixels) -> Encoded:
-        """See `Subject`."""
+        """(W,h,w,3) -> features."""
         pixel_values = to_pixel_values(windows, self.model.backbone.input_size, self._preprocessing)
         with torch.inference_mode():
             features = self.model.image_features(torch.from_numpy(pixel_values))
         return Encoded(pixel_values, *(_array(tensor) for tensor in features))
 
     def similarity(self, patch_tokens: Floats, text_embeds: Floats) -> Floats:
-        """See `Subject`."""
+        """(P,D), (N,D) -> cosines (N,P)."""
         return _array(reference_masks.cosine_similarity(*_tensors(patch_tokens, text_embeds)))
 
     def scores(self, similarity: Floats) -> Floats:
-        """See `Subject`."""
+        """Cosines -> 0 to 1."""
         return _array(torch.from_numpy(similarity).sigmoid())
 
     def clean(self, window: Encoded, similarity: Floats, text_embeds: Floats, weight: float) -> Floats:
-        """See `Subject`."""
+        """Official cleaning of one window's scores (N,P)."""
         tensors = _tensors(similarity, window.patch_tokens, window.cls_attention, text_embeds)
         return _array(reference_masks.clean(*tensors, cleaning="official", weight=weight))
 
     def upsample(self, planes: Floats, size: tuple[int, int]) -> Floats:
-        """See `Subject`."""
+        """Patches (N,h,w) -> pixels of a window (N,H,W)."""
         return _array(reference_masks.upsample(torch.from_numpy(planes), size, align_corners=True))
 
     def refine(self, image: Pixels, planes: Floats) -> Floats:
-        """See `Subject`."""
+        """PAMR of planes (N,H,W) by an image (H,W,3)."""
         pixels, tensor = _tensors(image.transpose(2, 0, 1), planes)
         return _array(reference_masks.pamr(pixels, tensor))
 
     def segment(self, image: Pixels, resized: Pixels, text_embeds: Floats, weight: float, *, refine: bool) -> Floats:
-        """See `Subject`."""
+        """Cleaned scores (N,H,W) of an image (H,W,3) by sliding windows over it at the working size (h,w,3)."""
         own, working, embeds = _tensors(image.transpose(2, 0, 1), resized.transpose(2, 0, 1), text_embeds)
         scores = self.model.segment_sliding(
             own, embeds, resized=working, cleaning="official", cleaning_weight=weight, refine=refine
@@ -150,41 +116,41 @@ class BundleSubject:
         return None
 
     def text_embeds(self, input_ids: Ids) -> Floats:
-        """See `Subject`."""
+        """See `ReferenceSubject`."""
         return self.segmenter.encoders.run_text_encoder(input_ids)
 
     def encode(self, windows: Pixels) -> Encoded:
-        """See `Subject`."""
+        """See `ReferenceSubject`."""
         manifest = self.segmenter.manifest
         pixel_values = to_pixel_values(windows, manifest.model.input_size, manifest.preprocessing)
         outputs = self.segmenter.encoders.run_image_encoder(windows)
         return Encoded(pixel_values, outputs["patch_tokens"], outputs["cls_attention"], outputs["cls_token"])
 
     def similarity(self, patch_tokens: Floats, text_embeds: Floats) -> Floats:
-        """See `Subject`."""
+        """See `ReferenceSubject`."""
         similarity: Floats = cosine_similarity(patch_tokens[None], text_embeds)[0]
         return similarity
 
     def scores(self, similarity: Floats) -> Floats:
-        """See `Subject`."""
+        """See `ReferenceSubject`."""
         return scores_of(similarity)
 
     def clean(self, window: Encoded, similarity: Floats, text_embeds: Floats, weight: float) -> Floats:
-        """See `Subject`."""
+        """See `ReferenceSubject`."""
         scores = scores_of(similarity)
         tokens, attention = window.patch_tokens, window.cls_attention
         return clean_scores(scores, tokens, attention, text_embeds, method="official", weight=weight)
 
     def upsample(self, planes: Floats, size: tuple[int, int]) -> Floats:
-        """See `Subject`."""
+        """See `ReferenceSubject`."""
         return upsample(planes, size, align_corners=True)
 
     def refine(self, image: Pixels, planes: Floats) -> Floats:
-        """See `Subject`."""
+        """See `ReferenceSubject`."""
         return refine(image, planes, self.segmenter.manifest.defaults.pamr)
 
     def segment(self, image: Pixels, resized: Pixels, text_embeds: Floats, weight: float, *, refine: bool) -> Floats:
-        """See `Subject`."""
+        """See `ReferenceSubject`."""
         encoding = replace(self.segmenter.encode_image(resized), image=image)
         names = tuple(str(number) for number in range(len(text_embeds)))
         classes = ClassEmbeddings(names, text_embeds, self.segmenter.vocabulary_digest)
@@ -192,6 +158,10 @@ class BundleSubject:
             encoding, classes, cleaning="official", cleaning_weight=weight, refine=refine, keep_scores=True
         )
         return cast(Floats, result.scores)
+
+
+Subject = ReferenceSubject | BundleSubject
+"""Every stage as a function of arrays."""
 
 
 def _tensors(*arrays: NDArray[np.generic]) -> tuple[Tensor, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.latency.tables import Row, Table
+from benchmarks.latency.tables import Comparison, Row
 from benchmarks.report.quality import share_used
 from benchmarks.report.results import ROOT, Result, Results
 from benchmarks.report.speed import model_of
@@ -59,7 +59,7 @@ def _engines(figures: dict[str, Any]) -> list[str]:
 def _latency(result: Result) -> list[str]:
     """The encoder and a whole window against PyTorch, where they were measured."""
     parts = {
-        name: Table.read(result.figures["parts"][name]).rows
+        name: Comparison.read(result.figures["parts"][name]).rows
         for name in ("encoders", "stages", "windows")
         if name in result.figures["parts"]
     }

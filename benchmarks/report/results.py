@@ -33,10 +33,6 @@ class Results:
     def __iter__(self) -> Iterator[Result]:
         return (self.read(path.stem) for path in sorted(self.folder.glob("*.json")))
 
-    def has(self, name: str) -> bool:
-        """Whether there is such a file."""
-        return (self.folder / f"{name}.json").is_file()
-
     def named(self, beginning: str) -> list[Result]:
         """Those whose name begins so, in the order of their names."""
         return [result for result in self if result.name.startswith(beginning)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from benchmarks.report import quality, speed
 from benchmarks.blocks import Block, Picture, Section, Table
+from benchmarks.engines import tables as engines
+from benchmarks.report import quality, speed
 from benchmarks.report.results import ROOT, Result, Results
+from benchmarks.scenes import tables as scenes
 
 LATENCY = "latency BUNDLE --backbone M --image F --parts"
 
@@ -34,6 +36,11 @@ def each(blocks: Callable[[Result], list[Block]]) -> Callable[[list[Result]], li
     return lambda results: [block for result in results for block in blocks(result)]
 
 
+def _figures(blocks: Callable[[dict[str, Any]], list[Block]]) -> Callable[[Result], list[Block]]:
+    """What the command printed, and where it was measured."""
+    return lambda result: [*blocks(result.figures), f"{speed.processor(result)}."]
+
+
 def _latency(title: str, parts: tuple[str, ...]) -> Source:
     return Source(title, "latency", f"{LATENCY} {','.join(parts)}", each(partial(speed.latency, parts=parts)), parts)
 
@@ -44,9 +51,11 @@ SOURCES = (
     _latency("Starts", CHARTS[2]),
     _latency("How times grow", CHARTS[3]),
     _latency("Windows, words, memory and size", TABLES),
-    Source("Precisions and engines", "engines", "engines BUNDLE --scenes 60 --rounds 21", each(quality.engines)),
+    Source(
+        "Precisions and engines", "engines", "engines BUNDLE --scenes 60 --rounds 21", each(_figures(engines.blocks))
+    ),
     Source("Parity with the authors' code", "parity", "parity --golden DIR", each(quality.parity)),
-    Source("Masks of drawn scenes", "scenes", "scenes BUNDLE", each(quality.scenes)),
+    Source("Masks of drawn scenes", "scenes", "scenes BUNDLE", each(_figures(scenes.blocks))),
     Source("Masks of data sets", "accuracy", "accuracy BUNDLE ...", quality.accuracy),
     Source("Training", "training", "training", each(speed.training)),
     Source("Devices", "bench", "t2d bench BUNDLE", speed.devices),
@@ -56,7 +65,7 @@ PICTURES = {
     "docs/scenes.png": "Six held-out drawn scenes: all of their things named, and half of them with background",
     "benchmarks/results/figures/overlays.png": "Labels with and without background and PAMR (Fig. 11 of the paper)",
     "benchmarks/results/figures/cleaning.png": "Background cleaning off and on (Fig. 10)",
-    "benchmarks/results/figures/heads.png": "The head that each word chooses (Fig. 7)",
+    "benchmarks/results/figures/heads.png": "The head that each word chooses, and their cosine (Fig. 7)",
     "benchmarks/results/figures/attention.png": "Attention of every head, and of their average (Fig. 8 and 9)",
     "benchmarks/results/figures/parameters.png": "Parameters (Fig. 5)",
 }

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.latency.tables import Sweep, Table, number
-from benchmarks.blocks import Bar, Bars, Block, Lines
-from benchmarks.blocks import Table as Cells
+from benchmarks.blocks import Bar, Bars, Block, Table, number
+from benchmarks.latency.tables import Comparison, Sweep
 from benchmarks.report.results import Result
-from benchmarks.training import extraction
+from benchmarks.training.command import PARTS
 from t2d_runtime.bench.stages import PLAIN_WAY, REFINED_WAY
 
 
@@ -19,30 +18,20 @@ def latency(result: Result, parts: Sequence[str]) -> list[Block]:
     blocks: list[Block] = [f"{model_of(result.figures)}, {result.figures['threads']} threads; {processor(result)}."]
     for name in parts:
         if name in found:
-            blocks += _sweep(found[name]) if "series" in found[name] else _table(name, Table.read(found[name]))
+            blocks += _blocks(name, found[name])
     return blocks
 
 
-def _sweep(content: dict[str, Any]) -> list[Block]:
-    sweep = Sweep(**content)
-    rounds = ", ".join(map(str, sweep.rounds))
-    caption = f"Over {sweep.quantity}, {sweep.unit}; medians of {rounds} rounds"
-    return [Lines(caption, tuple(map(str, sweep.values)), {name: tuple(t) for name, t in sweep.series.items()})]
+def _blocks(name: str, content: dict[str, Any]) -> list[Block]:
+    """What the command printed, below a chart where the part has one."""
+    if "series" in content:
+        return Sweep(**content).blocks()
+    found = Comparison.read(content)
+    chart = CHARTS[name](found) if name in CHARTS else None
+    return [chart, *found.blocks()] if chart and chart.bars else found.blocks()
 
 
-def _table(name: str, table: Table) -> list[Block]:
-    """A table and its note; before it a chart where the part has one."""
-    headers, rows = table.cells()
-    charts = {"encoders": _encoders, "stages": _stages, "starts": _starts}
-    drawn = [charts[name](table)] if name in charts else []
-    return [
-        *(chart for chart in drawn if chart.bars),
-        Cells((table.title, *headers[1:]), tuple(rows)),
-        *filter(None, [table.note]),
-    ]
-
-
-def _encoders(table: Table) -> Bars:
+def _encoders(table: Comparison) -> Bars:
     """Every contender, with the floor across its bar."""
     bars = tuple(
         Bar(row.what, {"": row.ours}, f"{number(row.ours)} ms" + f", {row.ratio or 1:.2f}x", row.floor)
@@ -51,7 +40,7 @@ def _encoders(table: Table) -> Bars:
     return Bars(f"Image encoder, ms; times faster than {table.rows[0].what}. Line: the floor", bars)
 
 
-def _stages(table: Table) -> Bars:
+def _stages(table: Comparison) -> Bars:
     """Where the time of a window goes, on both sides."""
     found = {row.what: row for row in table.rows}
     bars = []
@@ -62,27 +51,21 @@ def _stages(table: Table) -> Bars:
     return Bars("One window with background and cleaning, from file to labels, ms", tuple(bars))
 
 
-def _starts(table: Table) -> Bars:
+def _starts(table: Comparison) -> Bars:
     """Steps of the runtime's starts."""
     rows = [row for row in table.rows if row.steps]
     bars = tuple(Bar(row.what, row.steps, f"{sum(row.steps.values()):.0f} ms") for row in rows)
     return Bars("A new process to its first mask by the runtime, PAMR included, ms", bars)
 
 
+CHARTS = {"encoders": _encoders, "stages": _stages, "starts": _starts}
+"""Parts of `latency` that are drawn too."""
+
+
 def training(result: Result) -> list[Block]:
-    """An epoch of training; features of images."""
-    blocks: list[Block] = []
-    if "steps" in result.figures:
-        figures = result.figures["steps"]
-        bars = tuple(
-            Bar(name, {"": row["epoch_s"]}, f"{row['epoch_s']:.0f} s, {row['over_ours']:.2f} times ours")
-            for name, row in figures["contenders"].items()
-        )
-        caption = f"An epoch of COCO Captions on features, s, {figures['threads']} threads"
-        blocks.append(Bars(f"{caption}; {processor(result)}", bars))
-    if "extraction" in result.figures:
-        blocks.append(f"{extraction.text(result.figures['extraction'])}; {processor(result)}.")
-    return blocks
+    """A step of training; features of images."""
+    parts = [PARTS[name].blocks(figures) for name, figures in result.figures.items()]
+    return [f"{processor(result)}.", *(block for blocks in parts for block in blocks)]
 
 
 def devices(results: list[Result]) -> list[Block]:
@@ -95,7 +78,7 @@ def devices(results: list[Result]) -> list[Block]:
         *((name, *(number(one["stages"].get(name, {}).get("p50_ms")) for one in figures)) for name in names),
         ("later start", *(number(one["start"]["whole_ms"]) for one in figures)),
     ]
-    return [Cells(("p50, ms", *(result.name for result in results)), tuple(rows))]
+    return [Table(("p50, ms", *(result.name for result in results)), tuple(rows))]
 
 
 def model_of(figures: dict[str, Any]) -> str:

@@ -7,16 +7,15 @@ those words, the rest being background; `vocabulary`, with every concept's word 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.results_file import write_results
-from benchmarks.text_table import text_table
+from benchmarks.scenes.tables import blocks
 from t2d_runtime import Segmenter
 from t2d_runtime.errors import OptionError
 from t2d_runtime.words.vocabulary import ClassEmbeddings
@@ -28,22 +27,6 @@ HELD_OUT_SEED: Final = 777
 """Series of the held-out scenes; `training.commands.tiny` trains and validates on others."""
 
 
-@dataclass(frozen=True)
-class SceneScores:
-    """mIoU and IoU per class of the three protocols, and how they were measured."""
-
-    bundle: str
-    count: int
-    seed: int
-    refine: bool
-    cleaning: bool
-    threshold: float
-    present: float
-    background: float
-    vocabulary: float
-    per_class: dict[str, dict[str, float]]
-
-
 def measure(
     segmenter: Segmenter,
     name: str,
@@ -52,8 +35,11 @@ def measure(
     seed: int = HELD_OUT_SEED,
     refine: bool = True,
     cleaning: bool = True,
-) -> SceneScores:
-    """Segment `count` scenes of series `seed`; `cleaning` is that of the protocol with background."""
+) -> dict[str, Any]:
+    """mIoU, and IoU by class, of each protocol on `count` scenes of series `seed`, and how they were measured.
+
+    `cleaning` is that of the protocol with background.
+    """
     judged = {protocol: IntersectionOverUnion() for protocol in ("present", "background", "vocabulary")}
     everything = segmenter.encode_classes(CONCEPTS)
     for index, scene in enumerate(
@@ -68,18 +54,13 @@ def measure(
         judged["background"].add(_concepts(result.label_map, half, background=True), truth)
         result = segmenter.segment(encoding, everything, refine=refine)
         judged["vocabulary"].add(_concepts(result.label_map, everything), scene.labels)
-    return SceneScores(
-        bundle=name,
-        count=count,
-        seed=seed,
-        refine=refine,
-        cleaning=cleaning,
-        threshold=segmenter.manifest.defaults.threshold,
-        present=judged["present"].mean(),
-        background=judged["background"].mean(),
-        vocabulary=judged["vocabulary"].mean(),
-        per_class={protocol: scores.per_class() for protocol, scores in judged.items()},
-    )
+    settings = {"bundle": name, "count": count, "seed": seed, "refine": refine, "cleaning": cleaning}
+    return {
+        **settings,
+        "threshold": segmenter.manifest.defaults.threshold,
+        **{protocol: scores.mean() for protocol, scores in judged.items()},
+        "per_class": {protocol: scores.per_class() for protocol, scores in judged.items()},
+    }
 
 
 def _half(segmenter: Segmenter, scene: Scene, seed: int, index: int) -> tuple[ClassEmbeddings, NDArray[np.uint8]]:
@@ -113,21 +94,10 @@ def run(args: argparse.Namespace) -> int:
     if args.count < 1:
         raise OptionError(f"--count is {args.count}, expected at least 1")
     segmenter = Segmenter.open(args.bundle)
-    scores = measure(
+    figures = measure(
         segmenter, args.bundle.name, count=args.count, seed=args.seed, refine=args.refine, cleaning=args.cleaning
     )
-    print(table(scores))
+    print(*blocks(figures), sep="\n")
     if args.json is not None:
-        write_results(args.json, "scenes", asdict(scores))
+        write_results(args.json, "scenes", figures)
     return 0
-
-
-def table(scores: SceneScores) -> str:
-    """IoU per class and mIoU of the three protocols, as text."""
-    columns = ("present", "background", "vocabulary")
-    found = [scores.per_class[column] for column in columns]
-    rows = [
-        (name, *(f"{one[name]:.3f}" if name in one else "-" for one in found)) for name in (*CONCEPTS, "background")
-    ]
-    means = (f"{getattr(scores, column):.3f}" for column in columns)
-    return text_table(("IoU", *columns), [*rows, ("mIoU", *means)])

@@ -11,7 +11,7 @@ from benchmarks.training import extraction, steps
 from t2d_runtime.errors import OptionError
 
 PARTS = {"steps": steps, "extraction": extraction}
-"""Modules with `add_arguments`, `check`, `measure` and `text`."""
+"""Modules with `add_arguments`, `check`, `measure` and `blocks`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     figures: dict[str, Any] = {}
     for name in chosen:
         figures[name] = PARTS[name].measure(args)
-        print(PARTS[name].text(figures[name]))
+        print(*PARTS[name].blocks(figures[name]), sep="\n")
         if args.json is not None:
             write_results(args.json, "training", figures)
     return 0

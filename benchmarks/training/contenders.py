@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,18 +31,23 @@ Contender = Callable[[int], Slice]
 """Trains on the slice of that number."""
 
 
-def serve(connection: Connection, make: Callable[[], Contender], threads: int) -> None:
-    """The life of a contender's process: slices by number, until the pipe ends."""
+class _Process:
+    """What a contender's process keeps."""
+
+    contender: Contender
+
+
+def start(make: Callable[[], Contender], threads: int) -> None:
+    """Make this process a contender's."""
     import torch
 
     torch.set_num_threads(threads)
-    contender = make()
-    while True:
-        try:
-            number = connection.recv()
-        except EOFError:
-            return
-        connection.send(contender(number))
+    _Process.contender = make()
+
+
+def train_slice(number: int) -> Slice:
+    """Train on a slice, in a process that was started."""
+    return _Process.contender(number)
 
 
 def mapped(folder: Path, batches: int) -> Contender:

@@ -1,7 +1,7 @@
 """Rate of feature extraction, images only, as a share of the bare encoder's rate on batches that are in memory.
 
 The two take turns on the same images with the same encoder, batch size and precision. The images are JPEG files of
-COCO's usual size, drawn here.
+COCO's usual size.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.blocks import Block
+from benchmarks.contenders.picture import photograph
 from t2d_runtime.errors import OptionError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as name:
-        paths = _draw_images(Path(name), args.pictures)
+        paths = _write_images(Path(name), args.pictures)
         config = FeatureConfig(
             captions=paths[0],
             output=Path(name) / "features",
@@ -75,13 +77,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def text(figures: dict[str, Any]) -> str:
+def blocks(figures: dict[str, Any]) -> list[Block]:
     """One sentence."""
-    return (
-        f"features of images, {figures['backbone']} in {figures['precision']}, {figures['threads']} threads: "
+    return [
+        f"Features of images, {figures['backbone']} in {figures['precision']}, {figures['threads']} threads: "
         f"{figures['images_per_s']:.2f} images a second, {figures['share_of_bare_encoder']:.0%} of the bare encoder's "
-        "rate"
-    )
+        "rate."
+    ]
 
 
 def _rounds(config: FeatureConfig, encoders: Encoders, paths: list[Path], rounds: int) -> list[tuple[float, float]]:
@@ -110,17 +112,11 @@ def _rounds(config: FeatureConfig, encoders: Encoders, paths: list[Path], rounds
     return found
 
 
-def _draw_images(folder: Path, count: int) -> list[Path]:
-    """Smooth noise with some grain, so that a JPEG has the size of a photograph's, about 100 kB."""
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
+def _write_images(folder: Path, count: int) -> list[Path]:
+    """JPEG files, each of other pixels."""
     height, width = IMAGE_SIZE
-    paths = []
-    for number in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height))
-        grain = rng.normal(0, 8, (height, width, 3))
-        pixels = np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)
-        paths.append(folder / f"{number}.jpg")
-        Image.fromarray(pixels).save(paths[-1], quality=85)
+    picture = photograph((height, width + count))
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        Image.fromarray(picture[:, number : number + width]).save(path, quality=85)
     return paths

@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import statistics
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from functools import partial
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.text_table import text_table
-from benchmarks.training.contenders import BATCH_SIZE, Contender, Slice, mapped, products, released, serve
+from benchmarks.blocks import Bar, Bars, Block, Table, number
+from benchmarks.training.contenders import BATCH_SIZE, Contender, Slice, mapped, products, released, start, train_slice
 from t2d_runtime.errors import BenchmarkError, OptionError
 
 COCO_IMAGES, COCO_CAPTIONS = 82_783, 414_113
@@ -90,20 +91,24 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {**sizes, "batch_size": BATCH_SIZE, "contenders": contenders, "wait_share": wait_share}
 
 
-def text(figures: dict[str, Any]) -> str:
-    """A line a contender."""
-    headers = (f"a step, {figures['threads']} threads", "ms", "epoch, s", "over products", "over ours", "MiB")
+def blocks(figures: dict[str, Any]) -> list[Block]:
+    """An epoch as bars, and a line a contender."""
+    contenders = figures["contenders"].items()
+    bars = tuple(Bar(name, {"": row["epoch_s"]}, f"{row['epoch_s']:.0f} s") for name, row in contenders)
     rows = [
         (
             name,
-            f"{row['step_ms']:.1f}",
-            f"{row['epoch_s']:.0f}",
-            *(f"{row[key]:.2f}x" for key in ("over_products", "over_ours")),
-            f"{row['anonymous_bytes'] / 2**20:.0f}",
+            number(row["step_ms"]),
+            *(f"{row[key]:.2f}x" for key in ("over_ours", "over_products")),
+            "" if row["anonymous_bytes"] is None else f"{row['anonymous_bytes'] / 2**20:.0f}",
         )
-        for name, row in figures["contenders"].items()
+        for name, row in contenders
     ]
-    return f"{text_table(headers, rows)}\n{figures['wait_share']:.1%} of our steps wait for data"
+    return [
+        Bars(f"An epoch of COCO Captions on features, s, {figures['threads']} threads", bars),
+        Table(("a step of training", "ms", "times ours", "times the products", "MiB of its own"), rows),
+        f"{figures['wait_share']:.1%} of our step is waiting for data.",
+    ]
 
 
 def _ratio(slower: list[Slice], faster: list[Slice]) -> float:
@@ -119,38 +124,19 @@ def _slices(folder: Path, args: argparse.Namespace) -> dict[str, list[Slice]]:
         makers[f"a list, {workers} workers"] = partial(released, folder, args.batches, **sizes)
     makers[PRODUCTS] = partial(products, args.batches)
     slices: dict[str, list[Slice]] = {name: [] for name in makers}
-    started: dict[str, tuple[Connection, SpawnProcess]] = {}
-    try:
-        for name, make in makers.items():
-            started[name] = _start(make, args.threads)
-        with tqdm(total=len(makers) * (args.rounds + 1), unit="slice", disable=None, leave=False) as bar:
-            for number, name in itertools.product(range(args.rounds + 1), makers):
-                bar.set_description(name)
-                found = _slice_of(name, started[name][0], number)
-                if number:  # the first slice warms up
-                    slices[name].append(found)
-                bar.update()
-    finally:
-        for connection, process in started.values():
-            connection.close()  # ends a contender that waits for its turn
-            process.join()
-    return slices
+    rounds = args.rounds + 1  # the first slice warms up
+    with ExitStack() as stack, tqdm(total=len(makers) * rounds, unit="slice", disable=None, leave=False) as bar:
+        processes = {name: stack.enter_context(_process(make, args.threads)) for name, make in makers.items()}
+        for number, (name, process) in itertools.product(range(rounds), processes.items()):
+            bar.set_description(name)
+            try:
+                slices[name].append(process.submit(train_slice, number).result())
+            except BrokenProcessPool as error:
+                raise BenchmarkError(f"{name}: its process ended in slice {number}; its message is above") from error
+            bar.update()
+    return {name: found[1:] for name, found in slices.items()}
 
 
-def _start(make: Callable[[], Contender], threads: int) -> tuple[Connection, SpawnProcess]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    # Not a daemon, since those may have no workers of their own.
-    process = context.Process(target=serve, args=(theirs, make, threads))
-    process.start()
-    theirs.close()  # so that a process that dies is an end of file here, not a wait without end
-    return ours, process
-
-
-def _slice_of(name: str, connection: Connection, number: int) -> Slice:
-    try:
-        connection.send(number)
-        found: Slice = connection.recv()
-    except (EOFError, OSError) as error:
-        raise BenchmarkError(f"{name}: its process ended in slice {number}; what it said is above") from error
-    return found
+def _process(make: Callable[[], Contender], threads: int) -> ProcessPoolExecutor:
+    """A process of a contender's own, which lives through all rounds."""
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=start, initargs=(make, threads))

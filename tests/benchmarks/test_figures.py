@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.__main__ import main
-from benchmarks.figures import paper_figures
-from benchmarks.figures.head_choice import attention_maps, choose_heads
-from benchmarks.figures.panels import painted
+from benchmarks.figures import panels
+from benchmarks.figures.panels import attention_maps, head_cosines
 from benchmarks.figures.parameters import bundle_parameters, published_parameters
 from t2d_runtime import Segmenter
 from t2d_runtime.bundle.files import Bundle
@@ -40,15 +39,13 @@ def test_maps_add_up_to_one_and_keep_their_order() -> None:
 
 
 def test_a_text_chooses_the_head_that_looks_at_it(segmenter: Segmenter, encoding: ImageEncoding) -> None:
-    M, _, D = *encoding.cls_attention.shape[1:3], encoding.patch_tokens.shape[-1]
     head = 2
     maps = attention_maps(encoding.cls_attention[0])
     embed = np.einsum("hw,hwd->d", maps[head], encoding.patch_tokens[0])
-    choice = choose_heads(encoding, (embed / np.linalg.norm(embed))[np.newaxis])
-    assert choice.maps.shape[0] == choice.cosines.shape[1] == M
-    assert choice.chosen.tolist() == [head]
-    assert choice.cosines[0, head] == pytest.approx(1, abs=1e-5)
-    assert embed.shape == (D,)
+    cosines = head_cosines(encoding, (embed / np.linalg.norm(embed))[np.newaxis])
+    assert cosines.shape == (1, len(maps))
+    assert cosines.argmax() == head
+    assert cosines[0, head] == pytest.approx(1, abs=1e-5)
 
 
 def test_parameters_are_counted(exported_bundle: Path) -> None:
@@ -56,25 +53,30 @@ def test_parameters_are_counted(exported_bundle: Path) -> None:
     found = bundle_parameters(Bundle.open(exported_bundle))
     assert 1e6 < found.image_encoder < found.text_encoder < 5e6
     # DINOv2's hub says 86 M, CLIP's ViT-B/16 text tower has 63.4 M; the projection adds (512 + 1 + 768 + 1) x 768.
-    published = published_parameters("Talk2DINO ViT-B")
+    published = published_parameters("dinov2_vitb14_reg")
     assert published.image_encoder == pytest.approx(86e6, rel=0.01)
     assert published.text_encoder == pytest.approx(63.4e6 + 1282 * 768, rel=0.005)
 
 
-def test_background_keeps_the_images_own_colours(segmenter: Segmenter, encoding: ImageEncoding) -> None:
-    result = segmenter.segment(encoding, segmenter.encode_classes(WORDS), background=True)
-    picture, unnamed = painted(result), result.label_map == 0
-    assert 0 < unnamed.mean() < 1
-    np.testing.assert_array_equal(picture[unnamed], result.image[unnamed])
-    assert (picture[~unnamed] != result.image[~unnamed]).any(axis=1).mean() > 0.9
-
-
 def test_figures_have_a_panel_for_each_head_and_word(segmenter: Segmenter, encoding: ImageEncoding) -> None:
-    titles = [axes.get_title() for axes in paper_figures.attention(encoding).axes]
+    attention = panels.attention(encoding)
     heads = encoding.cls_attention.shape[1]
-    assert titles[: heads + 2] == ["image", "average of the logits", *(f"head {head}" for head in range(heads))]
-    titles = [axes.get_title() for axes in paper_figures.heads(encoding, segmenter.encode_classes(WORDS)).axes]
-    assert [title.split("\n")[0] for title in titles] == ["image", *WORDS]
+    assert list(attention) == ["image", "average of the logits", *(f"head {head}" for head in range(heads))]
+    words = list(panels.heads(encoding, segmenter.encode_classes(WORDS)))
+    assert [title.split(":")[0] for title in words] == ["image", *WORDS]
+    # Where a head looks the picture is dark, elsewhere the pale image is left.
+    shown = np.asarray(attention["head 0"]).mean(axis=2)
+    heat = attention_maps(encoding.cls_attention[0])[0]
+    patch = shown.shape[0] // heat.shape[0], shown.shape[1] // heat.shape[1]
+    by_patch = shown.reshape(heat.shape[0], patch[0], heat.shape[1], patch[1]).mean(axis=(1, 3))
+    assert by_patch.ravel()[heat.argmax()] < np.median(by_patch)
+
+
+def test_cleaning_shows_the_pixels_that_it_changes(segmenter: Segmenter, encoding: ImageEncoding) -> None:
+    found = panels.cleaning(segmenter, encoding, segmenter.encode_classes(WORDS))
+    title = list(found)[-1]
+    share = (np.asarray(found[title]) == 0).mean()
+    assert title == f"changed: {share:.1%}"
 
 
 def test_the_command_writes_every_figure(exported_bundle: Path, tmp_path: Path) -> None:

@@ -10,9 +10,7 @@ from benchmarks.engines import fused
 from t2d_runtime.bundle.files import Bundle
 
 
-def test_every_backend_is_timed_without_and_with_pamr(
-    exported_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_backend_is_timed_without_and_with_pamr(exported_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "PICTURE", (60, 80))
     monkeypatch.setattr(fused, "WORDS", 2)
     rows = fused.measure(Bundle.open(exported_bundle), rounds=1, threads=None)
@@ -24,5 +22,3 @@ def test_every_backend_is_timed_without_and_with_pamr(
     ]
     assert min(row.label_agreement for row in rows) >= 0.999
     assert min(row.fused_ms for row in rows) > 0
-    fused.print_rows(rows)
-    assert capsys.readouterr().out.count("of the labels agree") == len(rows)

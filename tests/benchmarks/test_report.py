@@ -4,86 +4,58 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.report.blocks import Bar, Bars, Lines, Section, Stack, Stacks, Table, Text
-from benchmarks.report.curves import log_ticks
-from benchmarks.report.html_page import to_html
-from benchmarks.report.markdown_page import to_markdown
-from benchmarks.report.parity_share import share_used
+from benchmarks.blocks import Bar, Bars, Lines, Section, Table, log_ticks
+from benchmarks.latency.tables import Comparison, Row, Sweep
+from benchmarks.report.page import to_html, to_markdown
+from benchmarks.report.quality import share_used
 from benchmarks.report.readme import BEGIN, END, README, table, with_table
 from benchmarks.report.results import RESULTS, Results
 from benchmarks.report.sections import SOURCES, page
 from t2d_runtime.bench.stages import PLAIN_WAY, REFINED_WAY
 from t2d_runtime.errors import DataError
 
-STAGE = {
-    "torch_ms": 8.0,
-    "runtime_ms": 2.0,
-    "runtime_p95_ms": 3.0,
-    "runtime_p99_ms": 4.0,
-    "runtime_per_second": 500.0,
-    "faster": 4.0,
-    "faster_low": 3.5,
-    "faster_high": 4.5,
-}
-START = {
-    "whole_ms": 900.0,
-    "import_ms": 100.0,
-    "open_ms": 300.0,
-    "words_ms": 50.0,
-    "mask_ms": 400.0,
-    "peak_bytes": 2**28,
-}
+START = {"whole_ms": 900.0}
+STEPS = {"import": 100.0, "open": 300.0, "words": 50.0, "mask": 400.0}
+STAGES = tuple(
+    Row(name, 2.0, 8.0, "runtime", "PyTorch", 4.0, 3.5, 4.5, 3.0)
+    for name in dict.fromkeys((*PLAIN_WAY, *REFINED_WAY, "image to labels, PAMR"))
+)
+ENCODERS = (
+    Row("PyTorch float32", 80.0, floor=10.0),
+    Row("Engine bf16", 20.0, 80.0, "", "PyTorch float32", 4.0, 1.0, 9.0, floor=10.0, note="50% of the matrix rate"),
+)
 LATENCY = {
     "backbone": "small",
     "weights": "random",
     "threads": 2,
     "rounds": 7,
-    "classes": 8,
-    "precision": "fp32",
-    "stages": dict.fromkeys((*PLAIN_WAY, *REFINED_WAY, "image to labels, PAMR"), STAGE),
-    "encoders": [
-        {
-            "name": name,
-            "p50_ms": p50,
-            "faster": {"median": 80 / p50, "low": 1.0, "high": 9.0},
-            "floor_ms": 10.0,
-            "share_of_rate": 10 / p50,
-        }
-        for name, p50 in (("PyTorch float32", 80.0), ("Engine bf16", 20.0))
-    ],
-    "roofline": {"encoder_flop": 2e11, "flop_per_second": {"fp32": 3e11}},
-    "starts": {"first": START, "later": START},
-    "sweeps": {
-        "classes": {
-            "quantity": "classes",
-            "unit": "ms",
-            "values": [1, 10],
-            "series": {"PyTorch": [1.5, 20.0], "runtime": [0.5, None]},
-        },
-        "windows": {
-            "quantity": "windows",
-            "unit": "ms",
-            "values": [1, 2],
-            "rounds": [3, 1],
-            "series": {"runtime": [4.0, 8.0]},
-        },
+    "parts": {
+        "stages": asdict(Comparison("one window", STAGES, note="PAMR refines them all.")),
+        "encoders": asdict(Comparison("image encoder", ENCODERS)),
+        "starts": asdict(Comparison("a start", (Row("later", 900.0, 3600.0, "Engine", "PyTorch", 4.0, steps=STEPS),))),
+        "classes": asdict(Sweep("classes", "ms", (1, 10), (3, 1), {"PyTorch": (1.5, 20.0), "runtime": (0.5, None)})),
     },
 }
-PIPELINE = {
-    "backbone": "small",
-    "weights": "random",
-    "rows": {
-        "image": [
-            {"what": "encoder", "value": 4.0, "unit": "x", "bar": 3.5, "at_most": False, "note": "", "reached": True},
-            {"what": "size", "value": 300.0, "unit": "MB", "bar": 250, "at_most": True, "note": "", "reached": False},
-            {"what": "bf16", "value": None, "unit": "x", "bar": 3.5, "at_most": False, "note": "no", "reached": None},
-        ]
+WINDOWS = {
+    **LATENCY,
+    "parts": {
+        "windows": asdict(
+            Comparison(
+                "one window",
+                (
+                    Row("20 classes", 50.0, 1500.0, "Engine fp32", "PyTorch as released", 30.0, note="all equal"),
+                    Row("20 classes", 50.0, 150.0, "Engine fp32", "plain PyTorch", 3.0),
+                ),
+            )
+        ),
+        "memory": asdict(Comparison("peak memory", (Row("one window", 256.0, 1024.0, "E", "P", 4.0),), "MiB")),
     },
 }
 REFERENCE = {"miou_difference": 0.001, "miou_difference_interval": [-0.002, 0.004]}
@@ -97,9 +69,15 @@ ACCURACY = {
     "reference": REFERENCE,
 }
 FUSED = {"backend": "openvino", "refine": True, "runtime_ms": 50.0, "fused_ms": 90.0, "label_agreement": 0.999}
-BUILDS = [{"error": None}, {"error": None, "fused": False}, {"error": "refused", "fused": True}]
+BUILDS = [
+    {"error": None},
+    {"error": None, "fused": False},
+    {"error": "refused", "fused": True, "precision": "fp16", "target": "8.9"},
+]
 """The first version's files did not say which were of the fused graph."""
 
+CONTENDER = {"step_ms": 9.0, "epoch_s": 90.0, "over_ours": 2.5, "over_products": 5.0, "anonymous_bytes": None}
+TRAINING = {"steps": {"threads": 2, "contenders": {"a list, 0 workers": CONTENDER}, "wait_share": 0.01}}
 EXTRACTION = {"backbone": "b", "precision": "bf16", "threads": 2, "images_per_s": 3.5, "share_of_bare_encoder": 0.97}
 DEVICE = {"engine": "Engine 1", "precision": "fp32", "stages": {"encode": {"p50_ms": 33.0}}, "start": START}
 
@@ -109,15 +87,10 @@ def results(tmp_path: Path) -> Results:
     facts = json.loads((RESULTS / "scenes.json").read_text())["provenance"]
     contents: dict[str, Any] = {
         "latency": LATENCY,
-        "pipeline": PIPELINE,
+        "latency_windows": WINDOWS,
         "accuracy_voc": ACCURACY,
-        "training_speed": {
-            "threads": 2,
-            "products_epoch_s": 9.0,
-            "mapped_epoch_s": 20.0,
-            "list_0_workers_epoch_s": 90.0,
-        },
-        "extraction_speed": EXTRACTION,
+        "training_steps": TRAINING,
+        "training_extraction": {"extraction": EXTRACTION},
         "bench_device": DEVICE,
     }
     for name, figures in contents.items():
@@ -152,7 +125,7 @@ class Structure(HTMLParser):
 
 
 def text_of(sections: list[Section]) -> str:
-    return to_markdown("title", sections, RESULTS)
+    return to_markdown(sections, RESULTS)
 
 
 def test_the_readme_is_up_to_date() -> None:
@@ -166,14 +139,13 @@ def test_only_what_is_between_the_markers_changes() -> None:
         with_table("no markers", [])
 
 
-def test_the_readme_says_what_latency_found(results: Results) -> None:
+def test_the_readme_says_this_against_that_on_which_processor(results: Results) -> None:
     lines = "\n".join(table(results))
-    assert "(random weights), one window" in lines
-    assert "speed over PyTorch float32 | image encoder: Engine bf16 4.0x; image to labels with PAMR" in lines
-
-
-def test_the_readme_counts_the_bars(results: Results) -> None:
-    assert "| 1 of 2 are met on the machine at hand" in "\n".join(table(results))
+    cpu = json.loads((RESULTS / "scenes.json").read_text())["provenance"]["cpu"]
+    where = f"one window of small (random weights) on {cpu}, 2 threads"
+    assert f"| image encoder, against PyTorch float32: {where} | Engine bf16 4.0x |" in lines
+    assert f"| 20 classes, PAMR, against PyTorch as released: {where} | Engine fp32 30.0x |" in lines
+    assert f"| 20 classes, PAMR, against plain PyTorch: {where} | Engine fp32 3.0x |" in lines
 
 
 def test_every_section_finds_its_figures(results: Results) -> None:
@@ -182,39 +154,42 @@ def test_every_section_finds_its_figures(results: Results) -> None:
     text = text_of(sections)
     assert "Not measured yet" not in text
     for expected in (
-        "20.0 ms, 4.00x (1.00 to 9.00), 50% of the matrix rate",
-        "| encode | 8.00 | 2.00 | 3.00 | 4.00 | 500.0 | 4.00x | 3.50 to 4.50 |",
-        "1 of 2 bars",
-        "| size | 300 MB | at most 250 | MISSED |",
-        "| bf16 | – | at least 3.5 | not measured | no |",
+        "| Engine bf16 | 80.0 | 20.0 | 4.00x | 1.00 to 9.00 | 50% of the matrix rate |",
+        "| Engine bf16 | 20.0 ms, 4.00x |",
+        "| encode | 8.00 | 2.00 | 3.00 | 4.00x | 3.50 to 4.50 |",
+        "\nPAMR refines them all.\n",
+        "| later | 100.0 | 300.0 | 50.0 | 400.0 | 850 ms |",
+        "| 20 classes | PyTorch as released | 1500 | 50.0 | 30.00x | all equal |",
+        "| peak memory | P, MiB | E, MiB | times smaller |",
+        "| one window | 1024 | 256 | 4.00x |",
         "| voc | small in int8, PAMR | 12 | 50.00 | 75.00 | +0.100 (-0.200 to +0.400) |",
-        "| the matrix products alone | 9 s |",
-        "| list 0 workers | 90 s |",
+        "| a list, 0 workers | 90 s |",
+        "| a list, 0 workers | 9.00 | 2.50x | 5.00x |  |",
         "3.50 images a second, 97% of the bare encoder's rate",
-        "| encode | 33.00 |",
-        "| runtime | 0.5 |  |",
-        "at most 256 MiB",
-        "| openvino | yes | 90 | 50 | 99.900% |",
-        "2 of 2 engines of the encoders, 0 of 1 engines of the fused graph",
-        "\nOver classes\n",
-        "\nOver windows; medians of 3, 1 rounds\n",
+        "| encode | 33.0 |",
+        "| runtime | 0.50 |  |",
+        "| openvino | yes | 90.0 | 50.0 | 99.900% |",
+        "2 of 3 built (2 of the encoders, 1 of the fused graph)",
+        "fp16 for 8.9: refused",
+        "\nOver classes, ms; medians of 3, 1 rounds\n",
     ):
         assert expected in text
 
 
 def test_a_section_without_figures_names_the_command(results: Results) -> None:
-    (results.folder / "pipeline.json").unlink()
+    (results.folder / "training_steps.json").unlink()
+    (results.folder / "training_extraction.json").unlink()
     content = json.loads((results.folder / "latency.json").read_text())
-    content["figures"]["sweeps"] = {}
+    del content["figures"]["parts"]["classes"]
     (results.folder / "latency.json").write_text(json.dumps(content))
     text = text_of(page(results))
     assert text.count("Not measured yet") == 2
-    assert "python -m benchmarks pipeline --bundle BUNDLE --json benchmarks/results/pipeline.json" in text
-    assert "--sweep batch,threads,classes,windows --json" in text
+    assert "python -m benchmarks training --json benchmarks/results/training.json" in text
+    assert "--parts batch,threads,classes,sizes --json" in text
 
 
 def test_the_page_is_one_file(results: Results) -> None:
-    html = to_html("a < b", page(results))
+    html = to_html(page(results), "a < b")
     structure = Structure()
     structure.feed(html)
     assert structure.open == []
@@ -227,24 +202,25 @@ def test_the_page_is_one_file(results: Results) -> None:
 
 
 def test_bars_and_stacks_share_one_scale() -> None:
-    bars = Bars("caption", (Bar("a", 10.0, "ten"), Bar("b", 2.5, "two", mark=5.0)))
-    stacks = Stacks("caption", "ms", (Stack("x", (("one", 1.0), ("two", 3.0))), Stack("y", (("two", 2.0),))))
-    html = to_html("", [Section("s", (bars, stacks, Text("<script>"), Table(("h",), (("1 | 2",),))))])
+    bars = Bars("caption", (Bar("a", {"": 10.0}, "ten"), Bar("b", {"": 2.5}, "two", mark=5.0)))
+    stacks = Bars("caption", (Bar("x", {"one": 1.0, "two": 3.0}, "4"), Bar("y", {"two": 2.0}, "2")))
+    html = to_html([Section("s", (bars, stacks, "<script>", Table(("h",), (("1 | 2",),))))])
     assert re.findall(r'class="c0" style="width:([\d.]+)%"', html) == ["100.00", "25.00", "25.00"]
     assert re.findall(r'class="c1" style="width:([\d.]+)%"', html) == ["75.00", "50.00"]
     assert 'class="mark" style="left:50.00%"' in html
     assert "<script>" not in html
-    assert "| 1 \\| 2 |" in to_markdown("", [Section("s", (Table(("h",), (("1 | 2",),)),))], RESULTS)
+    assert "| 1 \\| 2 |" in text_of([Section("s", (Table(("h",), (("1 | 2",),)),))])
 
 
 def test_curves_leave_out_what_was_not_measured() -> None:
-    lines = Lines("times", "ms", ("1", "10", "100"), (("a", (1.0, 10.0, 100.0)), ("b", (None, 5.0, None))))
-    html = to_html("", [Section("s", (lines,))])
-    first, second = re.findall(r'<polyline class="k\d" points="([^"]*)"', html)
+    lines = Lines("times", ("1", "10", "100"), {"a": (1.0, 10.0, 100.0), "b": (None, 5.0, None), "c": (7.0, 7.0, 7.0)})
+    html = to_html([Section("s", (lines,))])
+    first, second, third = re.findall(r'<polyline class="k\d" points="([^"]*)"', html)
     heights = [float(point.split(",")[1]) for point in first.split()]
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2])
     assert len(second.split()) == 1
-    assert html.count("<circle") == 4
+    assert len({point.split(",")[0] for point in third.split()}) == 3, "equal times stand at their own values"
+    assert html.count("<circle") == 7
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+
 import numpy as np
 import pytest
 
-from benchmarks.timing import Timing, compare, in_turn, ratio
+from benchmarks import timing
+from benchmarks.timing import FEW_ROUNDS, Timing, compare, in_few_rounds, in_turn
 
 
 def test_percentiles_are_times_that_were_measured() -> None:
-    timing = Timing(tuple(float(value) for value in range(100, 0, -1)))
-    assert [timing.percentile_ms(percent) for percent in (1, 50, 95, 99, 100)] == [1, 50, 95, 99, 100]
-    assert timing.median_ms == 50.5
+    found = Timing(tuple(float(value) for value in range(100, 0, -1)))
+    assert [found.percentile_ms(percent) for percent in (1, 50, 95, 99, 100)] == [1, 50, 95, 99, 100]
+    assert found.median_ms == 50.5
     assert Timing((3.0,)).percentile_ms(99) == 3.0
     assert Timing((1.0, 2.0)).percentile_ms(95) == 2.0
 
@@ -22,9 +26,28 @@ def test_throughput_is_calls_over_their_time() -> None:
 
 def test_contenders_take_turns_and_warm_up_unmeasured() -> None:
     calls: list[str] = []
-    timings = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, warm_up=2)
+    found = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, warm_up=2)
     assert calls == ["a", "b"] * 5
-    assert {name: len(timing.rounds_ms) for name, timing in timings.items()} == {"a": 3, "b": 3}
+    assert {name: len(one.rounds_ms) for name, one in found.items()} == {"a": 3, "b": 3}
+
+
+def test_a_long_round_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "LONG_ROUND_MS", 50)
+    calls: list[str] = []
+
+    def call(name: str, seconds: float) -> None:
+        calls.append(name)
+        time.sleep(seconds)
+
+    quick, slow = partial(call, "quick", 0), partial(call, "slow", 0.06)
+    assert len(in_few_rounds({"quick": quick})["quick"].rounds_ms) == FEW_ROUNDS
+    assert len(calls) == 1 + FEW_ROUNDS, "a warm-up, then the rounds"
+    calls.clear()
+    assert [len(found.rounds_ms) for found in in_few_rounds({"quick": quick, "slow": slow}).values()] == [1, 1]
+    assert calls == ["quick", "slow"] * 2
+    calls.clear()
+    in_few_rounds({"slow": slow}, warm_up=0)
+    assert calls == ["slow"]
 
 
 def test_a_constant_ratio_has_no_width_even_where_the_machine_wavers() -> None:
@@ -46,5 +69,5 @@ def test_the_interval_covers_the_true_ratio_about_as_often_as_it_says() -> None:
 def test_the_interval_is_the_same_in_every_run() -> None:
     slow, fast = Timing((4.0, 5.0, 9.0)), Timing((1.0, 2.0, 2.5))
     assert compare(slow, fast) == compare(slow, fast)
-    assert compare(slow, fast).median == ratio(slow, fast)
+    assert compare(slow, fast).median == 3.6
     assert compare(slow, fast).low < compare(slow, fast).high
