@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.evaluation import Evaluation
-from benchmarks.accuracy.labelling import BundleRecipe, Labelled, Labeller, Pixels, ReferenceLabels
+from benchmarks.accuracy.labelling import BundleRecipe, Labelled, Labeller, LabelMap, Pixels
 from benchmarks.accuracy.metric import label_areas, mean_iou, pixel_accuracy, to_matrix
-from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
+from benchmarks.contenders.prompts import prompt_ids
+from t2d_runtime.bundle.manifest import Manifest
 from t2d_runtime.errors import OptionError
 from t2d_runtime.proof.parity import LABEL_MARGIN
-from t2d_runtime.words.text import build_prompts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,33 +61,31 @@ class ComparedRecipe:
                 cleaning_weight=self.cleaning_weight,
                 refine=self.bundle.refine,
             )
-            return Labelled(labels, _ranked(scores, self.threshold if self.bundle.background else None, labels.dtype))
+            return Labelled(labels, *_ranked(scores, self.threshold if self.bundle.background else None, labels.dtype))
 
         return label
 
 
-def _ranked(scores: Tensor, threshold: float | None, dtype: np.dtype[Any]) -> ReferenceLabels:
+def _ranked(scores: Tensor, threshold: float | None, dtype: np.dtype[Any]) -> tuple[LabelMap, NDArray[np.float32]]:
     """Labels and margins of scores (N,H,W)."""
     from t2d_export.model.reference_masks import with_background
 
     planes = scores if threshold is None else with_background(scores, threshold)
     labels = planes.argmax(dim=0).numpy().astype(dtype)
     if len(planes) == 1:
-        return ReferenceLabels(labels, np.full(labels.shape, np.inf, np.float32))
+        return labels, np.full(labels.shape, np.inf, np.float32)
     best, second = planes.topk(2, dim=0).values
-    return ReferenceLabels(labels, (best - second).numpy())
+    return labels, (best - second).numpy()
 
 
 def compared(recipe: BundleRecipe, weights: ExportSettings, segmenter: Segmenter) -> ComparedRecipe:
     """The recipe of both sides. Raises OptionError where the weights are not those of the bundle."""
     manifest = segmenter.manifest
     _check_same_weights(manifest, weights.load_reference())
-    groups = build_prompts(recipe.classes.names, manifest.prompt_sets[DEFAULT_PROMPTS])
-    ids = segmenter.encoders.tokenize([prompt for group in groups for prompt in group])
     return ComparedRecipe(
         bundle=recipe,
         weights=weights,
-        input_ids=ids.reshape(len(groups), -1, ids.shape[1]),
+        input_ids=prompt_ids(segmenter, recipe.classes.names),
         threshold=manifest.defaults.threshold,
         cleaning_weight=manifest.defaults.cleaning_weight,
     )
@@ -157,7 +154,7 @@ def _resampled_miou(draws: NDArray[np.int64], areas: NDArray[np.int64]) -> NDArr
     return means
 
 
-def least_agreeing(evaluation: Evaluation, count: int) -> Sequence[str]:
+def least_agreeing(evaluation: Evaluation, count: int) -> list[str]:
     """Names of the images in which the largest share of pixels differs, the worst first; equal ones left out."""
     shares = {
         record.name: record.against.differing / record.against.pixels

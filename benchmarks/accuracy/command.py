@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from benchmarks.accuracy import tables
+from benchmarks.accuracy.dataset import DataSet, folder_data
+from benchmarks.accuracy.evaluation import evaluate
+from benchmarks.accuracy.labelling import BundleRecipe, Recipe
 from benchmarks.accuracy.layouts import BENCHMARKS
+from benchmarks.accuracy.pictures import write_pictures
+from benchmarks.accuracy.records import RECORDS, RecordFile
 from benchmarks.model_arguments import add_model_arguments, export_settings
+from benchmarks.results_file import write_results
+from t2d_runtime import Segmenter
+from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
 from t2d_runtime.errors import DataError, OptionError
-
-if TYPE_CHECKING:
-    from benchmarks.accuracy.dataset import DataSet
-    from benchmarks.accuracy.evaluation import Evaluation
-    from benchmarks.accuracy.labelling import BundleRecipe, Recipe
-    from t2d_runtime import Segmenter
 
 REFERENCE = "reference"
 
@@ -54,12 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write confusion matrix, pictures and JSON."""
-    from benchmarks.accuracy import tables
-    from benchmarks.accuracy.evaluation import evaluate
-    from benchmarks.accuracy.pictures import write_pictures
-    from benchmarks.accuracy.records import RECORDS, RecordFile
-    from benchmarks.results_file import write_results
-
     _check(args)
     data = _data(args)
     recipe, facts = _recipe(args, data)
@@ -70,10 +69,15 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"no pixel of {len(evaluation.records)} images counts: all are ignored, or none could be read")
     figures = tables.figures(evaluation, data.label_names)
     print(tables.table(figures))
+    worst_first = tables.lowest_scoring
     if args.against:
-        figures[REFERENCE] = _against(evaluation)
+        from benchmarks.accuracy import against_reference
+
+        worst_first = against_reference.least_agreeing
+        figures[REFERENCE] = against_reference.figures(evaluation)
+        print(tables.against_text(figures[REFERENCE]))
     tables.write_confusion(output / "confusion.csv", evaluation.confusion, data.label_names)
-    worst = _worst(evaluation, args)
+    worst = worst_first(evaluation, args.pictures)
     if args.json is not None:
         write_results(args.json, "accuracy", facts | figures | {"worst": worst})
     if worst:
@@ -92,8 +96,6 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _data(args: argparse.Namespace) -> DataSet:
-    from benchmarks.accuracy.dataset import folder_data
-
     folder = {name: getattr(args, name) for name in ("images", "labels", "class_file")}
     own = [args.ignore, args.background_label, *folder.values()]
     if args.benchmark is not None:
@@ -113,10 +115,9 @@ def _data(args: argparse.Namespace) -> DataSet:
 
 def _recipe(args: argparse.Namespace, data: DataSet) -> tuple[Recipe, dict[str, Any]]:
     """How images are labelled, and everything that decides the figures."""
-    from benchmarks.accuracy.labelling import BundleRecipe
-    from t2d_runtime import Segmenter
-
-    threads = _threads_each(args)
+    threads = args.threads
+    if args.processes > 1:  # each has its share
+        threads = max(1, (threads or os.cpu_count() or 1) // args.processes)
     segmenter = Segmenter.open(args.bundle, backend=args.backend, precision=args.precision, num_threads=threads)
     recipe = BundleRecipe(
         bundle=args.bundle,
@@ -136,21 +137,7 @@ def _recipe(args: argparse.Namespace, data: DataSet) -> tuple[Recipe, dict[str, 
     return compared(recipe, export_settings(args, segmenter.manifest), segmenter), facts | {"against": REFERENCE}
 
 
-def _threads_each(args: argparse.Namespace) -> int | None:
-    """The share of one process; None where the engine may choose."""
-    import os
-
-    if args.threads is None and args.processes == 1:
-        return None
-    threads: int = args.threads or os.cpu_count() or 1
-    share: int = threads // args.processes
-    return max(1, share)
-
-
 def _facts(data: DataSet, recipe: BundleRecipe, segmenter: Segmenter) -> dict[str, Any]:
-    from t2d_runtime.backends.registry import open_backend
-    from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
-
     defaults = segmenter.manifest.defaults
     return {
         "benchmark": data.name,
@@ -171,19 +158,3 @@ def _facts(data: DataSet, recipe: BundleRecipe, segmenter: Segmenter) -> dict[st
         "backend": segmenter.engine_description,
         "precision": recipe.precision,
     }
-
-
-def _against(evaluation: Evaluation) -> dict[str, Any]:
-    """Figures of the comparison, printed too."""
-    from benchmarks.accuracy import against_reference, tables
-
-    figures = against_reference.figures(evaluation)
-    print(tables.against_text(figures))
-    return figures
-
-
-def _worst(evaluation: Evaluation, args: argparse.Namespace) -> list[str]:
-    from benchmarks.accuracy.against_reference import least_agreeing
-    from benchmarks.accuracy.tables import lowest_scoring
-
-    return list((least_agreeing if args.against else lowest_scoring)(evaluation, args.pictures))

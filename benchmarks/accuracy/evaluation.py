@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.accuracy.dataset import DataSet, Sample
-from benchmarks.accuracy.labelling import Labelled, Labeller, Pixels, Recipe, ReferenceLabels
+from benchmarks.accuracy.labelling import Labelled, Labeller, Pixels, Recipe
 from benchmarks.accuracy.metric import Cells, Matrix, Truth, add_cells, confusion, mean_iou, to_cells
 from benchmarks.accuracy.records import Against, ImageRecord, RecordFile
 from benchmarks.accuracy.truth import LabelRule, read_truth
@@ -135,11 +135,10 @@ def judge(label: Labeller, rule: LabelRule, sample: Sample) -> ImageRecord | Unr
         return Unreadable(sample.name, " ".join(str(error).split()))
     labelled = label(image)
     num_labels = len(rule.values)
-    against = labelled.reference
     return ImageRecord(
         name=sample.name,
         cells=to_cells(confusion(truth, labelled.labels, num_labels)),
-        against=None if against is None else _compare(labelled, against, truth, num_labels),
+        against=_compare(labelled, truth, num_labels),
     )
 
 
@@ -149,11 +148,14 @@ def read_sample(sample: Sample, rule: LabelRule) -> tuple[Pixels, Truth]:
     return image, read_truth(sample.labels, rule, (image.shape[0], image.shape[1]))
 
 
-def _compare(labelled: Labelled, reference: ReferenceLabels, truth: Truth, num_labels: int) -> Against:
-    differs = labelled.labels != reference.labels
-    margins = reference.margin[differs]
+def _compare(labelled: Labelled, truth: Truth, num_labels: int) -> Against | None:
+    labels, theirs, margin = labelled
+    if theirs is None or margin is None:
+        return None
+    differs = labels != theirs
+    margins = margin[differs]
     return Against(
-        cells=to_cells(confusion(truth, reference.labels, num_labels)),
+        cells=to_cells(confusion(truth, theirs, num_labels)),
         pixels=differs.size,
         differing=int(differs.sum()),
         below_margin=int((margins <= LABEL_MARGIN).sum()),

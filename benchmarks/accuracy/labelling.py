@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,13 @@ Pixels = NDArray[np.uint8]
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 
 
-@dataclass(frozen=True, eq=False)
-class ReferenceLabels:
-    """What the PyTorch reference makes of an image."""
+class Labelled(NamedTuple):
+    """Labels (H,W) of an image, those of the PyTorch reference beside them where it is compared with."""
 
     labels: LabelMap
-    margin: NDArray[np.float32]
-    """(H,W): difference of the two best scores, the background's plane among them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Labels (H,W) of an image, those of the reference beside them where it is compared with."""
-
-    labels: LabelMap
-    reference: ReferenceLabels | None = None
+    reference: LabelMap | None = None
+    margin: NDArray[np.float32] | None = None
+    """(H,W): difference of the reference's two best scores, the background's plane among them."""
 
 
 Labeller = Callable[[Pixels], Labelled]

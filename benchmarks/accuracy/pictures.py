@@ -57,9 +57,8 @@ def draw(sample: Sample, data: DataSet, label: Labeller) -> Image.Image:
         "result": overlay(small, labelled.labels[every], data.label_names, background=data.background),
     }
     if labelled.reference is not None:
-        theirs = labelled.reference.labels
-        differs = labelled.labels != theirs
-        panels["PyTorch"] = overlay(small, theirs[every], data.label_names, background=data.background)
+        differs = labelled.labels != labelled.reference
+        panels["PyTorch"] = overlay(small, labelled.reference[every], data.label_names, background=data.background)
         panels[f"differ: {differs.mean():.2%}"] = _difference_panel(small, differs, step)
     return side_by_side(panels)
 

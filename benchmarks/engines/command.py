@@ -11,22 +11,27 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 from unittest import mock
 
 import numpy as np
-from numpy.typing import NDArray
+from tqdm import tqdm
 
+from benchmarks.contenders.prompts import prompt_ids
 from benchmarks.engines import fused
 from benchmarks.engines.tables import blocks
+from benchmarks.results_file import write_results
+from benchmarks.timing import in_turn
+from t2d_runtime.backends.base import Backend
+from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.bundle.engines import read_engines
+from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle
 from t2d_runtime.bundle.manifest import StageParity
+from t2d_runtime.cli import FAILED_CHECK
+from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import OptionError, T2DError
+from t2d_runtime.proof.selftest import run_selftest
+from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.storage.cache import VARIABLE
-
-if TYPE_CHECKING:
-    from t2d_runtime.backends.base import Backend
-    from t2d_runtime.bundle.files import Bundle
-    from t2d_runtime.segmenter import Segmenter
 
 LABEL_AGREEMENT = {"fp32": 0.9999, "fp16": 0.995, "bf16": 0.995, "int8": 0.98}
 """Least share of the held-out scenes' pixels that keep the label of float32 on ONNX Runtime."""
@@ -89,10 +94,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the tables; status 1 where a combination misses its gates or an engine does not build."""
 
-    from benchmarks.results_file import write_results
-    from t2d_runtime.bundle.files import SEGMENTER, Bundle
-    from t2d_runtime.cli import FAILED_CHECK
-
     if args.rounds < 1 or args.scenes < 0:
         raise OptionError(f"--rounds is {args.rounds} and --scenes {args.scenes}, expected at least 1 and 0")
     bundle = Bundle.open(args.bundle)
@@ -131,12 +132,6 @@ def misses(row: Combination, full: Combination) -> list[str]:
 
 def measure(bundle: Bundle, rounds: int, scenes: int, threads: int | None) -> list[Combination]:
     """Every precision on every CPU backend that runs it, float32 on ONNX Runtime first."""
-    from benchmarks.timing import in_turn
-    from t2d_runtime.backends.registry import open_backend
-    from t2d_runtime.encoders import Encoders
-    from t2d_runtime.proof.selftest import run_selftest
-    from t2d_runtime.segmenter import Segmenter
-
     backends = [open_backend(name) for name in ("onnxruntime", "openvino")]
     pairs = [(backend, precision) for backend in backends for precision in backend.precisions(bundle)]
     loads = [load_times(bundle, backend, precision, threads) for backend, precision in pairs]
@@ -144,7 +139,7 @@ def measure(bundle: Bundle, rounds: int, scenes: int, threads: int | None) -> li
         Segmenter(Encoders(bundle, backend, precision=precision, num_threads=threads)) for backend, precision in pairs
     ]
     window = np.random.default_rng(0).integers(0, 256, (1, *bundle.manifest.windows.crop_size, 3), np.uint8)
-    ids = prompts(opened[0])
+    ids = prompt_ids(opened[0], [f"thing {number}" for number in range(20)])
     images = in_turn({str(i): partial(s.encoders.run_image_encoder, window) for i, s in enumerate(opened)}, rounds)
     texts = in_turn({str(i): partial(s.encoders.run_text_encoder, ids) for i, s in enumerate(opened)}, rounds)
     labels = label_agreements(opened, scenes) if scenes else [None] * len(opened)
@@ -168,7 +163,6 @@ def measure(bundle: Bundle, rounds: int, scenes: int, threads: int | None) -> li
 
 def load_times(bundle: Bundle, backend: Backend, precision: str, threads: int | None) -> tuple[float, float]:
     """Milliseconds to load both encoders with an empty cache, and again."""
-    from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER
 
     def load() -> float:
         start = time.perf_counter()
@@ -186,17 +180,6 @@ def loaded_bytes(bundle: Bundle, backend: Backend, precision: str) -> int:
     """Size of the files that a backend reads for a precision."""
     sizes = {record.sha256: record.size_bytes for record in bundle.manifest.files.values()}
     return sum(sizes[digest] for digest in backend.digests(bundle, precision))
-
-
-def prompts(segmenter: Segmenter) -> NDArray[np.int64]:
-    """Token ids (20,7,L) of 20 classes."""
-    from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
-    from t2d_runtime.words.text import build_prompts
-
-    names = [f"thing {number}" for number in range(20)]
-    groups = build_prompts(names, segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
-    ids = segmenter.encoders.tokenize([prompt for group in groups for prompt in group])
-    return ids.reshape(len(groups), -1, ids.shape[1])
 
 
 def label_agreements(segmenters: list[Segmenter], scenes: int) -> list[float]:
@@ -224,8 +207,6 @@ def mean_iou(segmenter: Segmenter, count: int) -> float:
 
 def build_matrix(bundle: Bundle) -> list[Build]:
     """TensorRT for RTX engines of every stored precision, in a copy of the bundle that is thrown away."""
-    from tqdm import tqdm
-
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(bundle.folder, Path(folder) / "bundle"))
         targets = tqdm(list(build_targets(bundle)), desc="engines", disable=None, leave=False)
@@ -234,8 +215,6 @@ def build_matrix(bundle: Bundle) -> list[Build]:
 
 def build_targets(bundle: Bundle) -> Iterator[tuple[str, str, bool]]:
     """Precision, compute capability, and whether it is the fused graph, where the bundle has it."""
-    from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER
-
     yield from ((p, c, False) for p in bundle.graph_precisions(IMAGE_ENCODER) for c in COMPUTE_CAPABILITIES)
     yield from ((p, FUSED_CAPABILITY, True) for p in bundle.graph_precisions(SEGMENTER))
 
@@ -243,8 +222,6 @@ def build_targets(bundle: Bundle) -> Iterator[tuple[str, str, bool]]:
 def build(folder: Path, precision: str, capability: str, fused: bool) -> Build:
     """Build both encoders, or the fused graph, and say what came of it."""
     from t2d_export.engines.to_engine import Target, build_engine
-    from t2d_runtime.bundle.engines import read_engines
-    from t2d_runtime.bundle.files import Bundle
 
     start = time.perf_counter()
     try:

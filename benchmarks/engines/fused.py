@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from t2d_runtime.bundle.files import Bundle
+from benchmarks.contenders.picture import photograph
+from benchmarks.timing import in_turn
+from t2d_runtime.bundle.files import Bundle
+from t2d_runtime.fused import FusedSegmenter
+from t2d_runtime.segmenter import Segmenter
 
 WORDS = 20
 """Classes; made-up names, since the time does not depend on them."""
@@ -31,11 +33,6 @@ class FusedLatency:
 
 def measure(bundle: Bundle, rounds: int, threads: int | None) -> list[FusedLatency]:
     """Every CPU backend, without and with PAMR; runtime and graph in turn."""
-    from benchmarks.contenders.picture import photograph
-    from benchmarks.timing import in_turn
-    from t2d_runtime.fused import FusedSegmenter
-    from t2d_runtime.segmenter import Segmenter
-
     image, rows = photograph(PICTURE), []
     for name in ("onnxruntime", "openvino"):
         runtime = Segmenter.open(bundle.folder, backend=name, num_threads=threads)

@@ -31,6 +31,9 @@ LARGE_IMAGE = 3000, 4000
 
 MANY_WORDS = 10_000
 
+UNCOUNTED = 1
+"""PyTorch's first start fills the operating system's caches, as the runtime's first does."""
+
 STARTS = {"first": "first on a machine, empty cache", "later": "later"}
 
 
@@ -39,8 +42,7 @@ def starts(setup: Setup) -> Comparison:
     prompts = build_prompts(setup.words, setup.segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
     with saved_model(setup) as model:
         job = {"model": model, "prompts": prompts, "image": str(setup.image), "threads": setup.threads}
-        # As the runtime's, the first is not counted: it fills the operating system's caches.
-        theirs = [run_child("torch_first_mask", job) for _ in range(1 + setup.starts)][1:]
+        theirs = [run_child("torch_first_mask", job) for _ in range(UNCOUNTED + setup.starts)][UNCOUNTED:]
     torch_ms = sorted(figures["whole_ms"] for figures in theirs)[setup.starts // 2]
     rows = []
     for segmenter in setup.segmenters:

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from benchmarks.contenders.baselines import TorchWindow, plain_pamr
 from benchmarks.contenders.encoders import BASELINES, engine_name
+from benchmarks.contenders.prompts import prompt_ids
 from benchmarks.latency.setup import Setup
 from benchmarks.latency.tables import Comparison, Row
 from benchmarks.timing import in_turn
 from t2d_export.model.reference import Reference
 from t2d_export.model.reference_masks import clean_official, cosine_similarity, upsample, with_background
 from t2d_runtime.bench.stages import WHOLE, WHOLE_REFINED, WORDS, Stages, stages_of
-from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
 from t2d_runtime.image.preprocess import load_image, resize
 from t2d_runtime.segmenter import Segmenter
-from t2d_runtime.words.text import build_prompts
 
 OURS, THEIRS = "runtime", BASELINES["eager"]
 
@@ -80,8 +80,5 @@ def torch_stages(
 
 def padded_prompts(segmenter: Segmenter, words: Sequence[str]) -> Tensor:
     """Token ids (N,T,L) of words in the default prompts, as long as the context, which PyTorch's way always is."""
-    prompts = build_prompts(words, segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
-    ids = segmenter.encoders.tokenize([prompt for group in prompts for prompt in group])
-    padded = np.zeros((len(ids), segmenter.manifest.model.context_length), np.int64)
-    padded[:, : ids.shape[1]] = ids
-    return torch.from_numpy(padded).reshape(len(words), -1, padded.shape[1])
+    ids = torch.from_numpy(prompt_ids(segmenter, words))
+    return functional.pad(ids, (0, segmenter.manifest.model.context_length - ids.shape[-1]))

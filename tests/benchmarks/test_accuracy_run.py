@@ -24,7 +24,7 @@ from benchmarks.__main__ import main
 from benchmarks.accuracy import against_reference, tables
 from benchmarks.accuracy.dataset import DataSet, Sample, folder_data
 from benchmarks.accuracy.evaluation import Evaluation, evaluate
-from benchmarks.accuracy.labelling import Labelled, Labeller, Pixels, ReferenceLabels
+from benchmarks.accuracy.labelling import Labelled, Labeller, Pixels
 from benchmarks.accuracy.pictures import DIFFERENCE_COLOUR, draw
 from benchmarks.accuracy.records import RECORDS, RecordFile
 from benchmarks.accuracy.truth import LabelRule
@@ -211,7 +211,7 @@ class ComparedStub:
             margin = np.full(labels.shape, 0.25, np.float32)
             margin[0, 0] = LABEL_MARGIN / 2
             margin[1, 0] = 0.5
-            return Labelled(labels, ReferenceLabels(other, margin))
+            return Labelled(labels, other, margin)
 
         return label
 
@@ -349,8 +349,3 @@ def test_bad_options(arguments: list[str], message: str, capsys: pytest.CaptureF
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-def test_imported_without_torch() -> None:
-    code = "import sys, benchmarks.accuracy; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from benchmarks.contenders import encoders as contenders
 from benchmarks.contenders.encoders import engine_contender, engine_pairs, torch_contenders
 from benchmarks.contenders.planted import planted_classes
 from benchmarks.contenders.roofline import Roofline, encoder_flop
-from benchmarks.latency import encoders, installed, sweeps, windows
+from benchmarks.latency import encoders, installed, processes, sweeps, windows
 from benchmarks.latency.command import PARTS
 from benchmarks.latency.encoders import encoder_rows
 from benchmarks.latency.processes import run_child
@@ -31,6 +32,7 @@ from benchmarks.latency.tables import Comparison, Row, Sweep
 from benchmarks.timing import Timing
 from t2d_export.model.reference import Reference, load_reference
 from t2d_runtime import Segmenter
+from t2d_runtime.bench.measure import StartTime
 from t2d_runtime.bench.stages import stages_of
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.device.cpu import cpu
@@ -210,14 +212,21 @@ def test_the_command_measures_all_it_is_asked_for(
     assert "GFLOP at the rate" in printed
 
 
-def test_a_start_of_both_sides(exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_starts_of_both_sides(
+    exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "UNCOUNTED", 0)
+    ours = StartTime(1000.0, 100.0, 300.0, 50.0, 400.0, 2**28)
+    monkeypatch.setattr(processes, "measure_starts", lambda *arguments: (replace(ours, whole_ms=4000.0), ours))
     output = tmp_path / "starts.json"
     options = ["--parts", "starts", "--classes", "sky,sea", "--backend", "onnxruntime", "--json", str(output)]
     assert main_in_threads([*command(exported_bundle, tmp_path), "--threads", "1", *options]) == 0
     first, later = json.loads(output.read_text())["figures"]["parts"]["starts"]["rows"]
+    assert (first["ours"], later["ours"]) == (4000, 1000)
     assert first["theirs"] == later["theirs"] > 0
-    assert later["ratio"] == pytest.approx(later["theirs"] / later["ours"])
-    assert sum(later["steps"].values()) < later["ours"]
+    assert later["ratio"] == pytest.approx(later["theirs"] / 1000)
+    assert later["steps"] == {"import": 100, "open": 300, "words": 50, "mask": 400}
+    assert later["note"] == "at most 256 MiB"
     assert "PyTorch, ms" in capsys.readouterr().out
 
 
