@@ -14,6 +14,7 @@ from PIL import Image
 from benchmarks.accuracy.truth import LARGEST_VALUE, LabelRule
 from t2d_runtime.errors import ClassNamesError, DataError, OptionError
 from t2d_runtime.results.label_map import BACKGROUND
+from t2d_runtime.words.class_files import read_class_file
 
 FOLDER: Final = "folder"
 """Name of data that is no published benchmark."""
@@ -119,12 +120,8 @@ def pair_files(images: Path, labels: Path) -> tuple[Sample, ...]:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Class names of a text file, one a line, or of a .json file that holds a list. Raises ClassNamesError."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        names = json.loads(text) if path.suffix == ".json" else [line.strip() for line in text.splitlines()]
-    except (OSError, ValueError) as error:
-        raise ClassNamesError(f"cannot read {path}: {error}; expected a text file with one class a line") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ClassNamesError(f"{path} holds {names!r:.60}, expected a list of class names")
-    return tuple(name for name in names if name.strip())
+    """Class names of a file as the runtime reads it, one phrase a class. Raises ClassNamesError."""
+    found = read_class_file(path)
+    if found.all_phrases != found.names or found.thresholds:
+        raise ClassNamesError(f"{path} holds more than names; expected one name for each value of the label maps")
+    return found.names

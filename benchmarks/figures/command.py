@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.side_by_side import side_by_side
+from t2d_runtime.segmenter import Segmenter
+from t2d_runtime.storage.whole_file import whole_file
+
 COLUMNS = 5
 """Panels in a row."""
 
@@ -28,9 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write a PNG for each figure."""
     from benchmarks.figures import panels, parameters
-    from benchmarks.side_by_side import side_by_side
-    from t2d_runtime.segmenter import Segmenter
-    from t2d_runtime.storage.whole_file import whole_file
 
     segmenter = Segmenter.open(args.bundle, backend=args.backend, precision=args.precision)
     classes = segmenter.encode_classes([word.strip() for word in args.classes.split(",")])

@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from benchmarks.blocks import Table
+from benchmarks.results_file import write_results
+from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import StageParity
 from t2d_runtime.cli import FAILED_CHECK
 from t2d_runtime.errors import DataError, WeightsNotFoundError
+from t2d_runtime.image.preprocess import resize
 from t2d_runtime.proof.parity import LABEL_MARGIN, SCORE_TOLERANCE, Judge, with_background
+from t2d_runtime.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from benchmarks.parity.golden import Golden
@@ -49,10 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a table of stages x files; status 1 where a stage is out of tolerance."""
-    from tqdm import tqdm
-
     from benchmarks.parity.golden import read_golden
-    from benchmarks.results_file import write_results
 
     paths = [path for path in sorted(args.golden.glob("*.npz")) if path.stem != "training"]
     if not paths:
@@ -83,9 +86,6 @@ def subjects_of(
     from benchmarks.parity.golden import write_weights
     from benchmarks.parity.subjects import BundleSubject, ReferenceSubject
     from t2d_export.export import ExportSettings, export_bundle
-    from t2d_runtime.backends.registry import open_backend
-    from t2d_runtime.bundle.files import Bundle
-    from t2d_runtime.segmenter import Segmenter
 
     size = golden.meta["input_size"]
     with tempfile.TemporaryDirectory() as folder:
@@ -171,8 +171,6 @@ class _Comparison:
 
     def _slide_stages(self) -> Iterator[StageParity]:
         """Stitched scores with cleaning, from OpenCV's resized image and from the original one."""
-        from t2d_runtime.image.preprocess import resize
-
         golden, step = self._golden, self._golden.sampling.image_pixels
         resized = resize(golden.image, (golden.resized.shape[0], golden.resized.shape[1]))
         levels = np.abs(resized.astype(np.int16) - golden.resized)

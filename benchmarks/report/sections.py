@@ -14,10 +14,6 @@ from benchmarks.scenes import tables as scenes
 
 LATENCY = "latency BUNDLE --backbone M --image F --parts"
 
-CHARTS = ("encoders",), ("stages",), ("starts",), ("batch", "threads", "classes", "sizes")
-TABLES = ("windows", "words", "memory", "size")
-"""Parts of `latency` that share a section."""
-
 
 class Source(NamedTuple):
     """A section made of all result files whose names begin alike, one for each model or data set."""
@@ -41,16 +37,16 @@ def _figures(blocks: Callable[[dict[str, Any]], list[Block]]) -> Callable[[Resul
     return lambda result: [*blocks(result.figures), f"{speed.processor(result)}."]
 
 
-def _latency(title: str, parts: tuple[str, ...]) -> Source:
+def _latency(title: str, *parts: str) -> Source:
     return Source(title, "latency", f"{LATENCY} {','.join(parts)}", each(partial(speed.latency, parts=parts)), parts)
 
 
 SOURCES = (
-    _latency("Image encoder against its baselines", CHARTS[0]),
-    _latency("Where the time goes", CHARTS[1]),
-    _latency("Starts", CHARTS[2]),
-    _latency("How times grow", CHARTS[3]),
-    _latency("Windows, words, memory and size", TABLES),
+    _latency("Image encoder against its baselines", "encoders"),
+    _latency("Where the time goes", "stages"),
+    _latency("Starts", "starts"),
+    _latency("How times grow", "batch", "threads", "classes", "sizes"),
+    _latency("Windows, words, memory and size", "windows", "words", "memory", "size"),
     Source(
         "Precisions and engines", "engines", "engines BUNDLE --scenes 60 --rounds 21", each(_figures(engines.blocks))
     ),
@@ -77,11 +73,9 @@ def page(results: Results) -> list[Section]:
 
 
 def _section(source: Source, results: Results) -> Section:
-    found = [
-        r
-        for r in results.named(source.file)
-        if not source.parts or not r.figures["parts"].keys().isdisjoint(source.parts)
-    ]
+    found = results.named(source.file)
+    if source.parts:
+        found = [result for result in found if not result.figures["parts"].keys().isdisjoint(source.parts)]
     if found:
         return Section(source.title, tuple(source.blocks(found)))
     program = "" if source.command.startswith("t2d") else "python -m benchmarks "

@@ -338,9 +338,10 @@ def test_folders_that_do_not_match(folders: tuple[Path, Path, Path]) -> None:
     images, labels, classes = folders
     with pytest.raises(OptionError, match="expected different values"):
         folder_data(*folders, ignored=[255, 0], background_label=0)
-    classes.with_suffix(".json").write_text('{"cat": 0}')
-    with pytest.raises(ClassNamesError, match="expected a list"):
-        folder_data(images, labels, classes.with_suffix(".json"), ignored=[], background_label=None)
+    for content, message in (('{"cat": 0}', "classes.json"), ('{"cat": ["cat", "kitten"]}', "more than names")):
+        classes.with_suffix(".json").write_text(content)
+        with pytest.raises(ClassNamesError, match=message):
+            folder_data(images, labels, classes.with_suffix(".json"), ignored=[], background_label=None)
     (labels / "a.png").rename(labels / "c.png")
     with pytest.raises(DataError, match=r"2 images.*2 PNG files.*without the other: \['a', 'c'\]"):
         folder_data(*folders, ignored=[255], background_label=None)
