@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.results_file import write_results
 from benchmarks.side_by_side import side_by_side
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.storage.whole_file import whole_file
@@ -25,12 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--caption", action="append", metavar="TEXT", help="text whose head is shown; repeatable; default: the words"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--json", type=Path, metavar="F", help="save the numbers of parameters")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", default="fp32")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write a PNG for each figure."""
+    """Write a PNG for each figure, and count parameters."""
     from benchmarks.figures import panels, parameters
 
     segmenter = Segmenter.open(args.bundle, backend=args.backend, precision=args.precision)
@@ -44,11 +46,12 @@ def run(args: argparse.Namespace) -> int:
         "cleaning": panels.cleaning(segmenter, encoding, classes),
         "overlays": panels.overlays(segmenter, encoding, classes),
     }
-    chart = parameters.chart(segmenter.bundle)
     for name, pictures in figures.items():
         with whole_file(args.output / f"{name}.png") as file:
             side_by_side(pictures, COLUMNS).save(file, "PNG")
-    with whole_file(args.output / "parameters.png") as file:
-        chart.savefig(file, format="png", dpi=100)
-    print(f"{', '.join(f'{name}.png' for name in (*figures, 'parameters'))} are in {args.output}")
+    print(f"{', '.join(f'{name}.png' for name in figures)} are in {args.output}")
+    counted = {"parameters": parameters.parameters(segmenter.bundle)}
+    print(*parameters.blocks(counted), sep="\n")
+    if args.json is not None:
+        write_results(args.json, "figures", counted)
     return 0

@@ -9,9 +9,7 @@ import functools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from matplotlib.figure import Figure
-
+from benchmarks.blocks import Bar, Bars, Block
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 
 if TYPE_CHECKING:
@@ -22,9 +20,6 @@ PUBLISHED = {
     "Talk2DINO ViT-L": ("dinov2_vitl14_reg", (88.7, 43.2, 30.0, 39.3, 23.4)),
 }
 """Backbones, and the paper's figures on VOC20, Context59, COCO-Stuff, Cityscapes and ADE20K, with PAMR."""
-
-COLOURS = {"image encoder": "#0072b2", "text encoder": "#e69f00"}
-"""Okabe and Ito, "Color Universal Design", 2008."""
 
 
 class Parameters(NamedTuple):
@@ -74,23 +69,19 @@ def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def chart(bundle: Bundle) -> Figure:
-    """A bar a model, of its two encoders."""
-    rows = {f"this bundle, {bundle.manifest.model.backbone}": bundle_parameters(bundle)}
+def parameters(bundle: Bundle) -> dict[str, dict[str, int]]:
+    """Model -> the parameters of its two encoders."""
+    counted = {f"this bundle, {bundle.manifest.model.backbone}": bundle_parameters(bundle)}
     for name, (backbone, scores) in PUBLISHED.items():
-        rows[f"{name}, mIoU {sum(scores) / len(scores):.1f}"] = published_parameters(backbone)
-    figure = Figure(figsize=(7, 2.6), layout="constrained")
-    axes = figure.subplots()
-    millions = np.array(list(rows.values())) / 1e6
-    left = np.zeros(len(rows))
-    for (part, colour), counts in zip(COLOURS.items(), millions.T, strict=True):
-        axes.barh(list(rows), counts, left=left, color=colour, label=part)
-        left += counts
-    for row, total in enumerate(left):
-        axes.text(total, row, f"  {total:.1f}", va="center")
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set(xlabel="parameters, millions", title="mIoU: the paper's, mean of five benchmarks without background")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper right")
-    return figure
+        counted[f"{name}, mIoU {sum(scores) / len(scores):.1f}"] = published_parameters(backbone)
+    return {name: found._asdict() for name, found in counted.items()}
+
+
+def blocks(figures: dict[str, dict[str, dict[str, int]]]) -> list[Block]:
+    """A bar a model, of its two encoders."""
+    bars = []
+    for name, counts in figures["parameters"].items():
+        millions = {part.replace("_", " "): count / 1e6 for part, count in counts.items()}
+        bars.append(Bar(name, millions, f"{sum(millions.values()):.1f} million"))
+    caption = "Parameters, millions; mIoU: the paper's, mean of five benchmarks without background (Fig. 5)"
+    return [Bars(caption, tuple(bars))]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.blocks import Block, Picture, Section, Table
 from benchmarks.engines import tables as engines
+from benchmarks.figures import parameters
 from benchmarks.report import quality, speed
 from benchmarks.report.results import ROOT, Result, Results
 from benchmarks.scenes import tables as scenes
@@ -54,6 +55,12 @@ SOURCES = (
     Source("Masks of drawn scenes", "scenes", "scenes BUNDLE", each(_figures(scenes.blocks))),
     Source("Masks of data sets", "accuracy", "accuracy BUNDLE ...", quality.accuracy),
     Source("Training", "training", "training", each(speed.training)),
+    Source(
+        "Parameters",
+        "parameters",
+        "figures BUNDLE IMAGE --classes WORDS --output DIR",
+        each(lambda result: parameters.blocks(result.figures)),
+    ),
     Source("Devices", "bench", "t2d bench BUNDLE", speed.devices),
 )
 
@@ -63,7 +70,6 @@ PICTURES = {
     "benchmarks/results/figures/cleaning.png": "Background cleaning off and on (Fig. 10)",
     "benchmarks/results/figures/heads.png": "The head that each word chooses, and their cosine (Fig. 7)",
     "benchmarks/results/figures/attention.png": "Attention of every head, and of their average (Fig. 8 and 9)",
-    "benchmarks/results/figures/parameters.png": "Parameters (Fig. 5)",
 }
 
 

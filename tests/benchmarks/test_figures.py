@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from benchmarks.__main__ import main
 from benchmarks.figures import panels
 from benchmarks.figures.panels import attention_maps, head_cosines
-from benchmarks.figures.parameters import bundle_parameters, published_parameters
+from benchmarks.figures.parameters import PUBLISHED, bundle_parameters, published_parameters
 from t2d_runtime import Segmenter
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.image.encoding import ImageEncoding
@@ -79,14 +80,22 @@ def test_cleaning_shows_the_pixels_that_it_changes(segmenter: Segmenter, encodin
     assert title == f"changed: {share:.1%}"
 
 
-def test_the_command_writes_every_figure(exported_bundle: Path, tmp_path: Path) -> None:
+def test_the_command_writes_every_figure(
+    exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (scene,) = draw_scenes(1, 2024, progress=False)
     Image.fromarray(scene.image).save(tmp_path / "scene.png")
+    saved = tmp_path / "parameters.json"
     options = ["--classes", "sky,sea", "--caption", "a boat on the sea", "--output", str(tmp_path / "out")]
+    options += ["--json", str(saved)]
     command = ["figures", str(exported_bundle), str(tmp_path / "scene.png"), *options, "--backend", "onnxruntime"]
     assert main(command) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {f"{name}.png" for name in ("attention", "heads", "cleaning", "overlays", "parameters")}
+    assert names == {f"{name}.png" for name in ("attention", "heads", "cleaning", "overlays")}
+    counted = json.loads(saved.read_text())["figures"]["parameters"]
+    assert [name.split(",")[0] for name in counted] == ["this bundle", *PUBLISHED]
+    total = sum(next(iter(counted.values())).values()) / 1e6
+    assert f"{total:.1f} million" in capsys.readouterr().out
     for path in (tmp_path / "out").iterdir():
         with Image.open(path) as picture:
             assert min(picture.size) > 100

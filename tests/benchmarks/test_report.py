@@ -92,6 +92,7 @@ def results(tmp_path: Path) -> Results:
         "training_steps": TRAINING,
         "training_extraction": {"extraction": EXTRACTION},
         "bench_device": DEVICE,
+        "parameters": {"parameters": {"small": {"image_encoder": 2_000_000, "text_encoder": 3_000_000}}},
     }
     for name, figures in contents.items():
         content = {"command": name, "provenance": facts, "figures": figures}
@@ -168,6 +169,7 @@ def test_every_section_finds_its_figures(results: Results) -> None:
         "3.50 images a second, 97% of the bare encoder's rate",
         "| encode | 33.0 |",
         "| runtime | 0.50 |  |",
+        "| small | 2.0 | 3.0 | 5.0 million |",
         "| openvino | yes | 90.0 | 50.0 | 99.900% |",
         "2 of 3 built (2 of the encoders, 1 of the fused graph)",
         "fp16 for 8.9: refused",
