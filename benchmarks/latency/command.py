@@ -131,7 +131,7 @@ def _facts(setup: Setup) -> dict[str, Any]:
     import torch
 
     from benchmarks.contenders.encoders import engine_name
-    from t2d_runtime.masks.pamr.refine import fastest_kernels
+    from t2d_runtime.masks.pamr.choice import loops_here
 
     model = setup.segmenter.manifest.model
     return {
@@ -140,7 +140,7 @@ def _facts(setup: Setup) -> dict[str, Any]:
         "weights": setup.reference.sources["backbone"].name,
         "input_size": model.input_size,
         "runtime": engine_name(setup.segmenter),
-        "pamr": fastest_kernels().name,
+        "pamr": loops_here(),
         "torch": torch.__version__,
         "threads": setup.threads,
         "classes": len(setup.words),

@@ -25,7 +25,8 @@ LAYERS = {
         "t2d_runtime": "errors device storage bundle image words results masks backends encoders overlap proof "
         "segmenter fused streams serving bench commands cli __main__",
         "t2d_export": "architectures weights model encoders fused bundle engines export cli __main__",
-        "training": "config device storage folders processes drawing features objective run evaluation small commands __main__",
+        "training": "config device storage folders processes drawing features objective run evaluation small commands "
+        "__main__",
     }.items()
 }
 """Package -> its modules and folders, lowest first: each imports from its own and from those before it."""
