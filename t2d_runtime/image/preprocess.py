@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from t2d_runtime.bundle.manifest import Preprocessing
+from t2d_runtime.device.products import matmul
 from t2d_runtime.errors import ImageError, ImageNotFoundError
 
 ImageLike = str | PathLike[str] | Image.Image | NDArray[np.uint8]
@@ -195,7 +196,7 @@ def to_pixel_values(
     planes: NDArray[np.float32] = windows.transpose(0, 3, 1, 2).astype(np.float32, order="C")
     if planes.shape[2:] != input_size:
         rows, columns = map(_antialias_matrix, planes.shape[2:], input_size)
-        planes = np.matmul(np.matmul(rows, planes), columns.T)
+        planes = matmul(matmul(rows, planes), columns.T)
     planes *= scale[:, np.newaxis, np.newaxis]
     planes += shift[:, np.newaxis, np.newaxis]
     return planes

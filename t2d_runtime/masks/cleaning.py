@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from t2d_runtime.device.products import matmul
 from t2d_runtime.errors import OptionError
 from t2d_runtime.masks.similarity import NORM_EPS, scores_of
 
@@ -57,7 +58,7 @@ def _clean_official(
 ) -> NDArray[np.float32]:
     """Released code: raw logits as weights, one range over all classes and patches."""
     relevance = _head_relevance(logits, patch_tokens, text_embeds)
-    attention = _softmax(relevance @ logits)
+    attention = _softmax(matmul(relevance, logits))
     lowest, highest = attention.min(), attention.max()
     # The released code divides by max(highest, highest - lowest): `highest`, since a softmax is positive.
     attention = (attention - lowest) / highest
@@ -75,7 +76,7 @@ def _clean_paper(
     """Eq. 8-10: softmaxed maps as weights, as in training, and each class scaled to its range by itself."""
     maps = _softmax(logits)
     relevance = _head_relevance(maps, patch_tokens, text_embeds)
-    attention = relevance @ maps
+    attention = matmul(relevance, maps)
     lowest, highest = (extreme(attention, axis=1, keepdims=True) for extreme in (np.min, np.max))
     span = highest - lowest
     # A map that is flat over the patches says nothing of where a class is: it stays at the lower end.
@@ -88,11 +89,11 @@ def _head_relevance(
     maps: NDArray[np.float32], patch_tokens: NDArray[np.float32], text_embeds: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """How much each head is about each class (N,M), rows adding up to one (Eq. 8)."""
-    embeds: NDArray[np.float32] = np.matmul(maps, patch_tokens)
+    embeds = matmul(maps, patch_tokens)
     embeds /= maps.shape[1]
     norms = np.linalg.norm(embeds, axis=1, keepdims=True)
     embeds /= np.maximum(norms, np.float32(NORM_EPS))
-    return _softmax(text_embeds @ embeds.T)
+    return _softmax(matmul(text_embeds, embeds.T))
 
 
 def _mix(scores: NDArray[np.float32], attention: NDArray[np.float32], weight: float) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from t2d_runtime.device.products import matmul
 from t2d_runtime.image.windows import Window
 from t2d_runtime.masks.upsample import Taps, blend, linear_taps
 from t2d_runtime.results.label_map import LabelMap
@@ -176,9 +177,8 @@ def _label_tile(
 def _resize(block: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
     """rows (r,a) @ block (a,b,n) @ columns.T (b,c) -> (r,c,n): classes innermost, where arg max is fast."""
     a, b, n = block.shape
-    tall = np.matmul(rows, block.reshape(a, b * n)).reshape(len(rows), b, n)
-    values: NDArray[np.float32] = np.matmul(columns, tall)
-    return values
+    tall = matmul(rows, block.reshape(a, b * n)).reshape(len(rows), b, n)
+    return matmul(columns, tall)
 
 
 def empty_labels(size: tuple[int, int], num_labels: int) -> LabelMap:
@@ -200,7 +200,7 @@ def _axis_weights(starts: Sequence[int], length: int, patches: int, resized: int
         stitched[start : start + length, window] = upsampling
     stitched /= stitched.sum(axis=(1, 2), keepdims=True)
     flat = stitched.reshape(resized, -1)
-    return flat if target == resized else np.matmul(_linear_weights(resized, target, align_corners=False), flat)
+    return flat if target == resized else matmul(_linear_weights(resized, target, align_corners=False), flat)
 
 
 def _linear_weights(source: int, target: int, *, align_corners: bool) -> NDArray[np.float32]:

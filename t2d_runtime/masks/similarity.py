@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from t2d_runtime.device.products import matmul
+
 NORM_EPS = 1e-6
 """Smallest norm that a vector is divided by; the released code's `us.normalize`."""
 
@@ -14,7 +16,7 @@ def cosine_similarity(patch_tokens: NDArray[np.float32], text_embeds: NDArray[np
 
     Talk2DINO, Eq. 5. The tokens are not normalised one by one: the product is divided by their norms.
     """
-    similarity: NDArray[np.float32] = np.matmul(text_embeds, patch_tokens.transpose(0, 2, 1))
+    similarity = matmul(text_embeds, patch_tokens.transpose(0, 2, 1))
     norms = np.sqrt(np.einsum("wpd,wpd->wp", patch_tokens, patch_tokens))
     similarity /= np.maximum(norms, np.float32(NORM_EPS))[:, np.newaxis, :]
     return similarity

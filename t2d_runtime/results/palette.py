@@ -7,6 +7,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from t2d_runtime.device.products import matmul
+
 FIRST_COLOUR = (230, 60, 60)
 """A red; every further colour is the one farthest from those before it."""
 
@@ -52,14 +54,13 @@ def palette(count: int) -> NDArray[np.uint8]:
 
 def text_colour(background: NDArray[np.uint8]) -> tuple[int, int, int]:
     """Black or white, whichever stands out more from a colour (3,), by the contrast ratio of WCAG 2."""
-    luminance = float(linear_rgb(background) @ np.array([0.2126, 0.7152, 0.0722]))
+    luminance = float(matmul(linear_rgb(background), np.array([0.2126, 0.7152, 0.0722])))
     return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)
 
 
 def oklab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
     """OKLab coordinates (n,3) of sRGB colours (n,3); distances in it are about as the eye sees them."""
-    lab: NDArray[np.float64] = np.cbrt(linear_rgb(colours) @ _RGB_TO_LMS.T) @ _LMS_TO_LAB.T
-    return lab
+    return matmul(np.cbrt(matmul(linear_rgb(colours), _RGB_TO_LMS.T)), _LMS_TO_LAB.T)
 
 
 def linear_rgb(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
