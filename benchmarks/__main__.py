@@ -22,6 +22,7 @@ COMMANDS = {
     "accuracy": "mIoU of a bundle on the published benchmarks, or on any folder; against PyTorch too",
     "figures": "the paper's figures for any bundle and image: attention, chosen heads, cleaning, overlays, parameters",
     "training": "speed of training against the released way, and of the extraction of features",
+    "emulated": "the runtime's tests and a picture's labels on a processor that is not at hand, under an emulator",
     "report": "all result files as one page, in HTML and Markdown, and the README's table",
 }
 """Command -> one line of help; its module is `benchmarks.COMMAND.command`."""

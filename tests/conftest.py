@@ -47,6 +47,11 @@ def cache_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 @pytest.fixture(scope="session")
 def exported_bundle() -> Path:
     """The small model's bundle, or the one that T2D_TEST_BUNDLE names; not to be written to."""
+    return small_bundle()
+
+
+def small_bundle() -> Path:
+    """The folder of that bundle, exported where it is missing."""
     if "T2D_TEST_BUNDLE" in os.environ:
         return Path(os.environ["T2D_TEST_BUNDLE"])
     folder = ROOT / "build" / "test-bundles" / _state()

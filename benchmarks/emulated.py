@@ -1,0 +1,238 @@
+"""The runtime on a processor that is not at hand, under an emulator: its tests, and a picture's labels against ours.
+
+A first check says that the emulated processor is the one asked for, or the rest would prove nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks.results_file import write_results
+from t2d_runtime import Segmenter
+from t2d_runtime.cli import FAILED_CHECK
+from t2d_runtime.errors import BenchmarkError, OptionError
+from t2d_runtime.proof.parity import LABEL_MARGIN, margin_of, with_background
+from training.drawing.scene_masks import named_half
+from training.drawing.scenes import draw_scenes
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+SLOW: Final = ("test_backends",)
+"""Files of tests/runtime that take more than five minutes each under emulation; `--all` runs them too."""
+
+FACTS: Final = """
+import json, platform, subprocess, sys
+from numpy._core import _multiarray_umath
+from t2d_runtime.commands.cpu_paths import cpu_paths
+from t2d_runtime.device.machine import machine_facts
+units = [name for name, found in _multiarray_umath.__cpu_features__.items() if found]
+facts = machine_facts()
+versions = {"python": facts.python, **facts.versions}
+child = [sys.executable, "-c", "import platform; print(platform.machine())"]
+machines = [platform.machine(), subprocess.run(child, capture_output=True, text=True).stdout.strip()]
+print(json.dumps({"machines": machines, "units": units, "versions": versions, "paths": cpu_paths()}))
+"""
+"""Prints what a process, and a child of it, say of the processor that they run on; the units are those NumPy finds."""
+
+T2D: Final = "import sys; from t2d_runtime.cli import main; sys.exit(main())"
+"""The command `t2d`, which need not be installed."""
+
+
+class TestFile(NamedTuple):
+    """How many tests of a file passed, failed (or broke off) and were skipped."""
+
+    file: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of a drawn scene with background and PAMR, here and under emulation."""
+
+    backend: str
+    words: tuple[str, ...]
+    size: tuple[int, int]
+    pixels: int
+    equal: int
+    certain: int
+    """Pixels whose two best scores are more than `margin` apart; labels may differ only elsewhere."""
+    certain_equal: int
+    seconds: float
+    """Of the whole emulated command, with opening the bundle."""
+    margin: float = LABEL_MARGIN
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m benchmarks emulated`."""
+    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="of the small model")
+    parser.add_argument(
+        "files", type=Path, nargs="*", metavar="FILE", help="tests; default: the faster of tests/runtime"
+    )
+    parser.add_argument("--all", action="store_true", help="all of tests/runtime, the slow files too")
+    parser.add_argument("--python", required=True, metavar="COMMAND", help="starts Python under emulation")
+    parser.add_argument("--machine", required=True, help="what that Python must find itself on, such as aarch64")
+    parser.add_argument("--unit", required=True, help="the vector unit that NumPy must find there, such as ASIMD")
+    parser.add_argument("--emulator", default="", metavar="TEXT", help="name and version, for the results")
+    parser.add_argument("--backends", default="onnxruntime", metavar="LIST", help="of the scene; default: %(default)s")
+    parser.add_argument("--processes", type=int, default=1, help="files of tests at a time (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print labels and tests; status 1 where a test failed or a label differs that may not."""
+    if args.files and args.all:
+        raise OptionError("--all runs all of tests/runtime; expected it or files, not both")
+    if args.processes < 1:
+        raise OptionError(f"--processes is {args.processes}, expected at least 1")
+    emulated = Emulated(shlex.split(args.python), args.bundle.resolve())
+    facts = emulated.facts()
+    machine, child = facts.pop("machines")
+    units = " ".join(facts["units"])
+    if (machine, child) != (args.machine, args.machine) or args.unit not in facts["units"]:
+        found = f"{machine} with {units}, and its children on {child}"
+        raise BenchmarkError(f"{args.python} runs on {found}; expected {args.machine} with {args.unit}")
+    print(f"under emulation: {machine} with {units}; PAMR: {facts['paths']['PAMR']}")
+
+    labels = [emulated.labels(backend) for backend in args.backends.split(",")]
+    for scene in labels:
+        print(f"labels on {scene.backend}: {scene.equal} of {scene.pixels} equal this processor's, ", end="")
+        print(f"{scene.certain_equal} of {scene.certain} that are certain; {scene.seconds:.0f} s")
+
+    files, left_out = chosen(args.files, every=args.all)
+    tests = []
+    with ThreadPoolExecutor(args.processes) as pool:
+        for done in tqdm(pool.map(emulated.test, files), total=len(files), unit="file", disable=None):
+            tests.append(done)
+            tqdm.write(
+                f"{done.file}: {done.passed} passed, {done.failed} failed, {done.skipped} skipped, {done.seconds:.0f} s"
+            )
+    total = TestFile("all", *(sum(figures) for figures in zip(*(done[1:] for done in tests), strict=True)))
+    print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped, {total.seconds:.0f} s")
+    if left_out:
+        print(f"left out, slow: {', '.join(left_out)}; --all runs them")
+    if args.json is not None:
+        figures = {
+            "emulator": args.emulator,
+            "machine": machine,
+            **facts,
+            "labels": [asdict(scene) for scene in labels],
+            "total": total._asdict(),
+            "tests": [done._asdict() for done in tests],
+            "left_out": left_out,
+        }
+        write_results(args.json, "emulated", figures)
+    failed = total.failed or any(scene.certain_equal < scene.certain for scene in labels)
+    return FAILED_CHECK if failed else 0
+
+
+def chosen(files: Sequence[Path], *, every: bool) -> tuple[list[Path], list[str]]:
+    """The files of tests to run, and the names of those of tests/runtime that are left out for being slow."""
+    if files:
+        return list(files), []
+    found = sorted((ROOT / "tests" / "runtime").glob("test_*.py"))
+    left_out = [] if every else [path for path in found if path.stem in SLOW]
+    return [path for path in found if path not in left_out], [path.stem for path in left_out]
+
+
+class Emulated:
+    """Processes of an emulated Python; they import the runtime that this Python finds, and no other code."""
+
+    def __init__(self, python: Sequence[str], bundle: Path) -> None:
+        self._python = python
+        self._bundle = bundle
+
+    def facts(self) -> dict[str, Any]:
+        """What a process says of its processor. Raises BenchmarkError where there is no such process."""
+        facts: dict[str, Any] = json.loads(self._run("-c", FACTS).splitlines()[-1])
+        return facts
+
+    def labels(self, backend: str) -> Labels:
+        """Compare the labels of the first held-out scene, half of its concepts named, with this processor's."""
+        from benchmarks.scenes import HELD_OUT_SEED
+
+        (scene,) = draw_scenes(1, HELD_OUT_SEED, progress=False)
+        words = named_half(scene, HELD_OUT_SEED, 0)
+        segmenter = Segmenter.open(self._bundle, backend=backend)
+        classes = segmenter.encode_classes(words)
+        here = segmenter.segment(scene.image, classes, background=True, refine=True, keep_scores=True)
+        if here.scores is None:
+            raise BenchmarkError("the segmentation holds no scores; expected them with keep_scores=True")
+        certain = margin_of(with_background(here.scores, segmenter.manifest.defaults.threshold)) > LABEL_MARGIN
+        with tempfile.TemporaryDirectory() as folder:
+            Image.fromarray(scene.image).save(Path(folder) / "scene.png")
+            options = ("--classes", ",".join(words), "--background", "--refine", "--backend", backend)
+            start = time.monotonic()
+            self._run(
+                *("-c", T2D, "segment", str(self._bundle), f"{folder}/scene.png"),
+                *(*options, "--format", "npz", "--output", folder),
+            )
+            seconds = time.monotonic() - start
+            with np.load(f"{folder}/scene.npz") as saved:
+                equal = saved["label_map"] == here.label_map
+        return Labels(
+            backend=backend,
+            words=words,
+            size=here.label_map.shape,
+            pixels=equal.size,
+            equal=int(equal.sum()),
+            certain=int(certain.sum()),
+            certain_equal=int((equal & certain).sum()),
+            seconds=round(seconds, 1),
+        )
+
+    def test(self, file: Path) -> TestFile:
+        """Run a file of tests in a process of its own; where tests fail its output is printed."""
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.xml"
+            options = ("-q", "-p", "no:cacheprovider", "--junitxml", str(report))
+            done = self._process("-m", "pytest", *options, str(file))
+            counts = _counts(report)
+        if done.returncode:
+            tqdm.write(done.stdout + done.stderr)
+            if not counts["failed"]:  # it broke off
+                tqdm.write(f"{file} ended with status {done.returncode}")
+                counts["failed"] = 1
+        return TestFile(file=file.name, **counts, seconds=round(time.monotonic() - start, 1))
+
+    def _run(self, *arguments: str) -> str:
+        done = self._process(*arguments)
+        if done.returncode:
+            raise BenchmarkError(
+                f"{shlex.join(self._python)} ended with status {done.returncode}: {done.stderr[-400:]}"
+            )
+        return done.stdout
+
+    def _process(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment |= {"OMP_NUM_THREADS": "1", "T2D_TEST_BUNDLE": str(self._bundle)}
+        command = [*self._python, *arguments]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def _counts(report: Path) -> dict[str, int]:
+    """Counts of pytest's report in JUnit's format; all are 0 where there is none."""
+    suites = list(ElementTree.parse(report).iter("testsuite")) if report.is_file() else []
+    tests, failures, errors, skipped = (
+        sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
+    )
+    return {"passed": tests - failures - errors - skipped, "failed": failures + errors, "skipped": skipped}
