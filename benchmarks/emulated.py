@@ -33,7 +33,15 @@ from training.drawing.scenes import draw_scenes
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
-SLOW: Final = ("test_backends",)
+SLOW: Final = (
+    "test_bench",
+    "test_cli",
+    "test_fused",
+    "test_proof",
+    "test_segmenter",
+    "test_vocabulary",
+    "test_without_words",
+)
 """Files of tests/runtime that take more than five minutes each under emulation; `--all` runs them too."""
 
 FACTS: Final = """
@@ -118,15 +126,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"{scene.certain_equal} of {scene.certain} that are certain; {scene.seconds:.0f} s")
 
     files, left_out = chosen(args.files, every=args.all)
-    tests = []
     with ThreadPoolExecutor(args.processes) as pool:
-        for done in tqdm(pool.map(emulated.test, files), total=len(files), unit="file", disable=None):
-            tests.append(done)
-            tqdm.write(
-                f"{done.file}: {done.passed} passed, {done.failed} failed, {done.skipped} skipped, {done.seconds:.0f} s"
-            )
+        tests = list(tqdm(pool.map(emulated.test, files), total=len(files), unit="file", disable=None))
     total = TestFile("all", *(sum(figures) for figures in zip(*(done[1:] for done in tests), strict=True)))
-    print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped, {total.seconds:.0f} s")
+    print(_line(total))
     if left_out:
         print(f"left out, slow: {', '.join(left_out)}; --all runs them")
     if args.json is not None:
@@ -212,7 +215,9 @@ class Emulated:
             if not counts["failed"]:  # it broke off
                 tqdm.write(f"{file} ended with status {done.returncode}")
                 counts["failed"] = 1
-        return TestFile(file=file.name, **counts, seconds=round(time.monotonic() - start, 1))
+        result = TestFile(file=file.name, **counts, seconds=round(time.monotonic() - start, 1))
+        tqdm.write(_line(result))
+        return result
 
     def _run(self, *arguments: str) -> str:
         done = self._process(*arguments)
@@ -227,6 +232,11 @@ class Emulated:
         environment |= {"OMP_NUM_THREADS": "1", "T2D_TEST_BUNDLE": str(self._bundle)}
         command = [*self._python, *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def _line(result: TestFile) -> str:
+    counts = f"{result.passed} passed, {result.failed} failed, {result.skipped} skipped"
+    return f"{result.file}: {counts}, {result.seconds:.0f} s"
 
 
 def _counts(report: Path) -> dict[str, int]:
