@@ -47,11 +47,11 @@ def cache_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 @pytest.fixture(scope="session")
 def exported_bundle() -> Path:
     """The small model's bundle, or the one that T2D_TEST_BUNDLE names; not to be written to."""
-    return small_bundle()
+    return bundle_of_this_code()
 
 
-def small_bundle() -> Path:
-    """The folder of that bundle, exported where it is missing."""
+def bundle_of_this_code() -> Path:
+    """The bundle's folder; exported by the first process that asks for it."""
     if "T2D_TEST_BUNDLE" in os.environ:
         return Path(os.environ["T2D_TEST_BUNDLE"])
     folder = ROOT / "build" / "test-bundles" / _state()
