@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     total = TestFile("all", *(sum(figures) for figures in zip(*(done[1:] for done in tests), strict=True)))
     print(_line(total))
     if left_out:
-        print(f"left out, slow: {', '.join(left_out)}; --all runs them")
+        print(f"left out: {', '.join(left_out)}; --all runs all")
     if args.json is not None:
         figures = {
             "emulator": args.emulator,
@@ -148,12 +148,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def chosen(files: Sequence[Path], *, every: bool) -> tuple[list[Path], list[str]]:
-    """The files of tests to run, and the names of those of tests/runtime that are left out for being slow."""
-    if files:
-        return list(files), []
+    """The files of tests to run, and the names of those of tests/runtime that are left out."""
     found = sorted((ROOT / "tests" / "runtime").glob("test_*.py"))
-    left_out = [] if every else [path for path in found if path.stem in SLOW]
-    return [path for path in found if path not in left_out], [path.stem for path in left_out]
+    run = list(files) or [path for path in found if every or path.stem not in SLOW]
+    names = {path.stem for path in run}
+    return run, [path.stem for path in found if path.stem not in names]
 
 
 class Emulated:

@@ -90,6 +90,8 @@ def test_slow_files_are_left_out_unless_all_are_asked_for() -> None:
     assert {path.stem for path in every} == {path.stem for path in faster} | set(left_out)
     assert set(left_out) == set(emulated.SLOW)
     assert none == []
+    named, others = emulated.chosen(every[:1], every=False)
+    assert (named, len(others)) == (every[:1], len(every) - 1)
 
 
 def test_all_and_files_exclude_each_other(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
