@@ -150,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
 def chosen(files: Sequence[Path], *, every: bool) -> tuple[list[Path], list[str]]:
     """The files of tests to run, and the names of those of tests/runtime that are left out."""
     found = sorted((ROOT / "tests" / "runtime").glob("test_*.py"))
-    run = list(files) or [path for path in found if every or path.stem not in SLOW]
+    run = list(dict.fromkeys(files)) or [path for path in found if every or path.stem not in SLOW]
     names = {path.stem for path in run}
     return run, [path.stem for path in found if path.stem not in names]
 
