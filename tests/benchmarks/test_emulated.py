@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import emulated
 from benchmarks.__main__ import main
+from benchmarks.emulated import command as emulated
 
 GOOD = "def test_good(): pass\n"
 BAD = "def test_bad(): raise ValueError('planted')\n"

@@ -169,7 +169,7 @@ class Emulated:
 
     def labels(self, backend: str) -> Labels:
         """Compare the labels of the first held-out scene, half of its concepts named, with this processor's."""
-        from benchmarks.scenes import HELD_OUT_SEED
+        from benchmarks.scenes.command import HELD_OUT_SEED
 
         (scene,) = draw_scenes(1, HELD_OUT_SEED, progress=False)
         words = named_half(scene, HELD_OUT_SEED, 0)
