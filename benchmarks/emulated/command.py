@@ -31,7 +31,7 @@ from t2d_runtime.proof.parity import LABEL_MARGIN, margin_of, with_background
 from training.drawing.scene_masks import named_half
 from training.drawing.scenes import draw_scenes
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 SLOW: Final = (
     "test_bench",

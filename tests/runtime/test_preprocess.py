@@ -105,9 +105,12 @@ def test_of_an_animation_s_file_the_first_frame_is_taken(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("array", "got"),
     [
-        (np.zeros((4, 4), np.uint8), r"\(4, 4\) and uint8"),
-        (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\) and uint8"),
-        (np.zeros((3, 4, 4), np.uint8), r"\(3, 4, 4\) and uint8"),
+        (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\) and uint8"),
+        (np.zeros((3, 4, 5), np.uint8), r"\(3, 4, 5\) and uint8"),
+        (np.zeros((1, 4, 4, 3), np.uint8), r"\(1, 4, 4, 3\) and uint8"),
+        (np.zeros((4, 4), np.uint16), r"\(4, 4\) and uint16"),
+        (np.zeros((4, 0), np.uint8), r"\(4, 0\) and uint8"),
+        (np.zeros(9, np.uint8), r"\(9,\) and uint8; .* its bytes: array\.tobytes\(\)"),
         (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\) and uint8"),
         (np.zeros((4, 4, 3), np.float32), r"\(4, 4, 3\) and float32"),
     ],

@@ -1,0 +1,64 @@
+"""JPEGs that end early: whether their pixels are all there, and an end marker for those that are read all the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from t2d_runtime.image.containers import END_OF_IMAGE, START_OF_SCAN, jpeg_segments
+
+_END = b"\xff\xd9"
+
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of frames; the three within are tables and one that is reserved."""
+
+_COEFFICIENTS = 64
+"""Of a block of 8 x 8 pixels."""
+
+_CONTINUATIONS = (
+    b"\xfe" + bytes(value * 151 % 255 for value in range(1, 600)),
+    b"\xfe\xfe" + bytes(value * 89 % 255 for value in range(1, 600)),
+)
+"""Two ways in which a scan could go on: bytes without order, none of them a marker's, both begin with ones."""
+
+
+def with_end(content: bytes) -> bytes:
+    """A JPEG that ends early with an end marker: libjpeg takes missing blocks as zeros, mid-grey in the first scan."""
+    return content.rstrip(b"\xff") + _END
+
+
+def other_endings(content: bytes) -> Iterator[bytes]:
+    """The JPEG with different data where it ends: it decodes to the same pixels only if none of it is missing."""
+    content = content.rstrip(b"\xff")
+    restarts = re.findall(rb"\xff([\xd0-\xd7])", content)
+    marker = b"\xff" + bytes([0xD0 + (restarts[-1][0] - 0xD0 + 1) % 8]) if restarts else b""
+    for continuation in _CONTINUATIONS:
+        yield content + marker + continuation + _END
+
+
+def has_all_scans(content: bytes) -> bool:
+    """Whether its scans hold every coefficient of every component to the last bit; a progressive file has many."""
+    missing: dict[int, list[int]] = {}
+    for marker, segment in _all_segments(content):
+        if marker in _FRAME_HEADERS and not missing:
+            missing = {number: [_COEFFICIENTS] * _COEFFICIENTS for number in segment[10::3]}
+        elif marker == START_OF_SCAN and len(segment) >= 8:
+            names, (first, last, bits) = segment[5:-3:2], segment[-3:]
+            for number in names:
+                if number in missing and first <= last < _COEFFICIENTS:
+                    missing[number][first : last + 1] = [bits & 15] * (last + 1 - first)
+    return bool(missing) and not any(any(bits) for bits in missing.values())
+
+
+def _all_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and content of each segment of the first picture, those between scans too."""
+    place = 0
+    for marker, start, end in jpeg_segments(content):
+        yield marker, content[start:end]
+        place = end
+    # Within a scan a marker's first byte is followed by a zero, or by a restart marker.
+    markers = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+    while place and (found := markers.search(content, place)) and content[found.start() + 1] != END_OF_IMAGE:
+        start = found.start()
+        place = start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")
+        yield content[start + 1], content[start:place]

@@ -1,0 +1,162 @@
+"""From a picture in any form to RGB pixels: one way of reading for everybody."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from t2d_runtime.errors import ImageError
+from t2d_runtime.image.encoded import DECODE_ERRORS, decode, decoding, warn_of_missing
+from t2d_runtime.image.formats import NOT_DECODED
+from t2d_runtime.image.orientation import exif_in_text, orientation_of, upright
+from t2d_runtime.image.pixels import levels_of, on_white, rgb_of_grey, rgb_of_image
+from t2d_runtime.image.sizes import check_size, pixel_limit
+from t2d_runtime.image.sources import BinaryFile, lock_of, read_file, read_path
+
+ImageLike = str | PathLike[str] | bytes | bytearray | memoryview | BinaryFile | Image.Image | NDArray[np.uint8]
+"""A path; an encoded picture's bytes, or a binary file open for reading; a PIL image; an array (H,W,3) of RGB, (H,W) or
+(H,W,1) of grey, (H,W,4) of RGBA."""
+
+NAMELESS = "the image"
+
+_CLEANED = ("JPEG", "MPO", "PNG", "TIFF")
+"""Formats in which metadata may keep Pillow from the pixels of an image that it has opened."""
+
+_FAILED = "_t2d_runtime_failed"
+"""Attribute of a PIL image that could not be decoded: Pillow itself forgets it, and would next give what there is."""
+
+
+def load_image(image: ImageLike, *, allow_truncated: bool = False, max_pixels: int | None = None) -> NDArray[np.uint8]:
+    """An image as a new RGB array (H,W,3) uint8, upright.
+
+    `image`: a path; bytes, bytearray or memoryview of an encoded picture; a binary file open for reading, from its
+    beginning where it can be sought; a PIL image; or an array uint8 of RGB (H,W,3), grey (H,W) or (H,W,1), RGBA
+    (H,W,4). One PIL image or open file may be given by several threads at once.
+    The EXIF orientation is applied where it can be read; all other metadata is left aside. Transparency is shown on
+    white as image viewers do, grey of 9 to 16 bits scaled to 8, palettes, grey and CMYK converted, of 16 bits a colour
+    the upper eight taken. Of an animation's file the first frame is taken, of a PIL image the frame that it is at.
+    HEIC is read where pi-heif is installed. No other program is ever started.
+
+    `allow_truncated` reads a damaged or truncated picture as far as it goes, with a warning in the log: the rest is
+    grey or black. A JPEG of which only the end marker is missing is read with a warning in any case.
+    `max_pixels` is the most pixels (width x height) that a picture may have; None takes the environment variable
+    T2D_MAX_PIXELS, else `MAX_PIXELS`. Arrays are not limited.
+
+    Raises ImageNotFoundError for a missing file, OptionError for a limit that is no whole number, and ImageError for
+    anything that is not such an image: an unreadable or truncated file, no pixels or too many, an array of another
+    shape or dtype, pixels of unknown range: float, signed, or 32-bit integers of which nothing says that they are
+    16-bit grey.
+    """
+    limit = pixel_limit(max_pixels)
+    if isinstance(image, np.ndarray):
+        return _rgb_of_array(image)
+    if isinstance(image, Image.Image):
+        return _rgb_of_pil(image, limit, allow_truncated=allow_truncated)
+    if isinstance(image, str | PathLike):
+        content, name = read_path(image, limit)
+    elif isinstance(image, bytes | bytearray | memoryview):
+        content, name = bytes(image), "the image data"
+    elif hasattr(image, "read"):
+        content, name = read_file(image, limit)
+    else:
+        raise ImageError(
+            "expected an image path, a PIL image or an (H,W,3) uint8 array, or bytes or a binary file of an encoded "
+            f"image, got {type(image).__name__}"
+        )
+    return decode(content, name, limit, allow_truncated=allow_truncated)
+
+
+def _rgb_of_array(image: NDArray[Any]) -> NDArray[np.uint8]:
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4) or image.size == 0:
+        hint = "; for an encoded image give its bytes: array.tobytes()" if image.ndim == 1 else ""
+        raise ImageError(
+            f"expected an RGB array of shape (H, W, 3) and dtype uint8, got {image.shape} and {image.dtype}; grey "
+            f"(H, W) or (H, W, 1) and RGBA (H, W, 4) are taken too{hint}"
+        )
+    if channels == 1:
+        return rgb_of_grey(image.reshape(image.shape[:2]))
+    if channels == 4:
+        return on_white(Image.fromarray(np.ascontiguousarray(image)))
+    return np.array(image, order="C")
+
+
+def _rgb_of_pil(image: Image.Image, limit: int, *, allow_truncated: bool) -> NDArray[np.uint8]:
+    check_size(image.width, image.height, NAMELESS, limit)
+    if image.format in NOT_DECODED and getattr(image, "tile", None):
+        raise ImageError(f"{NAMELESS} is {image.format}, for which another program is started; give it as PNG")
+    with lock_of(image):
+        file = _file_behind(image)
+        if image.format == "TIFF" and (content := _read_again(file)):
+            pass  # decoded below, outside of the lock: Pillow would read all its metadata first
+        else:
+            try:
+                return _rgb_of_loaded(image, allow_truncated=allow_truncated and file is None)
+            except ImageError as error:
+                content = _read_again(file)
+                vars(image)[_FAILED] = str(error)
+                if not content:
+                    raise
+            # Where it was the metadata that failed, the pixels are there.
+            pixels = decode(content, NAMELESS, limit, allow_truncated=allow_truncated)
+            if not allow_truncated:
+                del vars(image)[_FAILED]
+            return pixels
+    return decode(content, NAMELESS, limit, allow_truncated=allow_truncated)
+
+
+def _rgb_of_loaded(image: Image.Image, *, allow_truncated: bool) -> NDArray[np.uint8]:
+    """A PIL image's pixels, decoded by itself if they are not yet."""
+    with decoding(NAMELESS):
+        if _FAILED in vars(image) and not allow_truncated:
+            raise ImageError(vars(image)[_FAILED])
+        try:
+            image.load()
+        except DECODE_ERRORS as error:
+            if not (allow_truncated and isinstance(image, ImageFile.ImageFile) and image.tile):
+                raise
+            image.tile = []
+            vars(image)[_FAILED] = f"{NAMELESS} cannot be decoded, it may be truncated or damaged: {error}"
+            warn_of_missing(NAMELESS, error)
+        pixels = rgb_of_image(image, NAMELESS, levels_of(image))
+    return upright(pixels, _orientation_of_pil(image))
+
+
+def _orientation_of_pil(image: Image.Image) -> int:
+    """The orientation that a PIL image carries; Pillow turns a TIFF itself, and then forgets it."""
+    exif, text = image.info.get("exif"), image.info.get("Raw profile type exif")
+    if image.format == "TIFF":
+        return 1
+    if isinstance(exif, bytes):
+        return orientation_of(exif)
+    return (
+        orientation_of(exif_in_text(b"Raw profile type exif", text.encode("latin-1", "replace")))
+        if isinstance(text, str)
+        else 1
+    )
+
+
+def _file_behind(image: Image.Image) -> IO[bytes] | None:
+    """The open file of a PIL image that is neither decoded yet, nor moved to another frame, nor asked for a draft."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in _CLEANED:
+        return None
+    untouched = image.tile and not image.decoderconfig and image.tell() == 0
+    return image.fp if untouched else None
+
+
+def _read_again(file: IO[bytes] | None) -> bytes:
+    """All that an open file holds; nothing where it is closed."""
+    if file is None:
+        return b""
+    try:
+        place = file.tell()
+        file.seek(0)
+        content = file.read()
+        file.seek(place)
+    except (OSError, ValueError):
+        return b""
+    return content

@@ -1,0 +1,48 @@
+"""How many pixels a picture may have: known before any memory is used for them."""
+
+from __future__ import annotations
+
+import os
+
+from t2d_runtime.errors import ImageError, OptionError
+
+MAX_PIXELS = 1024**3 // 4 // 3
+"""Largest picture read unless the caller allows more: Pillow's own limit, above which it suspects a decompression bomb.
+
+That is 89 megapixels, a quarter of a gibibyte of RGB.
+"""
+
+MAX_PIXELS_VARIABLE = "T2D_MAX_PIXELS"
+"""Environment variable that takes the place of `MAX_PIXELS` in a whole process."""
+
+BYTES_PER_PIXEL = 16
+"""A file with more bytes than this for each pixel allowed is not read: uncompressed 16-bit RGBA has 8."""
+
+
+def pixel_limit(max_pixels: int | None) -> int:
+    """The most pixels a picture may have: `max_pixels`, else T2D_MAX_PIXELS, else MAX_PIXELS.
+
+    Raises OptionError for anything but a whole number from 1.
+    """
+    if max_pixels is not None:
+        # bool is an int, and True means "no limit" to whoever writes it.
+        if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
+            raise OptionError(f"max_pixels is {max_pixels!r}, expected a whole number from 1")
+        return max_pixels
+    text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
+    if not text:
+        return MAX_PIXELS
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise OptionError(f"{MAX_PIXELS_VARIABLE} is {text!r:.40}, expected a whole number from 1")
+    return int(text)
+
+
+def check_size(width: int, height: int, name: str, limit: int) -> None:
+    """Raises ImageError for a picture without pixels, or with more than the limit."""
+    if width * height == 0:
+        raise ImageError(f"{name} has {width} x {height} pixels, expected at least one")
+    if width * height > limit:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels, more than the limit of {limit}; make it smaller, or raise the "
+            f"limit with max_pixels or {MAX_PIXELS_VARIABLE} where you know the file"
+        )
