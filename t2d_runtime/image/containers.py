@@ -84,7 +84,8 @@ def plain_png(content: bytes) -> Plain:
         start, end = place + 8, place + 12 + length
         data = content[start : start + length] if kind not in (b"IDAT", b"fdAT") else b""
         if not kind.isalpha() or end > len(content):
-            kept.append(content[place:])  # damaged or cut: the decoder is to say so
+            if not (kind.isalpha() and kind[:1].islower()):
+                kept.append(content[place:])  # damaged or cut: the decoder is to say so
             break
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
             header = header or data
