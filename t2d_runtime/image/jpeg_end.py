@@ -28,12 +28,14 @@ def with_end(content: bytes) -> bytes:
 
 
 def other_endings(content: bytes) -> Iterator[bytes]:
-    """The JPEG with different data where it ends: it decodes to the same pixels only if none of it is missing."""
+    """The JPEG with different data where it ends: all decode to the same pixels only if none of it is missing."""
     content = content.rstrip(b"\xff")
     restarts = re.findall(rb"\xff([\xd0-\xd7])", content)
-    marker = b"\xff" + bytes([0xD0 + (restarts[-1][0] - 0xD0 + 1) % 8]) if restarts else b""
-    for continuation in _CONTINUATIONS:
-        yield content + marker + continuation + _END
+    # The interval goes on, or the next one begins.
+    beginnings = [b"", b"\xff" + bytes([0xD0 + (restarts[-1][0] - 0xD0 + 1) % 8])] if restarts else [b""]
+    for beginning in beginnings:
+        for continuation in _CONTINUATIONS:
+            yield content + beginning + continuation + _END
 
 
 def has_all_scans(content: bytes) -> bool:
