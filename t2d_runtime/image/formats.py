@@ -12,7 +12,7 @@ import struct
 from io import BytesIO
 from typing import Final
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, __version__
 
 from t2d_runtime.errors import ImageError
 
@@ -112,13 +112,15 @@ def open_as(kind: str | None, content: bytes) -> ImageFile.ImageFile:
     """
     reason: Exception | None = None
     for format_name in (kind,) if kind else [name for name in PLUGINS if name not in _SIGNED]:
-        importlib.import_module(f"PIL.{PLUGINS[format_name]}")
-        factory, accepts = Image.OPEN[format_name]
         try:
+            importlib.import_module(f"PIL.{PLUGINS[format_name]}")
+            factory, accepts = Image.OPEN[format_name]
             accepted = accepts is None or accepts(content[:16])
             if accepted and not isinstance(accepted, str):  # a text says that Pillow was built without the decoder
                 return factory(BytesIO(content), "")
             reason = ValueError(accepted) if accepted else reason
+        except ImportError:
+            reason = OSError(f"Pillow {__version__} has no decoder for {format_name}; install a newer one")
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             reason = error
     if kind:

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, features
 
+from t2d_runtime.errors import ImageError
 from t2d_runtime.image.orientation import orientation_of, upright
 from t2d_runtime.image.reading import load_image
 from tests.runtime.picture_files import (
@@ -224,8 +225,9 @@ def test_a_text_behind_the_pixels_does_not_keep_pillow_s_own_image_from_them() -
 
 def test_avif_is_turned_by_its_boxes(tmp_path: Path) -> None:
     image = Image.fromarray(STORED)
-    if not features.check("avif"):  # Pillow's own wheels have it from 11.3
-        assert "avif" not in features.get_supported()
+    if "avif" not in features.get_supported():  # Pillow's own wheels have it from 11.3
+        with pytest.raises(ImageError, match="AVIF"):
+            load_image(b"\0\0\0\x1cftypavif" + bytes(50))
         return
     image.save(tmp_path / "turned.avif", exif=_described(6), quality=100)
     content = (tmp_path / "turned.avif").read_bytes()
