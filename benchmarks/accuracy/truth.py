@@ -11,6 +11,7 @@ from PIL import Image
 
 from benchmarks.accuracy.metric import IGNORED, Truth
 from t2d_runtime.errors import DataError
+from t2d_runtime.image.formats import PLUGINS
 from t2d_runtime.image.preprocess import decoding
 
 UNKNOWN: Final = -2
@@ -42,7 +43,7 @@ def read_truth(path: Path, rule: LabelRule, size: tuple[int, int]) -> Truth:
     Raises DataError for another size, for a picture in colour and for values that the rule does not know, ImageError
     for a damaged file.
     """
-    with decoding(str(path)), Image.open(path) as opened:
+    with decoding(str(path)), Image.open(path, formats=tuple(PLUGINS)) as opened:
         mode, values = opened.mode, np.asarray(opened)
     if mode not in INDEX_MODES:
         raise DataError(f"{path} is a picture of mode {mode}; expected palette indices or grey levels")

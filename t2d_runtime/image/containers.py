@@ -22,8 +22,8 @@ START_OF_SCAN, END_OF_IMAGE, APP0, APP1, APP14, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1
 _WITHOUT_LENGTH = (0x00, 0x01, *range(0xD0, 0xD9))
 """A stuffed zero, TEM, the restart markers and another start of image."""
 
-_TRANSPARENCY_BYTES = {0: 2, 2: 6}
-"""PNG's colour types with one transparent colour -> bytes of it: grey, RGB."""
+_TRANSPARENT_SAMPLES = {0: 1, 2: 3}
+"""PNG's colour types that may have one transparent colour -> samples of it: grey, RGB."""
 
 
 class Plain(NamedTuple):
@@ -110,9 +110,10 @@ def _transparency(header: bytes, data: bytes) -> bytes:
     bits, colour = header[8:10].ljust(2, b"\0")
     if colour == 3:
         return png_chunk(b"tRNS", data[:256]) if data else b""
-    if len(data) < _TRANSPARENCY_BYTES.get(colour, 7):
+    samples = _TRANSPARENT_SAMPLES.get(colour, 0)
+    if not samples or len(data) < 2 * samples:
         return b""
-    values = struct.unpack(f">{_TRANSPARENCY_BYTES[colour] // 2}H", data[: _TRANSPARENCY_BYTES[colour]])
+    values = struct.unpack_from(f">{samples}H", data)
     if colour == 2 and bits == 16:
         values = tuple(value >> 8 for value in values)
     elif colour == 0 and bits in (2, 4):

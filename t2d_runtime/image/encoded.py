@@ -61,10 +61,10 @@ def decode(content: bytes, name: str, limit: int, *, allow_truncated: bool) -> N
         raise ImageError(f"{name} is empty; expected an image")
     kind = kind_of(content)
     refuse_others(content, name)
-    for width, height in declared_sizes(content):
-        check_size(max(1, width), max(1, height), name, limit)
-    picture = _without_metadata(kind, content, name, limit)
     with decoding(name):
+        for width, height in declared_sizes(content):
+            check_size(max(1, width), max(1, height), name, limit)
+        picture = _without_metadata(kind, content, name, limit)
         try:
             pixels = _decoded(picture, name, limit)
         except DECODE_ERRORS as error:

@@ -200,6 +200,8 @@ def test_a_damaged_transparency_is_left_aside() -> None:
     png = encoded(RGB, "PNG")
     for chunk in (png_chunk(b"tRNS", b"\0"), png_chunk(b"tRNS", bytes(6))[:-1] + b"?"):
         np.testing.assert_array_equal(load_image(png_with(png, chunk)), RGB)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        load_image(_png(RGB.reshape(24, -1), 8, 11, bytes(6)))  # no such type of colour
 
 
 def _png(rows: NDArray[np.uint8], bits: int, colour: int, transparent: bytes) -> bytes:
