@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from t2d_runtime.bundle.manifest import Manifest
 from t2d_runtime.errors import OptionError
+from t2d_runtime.image.formats import image_suffixes
 from t2d_runtime.image.preprocess import load_image, resize, to_pixel_values
 from t2d_runtime.image.windows import cut_windows, resized_size, size_of, window_boxes
 
 
 def calibration_images(folder: Path) -> list[Path]:
     """The image files of a folder, by name. Raises OptionError where there is none."""
-    suffixes = Image.registered_extensions()
+    suffixes = image_suffixes()
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in suffixes)
     if not found:
         raise OptionError(f"--calibration {folder} holds no image; expected a folder with some tens of photographs")

@@ -59,6 +59,8 @@ _SIGNED: Final = {
 
 HEIF_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 
+HEIF_SUFFIXES: Final = (".heic", ".heics", ".heif", ".heifs", ".hif")
+
 EXPECTED: Final = "expected JPEG, PNG or another that Pillow reads"
 
 _OTHERS: Final = (
@@ -78,6 +80,12 @@ _OTHERS: Final = (
     (b"version https://git-lfs", "a pointer of Git LFS: fetch the file itself with 'git lfs pull'"),
 )
 """First bytes, in lower case where they are letters, of what is often taken for a picture."""
+
+
+def image_suffixes() -> frozenset[str]:
+    """Suffixes, in lower case and with their dot, that files of these formats bear, HEIC's among them."""
+    registered = Image.registered_extensions().items()
+    return frozenset((*(suffix for suffix, kind in registered if kind in (*PLUGINS, "MPO")), *HEIF_SUFFIXES))
 
 
 def kind_of(content: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import subprocess
@@ -18,6 +19,7 @@ from PIL import Image
 
 from t2d_runtime.errors import ImageError, ImageNotFoundError, OptionError
 from t2d_runtime.image import encoded as encoded_pictures
+from t2d_runtime.image.formats import image_suffixes
 from t2d_runtime.image.reading import load_image
 from tests.runtime.picture_files import encoded, grey_tiff, jpeg_with_exif, orientation, picture, tiff_block
 
@@ -192,6 +194,12 @@ def test_formats_without_loss_give_their_pixels(kind: str) -> None:
         np.testing.assert_array_equal(loaded, np.asarray(image.convert("RGB")))
 
 
+def test_suffixes_are_those_of_the_formats_that_are_read() -> None:
+    suffixes = image_suffixes()
+    assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".mpo", ".heic", ".jp2", ".bmp"} <= suffixes
+    assert not {".eps", ".ps", ".pdf", ".mpg", ".h5", ".wmf", ".grib", ".fits"} & suffixes
+
+
 HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic" + bytes(200)
 
 
@@ -325,3 +333,17 @@ def test_a_file_too_long_for_any_picture_is_not_read(tmp_path: Path) -> None:
         file.truncate(2**40)
     with pytest.raises(ImageError, match=r"long\.png has more than 16000 bytes, the limit for 1000 pixels"):
         load_image(tmp_path / "long.png", max_pixels=1000)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "ICO"])
+def test_a_picture_s_memory_is_free_at_once(kind: str) -> None:
+    """Not when the garbage collector next looks for objects that hold each other."""
+    content = encoded(Image.fromarray(RGB).quantize(16) if kind == "GIF" else RGB, kind)
+    load_image(content)
+    gc.collect()
+    gc.disable()
+    try:
+        load_image(content)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
