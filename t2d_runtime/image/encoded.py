@@ -110,7 +110,7 @@ def _decoded(picture: _Picture, name: str, limit: int, *, allow_truncated: bool 
     """Pixels as they are stored; where cut short, what there is of them if `allow_truncated`."""
     if picture.kind == "HEIF":
         return _heif(picture.content, name, limit)
-    image = _icon(picture.content) if picture.kind == "ICO" else open_as(picture.kind, picture.content)
+    image = _opened(picture, name)
     check_size(image.width, image.height, name, limit)
     if picture.kind == "TIFF":
         # Pillow's own asks for the limit of the whole process again.
@@ -127,6 +127,18 @@ def _decoded(picture: _Picture, name: str, limit: int, *, allow_truncated: bool 
     if picture.kind == "AVIF":  # Pillow makes EXIF of the boxes that say how the picture is turned
         return upright(pixels, orientation_of(image.info.get("exif", b"")))
     return pixels
+
+
+def _opened(picture: _Picture, name: str) -> Image.Image:
+    try:
+        return _icon(picture.content) if picture.kind == "ICO" else open_as(picture.kind, picture.content)
+    except OSError as error:
+        if picture.kind != "TIFF" or "pixel mode" not in str(error):
+            raise
+        raise ImageError(
+            f"{name} is a TIFF with pixels of a kind that Pillow does not decode, such as colours in float, or 16-bit "
+            "grey with transparency; convert it to 8 bits a channel"
+        ) from error
 
 
 def _mended(picture: _Picture, name: str, limit: int, error: Exception, *, allow_truncated: bool) -> NDArray[np.uint8]:

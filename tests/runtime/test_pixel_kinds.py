@@ -110,7 +110,7 @@ def sample_format(value: int) -> tuple[int, int, int, bytes]:
             grey_tiff(GREY.astype(np.int8).tobytes(), GREY.shape, 8, 1, "<", sample_format(2)),
             "signed pixels of unknown",
         ),
-        (grey_tiff(WIDE.tobytes(), GREY.shape, 10, 1), "cannot be decoded.*unknown pixel mode"),
+        (grey_tiff(WIDE.tobytes(), GREY.shape, 10, 1), "is a TIFF with pixels of a kind that Pillow does not decode"),
     ],
 )
 def test_pixels_of_unknown_range_are_refused(content: bytes, message: str) -> None:
