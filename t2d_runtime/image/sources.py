@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from t2d_runtime.errors import ImageError, ImageNotFoundError
 from t2d_runtime.image.sizes import BYTES_PER_PIXEL
@@ -20,7 +20,6 @@ _BLOCK = 2**20
 _LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
-@runtime_checkable
 class BinaryFile(Protocol):
     """What an open file, a BytesIO, a pipe or a response over HTTP has in common."""
 

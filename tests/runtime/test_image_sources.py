@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from t2d_runtime import Segmenter
 from t2d_runtime.errors import ImageError, ImageNotFoundError, OptionError
 from t2d_runtime.image import encoded as encoded_pictures
 from t2d_runtime.image.formats import image_suffixes
@@ -226,6 +227,20 @@ def test_heic_is_read_by_pi_heif(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(load_image(HEIC), RGB)
     with pytest.raises(ImageError, match="32 x 24 pixels, more than the limit of 100"):
         load_image(HEIC, max_pixels=100)
+
+
+def test_a_segmenter_takes_a_picture_in_any_form(exported_bundle: Path) -> None:
+    segmenter = Segmenter.open(exported_bundle, backend="onnxruntime")
+    classes = segmenter.encode_classes(["sky", "sea"])
+    expected = segmenter.segment(RGB, classes).label_map
+    given = (PNG, bytearray(PNG), io.BytesIO(PNG), Unseekable(PNG), Image.open(io.BytesIO(PNG)))
+    for image in given:
+        np.testing.assert_array_equal(segmenter.segment(image, classes).label_map, expected)
+    for result in segmenter.segment_batch([PNG, io.BytesIO(PNG)], classes):
+        np.testing.assert_array_equal(result.label_map, expected)
+    assert segmenter.segment(RGB[..., 0], classes).label_map.shape == (24, 32)
+    with pytest.raises(ImageError, match="the image data is not an image but a PDF"):
+        segmenter.segment(b"%PDF-1.7", classes)
 
 
 # PIL images
