@@ -6,12 +6,15 @@ Pillow decodes them as if they were otherwise: 12-bit grey, and grey of more tha
 
 from __future__ import annotations
 
+import logging
 import struct
 from typing import NamedTuple
 
 from t2d_runtime.errors import ImageError
 from t2d_runtime.image.orientation import ORIENTATION_TAG
 from t2d_runtime.image.sizes import check_size
+
+logger = logging.getLogger(__name__)
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 FILL_ORDER, SAMPLES, ROWS_PER_STRIP, PLANAR, PREDICTOR = 266, 277, 278, 284, 317
@@ -25,7 +28,9 @@ _LISTS = (BITS, STRIP_OFFSETS, STRIP_BYTES, COLOUR_MAP, TILE_OFFSETS, TILE_BYTES
 _AS_THEY_ARE = (347, *range(512, 522), 529, 532)
 """JPEG's tables, the parts of old JPEG, and the coefficients of YCbCr."""
 
-_NEEDED = frozenset((*_SINGLE, *_LISTS, *_AS_THEY_ARE, ORIENTATION_TAG))
+SUBFILE_TYPE, REDUCED = 254, 1
+
+_NEEDED = frozenset((*_SINGLE, *_LISTS, *_AS_THEY_ARE, ORIENTATION_TAG, SUBFILE_TYPE))
 
 _BYTES_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -67,6 +72,8 @@ def plain_tiff(content: bytes, name: str, limit: int) -> PlainTiff:
     order = "<" if content[:2] == b"II" else ">"
     entries = _directory(content, order, name)
     (orientation,) = _numbers(entries.pop(ORIENTATION_TAG, _packed((1,), order)), order)[:1] or (1,)
+    if SUBFILE_TYPE in entries and (_numbers(entries[SUBFILE_TYPE], order) or (0,))[0] & REDUCED:
+        logger.warning("%s: the first picture is a reduced one, as in a camera's raw data; that is read", name)
     numbers = {tag: _numbers(entry, order) for tag, entry in entries.items() if tag in (*_SINGLE, *_LISTS)}
     numbers = {tag: values[:1] if tag in _SINGLE else values for tag, values in numbers.items() if values}
     _check(numbers, name, limit)

@@ -130,6 +130,12 @@ def test_a_tiff_of_many_samples_and_one_without_size_are_refused(capfd: pytest.C
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_preview_of_a_camera_s_raw_data_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    content = grey_tiff(GREY.tobytes(), GREY.shape, 8, 1, "<", (254, LONG, 1, struct.pack("<I", 1)))
+    np.testing.assert_array_equal(load_image(content), thrice(GREY))
+    assert "the first picture is a reduced one" in caplog.text
+
+
 # Transparency: on white.
 
 
