@@ -91,22 +91,32 @@ def _rgb_of_pil(image: Image.Image, limit: int, *, allow_truncated: bool) -> NDA
         raise ImageError(f"{NAMELESS} is {image.format}, for which another program is started; give it as PNG")
     with lock_of(image):
         file = _file_behind(image)
-        if image.format == "TIFF" and (content := _read_again(file)):
-            pass  # decoded below, outside of the lock: Pillow would read all its metadata first
-        else:
-            try:
-                return _rgb_of_loaded(image, allow_truncated=allow_truncated and file is None)
-            except ImageError as error:
-                content = _read_again(file)
-                vars(image)[_FAILED] = str(error)
-                if not content:
-                    raise
-            # Where it was the metadata that failed, the pixels are there.
-            pixels = decode(content, NAMELESS, limit, allow_truncated=allow_truncated)
-            if not allow_truncated:
-                del vars(image)[_FAILED]
-            return pixels
+        content = _read_again(file) if image.format == "TIFF" else b""
+        if not content:
+            return _rgb_of_opened(image, file, limit, allow_truncated=allow_truncated)
+    # Pillow would read all metadata of a TIFF before its pixels, and warn of it.
     return decode(content, NAMELESS, limit, allow_truncated=allow_truncated)
+
+
+def _rgb_of_opened(
+    image: Image.Image, file: IO[bytes] | None, limit: int, *, allow_truncated: bool
+) -> NDArray[np.uint8]:
+    """A PIL image's pixels as it decodes itself, or else those of the file behind it, where it has one."""
+    try:
+        return _rgb_of_loaded(image, allow_truncated=allow_truncated and file is None)
+    except ImageError as error:
+        vars(image)[_FAILED] = str(error)
+        content = _read_again(file)
+        if not content:
+            raise
+    try:
+        pixels = decode(content, NAMELESS, limit, allow_truncated=False)
+    except ImageError:
+        if not allow_truncated:
+            raise
+        return decode(content, NAMELESS, limit, allow_truncated=True)
+    del vars(image)[_FAILED]  # only its metadata, or its end, kept Pillow from the pixels
+    return pixels
 
 
 def _rgb_of_loaded(image: Image.Image, *, allow_truncated: bool) -> NDArray[np.uint8]:
@@ -128,16 +138,12 @@ def _rgb_of_loaded(image: Image.Image, *, allow_truncated: bool) -> NDArray[np.u
 
 def _orientation_of_pil(image: Image.Image) -> int:
     """The orientation that a PIL image carries; Pillow turns a TIFF itself, and then forgets it."""
-    exif, text = image.info.get("exif"), image.info.get("Raw profile type exif")
     if image.format == "TIFF":
         return 1
-    if isinstance(exif, bytes):
-        return orientation_of(exif)
-    return (
-        orientation_of(exif_in_text(b"Raw profile type exif", text.encode("latin-1", "replace")))
-        if isinstance(text, str)
-        else 1
-    )
+    exif, text = image.info.get("exif"), image.info.get("Raw profile type exif")
+    if not isinstance(exif, bytes) and isinstance(text, str):
+        exif = exif_in_text(b"Raw profile type exif", text.encode("latin-1", "replace"))
+    return orientation_of(exif) if isinstance(exif, bytes) else 1
 
 
 def _file_behind(image: Image.Image) -> IO[bytes] | None:
