@@ -6,18 +6,19 @@ import json
 import logging
 import os
 import re
-import selectors
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from random import Random
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from t2d_runtime.errors import T2DError
 from tests.fuzz.kinds import KINDS
@@ -110,16 +111,16 @@ def work(kind: str, seed: int, start: int, stop: int, bundle: Path) -> None:
 def _process(kind: str, seed: int, start: int, stop: int, bundle: Path) -> Iterator[Outcome]:
     command = [sys.executable, "-m", "tests.fuzz", "--work", kind, str(seed), str(start), str(stop), str(bundle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        selector = selectors.DefaultSelector()
-        selector.register(process.stdout, selectors.EVENT_READ)
+        lines: SimpleQueue[str] = SimpleQueue()
+        threading.Thread(target=_hand_over, args=(process.stdout, lines), daemon=True).start()
         index, wait_s = start, STARTING_S
         while index < stop:
-            if not selector.select(wait_s):
+            try:
+                line = lines.get(timeout=wait_s)
+            except Empty:
                 process.kill()
                 yield Outcome(kind, index, "hang", f"more than {wait_s:.0f} s")
                 return
-            line = process.stdout.readline()
             if not line:
                 yield Outcome(kind, index, "crash", f"exit status {process.wait()}")
                 return
@@ -129,6 +130,13 @@ def _process(kind: str, seed: int, start: int, stop: int, bundle: Path) -> Itera
             if event == "done":
                 yield Outcome(*values)
                 index = values[1] + 1
+
+
+def _hand_over(stream: IO[str], lines: SimpleQueue[str]) -> None:
+    """Lines as they come, and an empty one at the end."""
+    for line in stream:
+        lines.put(line)
+    lines.put("")
 
 
 def summary(outcomes: Counter[str]) -> str:

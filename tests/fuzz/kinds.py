@@ -84,11 +84,14 @@ def manifests(rng: Random, folder: Path, bundle: Path) -> Call:
         content = text.encode("utf-8", "surrogatepass")
     if rng.random() < 0.5:
         return lambda: Manifest.from_json(content.decode("utf-8", "replace"))
-    for path in bundle.iterdir():
-        if not (folder / path.name).is_symlink() and path.name != MANIFEST:
-            (folder / path.name).symlink_to(path)
-    (folder / MANIFEST).write_bytes(content)
-    return lambda: Bundle.open(folder).left_off
+    for path in bundle.rglob("*"):
+        place = folder / "bundle" / path.relative_to(bundle)
+        if path.is_file() and not place.exists():  # of its size; nothing opens it
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as file:
+                file.truncate(path.stat().st_size)
+    (folder / "bundle" / MANIFEST).write_bytes(content)
+    return lambda: Bundle.open(folder / "bundle").left_off
 
 
 def vocabularies(rng: Random, folder: Path, bundle: Path) -> Call:

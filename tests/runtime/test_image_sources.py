@@ -94,6 +94,8 @@ def test_pipes_are_read(tmp_path: Path) -> None:
     with open(reading, "rb") as pipe:  # noqa: PTH123
         np.testing.assert_array_equal(load_image(pipe), RGB)
     writer.join()
+    if not Path("/dev/stdin").exists():  # not on Windows
+        return
     code = "from t2d_runtime.image.reading import load_image; print(load_image('/dev/stdin').shape)"
     done = subprocess.run([sys.executable, "-c", code], input=PNG, capture_output=True, check=False)
     assert done.stdout.split() == [b"(24,", b"32,", b"3)"], done.stderr
@@ -105,20 +107,23 @@ def _write(descriptor: int, content: bytes) -> None:
 
 
 def test_what_is_no_file_is_said(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
-    (tmp_path / "circle.png").symlink_to("circle.png")
-    (tmp_path / "nowhere.png").symlink_to("missing.png")
     (tmp_path / "empty.png").touch()
     expected = {
-        "pipe.png": "is not a file but a named pipe; open it and give the open file",
         "folder.png": "is not a file but a folder; give the image files in it",
-        "circle.png": "cannot be read: its links lead in a circle",
         "empty.png": "is empty; expected an image",
-        "empty.png/a.png": "cannot be read: Not a directory",
-        "n" * 300: "cannot be read: its name is too long for the file system",
-        "/dev/null": "is not a file but a device or a terminal",
     }
+    if os.name == "posix":
+        os.mkfifo(tmp_path / "pipe.png")
+        (tmp_path / "circle.png").symlink_to("circle.png")
+        (tmp_path / "nowhere.png").symlink_to("missing.png")
+        expected |= {
+            "pipe.png": "is not a file but a named pipe; open it and give the open file",
+            "circle.png": "cannot be read: its links lead in a circle",
+            "empty.png/a.png": "cannot be read: Not a directory",
+            "n" * 300: "cannot be read: its name is too long for the file system",
+            "/dev/null": "is not a file but a device or a terminal",
+        }
     for name, message in expected.items():
         with pytest.raises(ImageError, match=f"{name[-40:]} {message}"):
             load_image(tmp_path / name)
@@ -138,7 +143,8 @@ def test_a_file_without_permission_is_said(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_name_of_a_file_does_not_matter(tmp_path: Path) -> None:
-    for name in ("a.eps", "a", "a.jpg", "caf\udce9.png"):
+    names = ["a.eps", "a", "a.jpg", "caf\udce9.png"]  # the last in bytes that are no UTF-8
+    for name in names if sys.platform == "linux" else names[:-1]:
         (tmp_path / name).write_bytes(PNG)
         np.testing.assert_array_equal(load_image(str(tmp_path / name)), RGB)
 
@@ -345,7 +351,7 @@ def test_pillow_s_own_limit_does_not_stand_in_the_way(kind: str, monkeypatch: py
 def test_a_file_too_long_for_any_picture_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "long.png").open("wb") as file:
         file.write(PNG)
-        file.truncate(2**40)
+        file.truncate(2**22)
     with pytest.raises(ImageError, match=r"long\.png has more than 16000 bytes, the limit for 1000 pixels"):
         load_image(tmp_path / "long.png", max_pixels=1000)
 
