@@ -15,6 +15,7 @@ from typing import Any
 
 from t2d_runtime.errors import ClassNamesError, OptionError
 from t2d_runtime.words.class_list import ClassList, checked_classes
+from t2d_runtime.words.text import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +52,15 @@ def parse_words(text: str) -> ClassList:
     for sign, name in _OTHER_SEPARATORS.items():
         if sign in kept:
             raise ClassNamesError(
-                f"the classes {text!r} hold {name}; separate words by commas: {_suggestion(kept.split(sign))}. Several "
-                f"phrases for a class go into a file, one class a line; a backslash takes the sign as it is"
+                f"the classes {shortened(text, 200)!r} hold {name}; separate words by commas: "
+                f"{_suggestion(kept.split(sign))}. Several phrases for a class go into a file, one class a line; a "
+                "backslash takes the sign as it is"
             )
     if re.search(r"\S\s+\.(\s|$)", kept):
         words = re.split(r"\s+\.(?:\s+|$)", kept)
-        raise ClassNamesError(f"the classes {text!r} hold full stops; separate words by commas: {_suggestion(words)}")
+        raise ClassNamesError(
+            f"the classes {shortened(text, 200)!r} hold full stops; separate words by commas: {_suggestion(words)}"
+        )
     parts = re.sub(r",\s*$", "", kept).split(",")
     return checked_classes([_shown(part).strip() for part in parts])
 
@@ -161,7 +165,9 @@ def _shown(text: str, *, unescape: bool = True) -> str:
 
 
 def _suggestion(words: list[str]) -> str:
-    return ",".join(shown for word in words if (shown := _shown(word).strip()))
+    """Words as they should be written, on one line."""
+    shown = (" ".join(_shown(word).split()) for word in words)
+    return shortened(",".join(word for word in shown if word), 200)
 
 
 def _number(text: str, path: Path, number: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from random import Random
 from typing import Any
 
@@ -52,7 +53,7 @@ def _exchange(place: Any, key: Any, rng: Random) -> None:
     elif fate < 0.35 and isinstance(place[key], int | float) and not isinstance(place[key], bool):
         place[key] = place[key] * rng.choice([-1, 0, 2, 0.5, 1000, 10**30])
     else:
-        place[key] = rng.choice(_VALUES)
+        place[key] = copy.deepcopy(rng.choice(_VALUES))
 
 
 def _place(content: bytes, rng: Random) -> int:

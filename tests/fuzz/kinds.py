@@ -20,8 +20,10 @@ from PIL import Image
 from t2d_runtime.bundle.files import MANIFEST, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import Manifest, sealed
 from t2d_runtime.image.reading import load_image
-from t2d_runtime.words.text import Tokenizer, check_class_names, check_templates
-from t2d_runtime.words.vocabulary import NPZ, SAFETENSORS, ClassEmbeddings
+from t2d_runtime.words.class_files import parse_words, read_class_file
+from t2d_runtime.words.class_list import checked_classes
+from t2d_runtime.words.text import Tokenizer, check_templates
+from t2d_runtime.words.vocabulary import ClassEmbeddings
 from tests.fuzz.damage import damaged, damaged_json, spliced
 
 Call = Callable[[], object]
@@ -96,7 +98,7 @@ def manifests(rng: Random, folder: Path, bundle: Path) -> Call:
 
 def vocabularies(rng: Random, folder: Path, bundle: Path) -> Call:
     """A vocabulary of either kind, damaged."""
-    suffix = rng.choice([NPZ, SAFETENSORS])
+    suffix = rng.choice([".npz", ".safetensors"])
     path = folder / f"words{suffix}"
     path.write_bytes(damaged(_vocabulary(suffix, folder), rng))
     return lambda: ClassEmbeddings.load(path)
@@ -110,15 +112,44 @@ def words(rng: Random, folder: Path, bundle: Path) -> Call:
         texts.append(rng.choice([None, 1, b"sky", ["sky"], 1.5]))
 
     def call() -> object:
-        names = check_class_names(texts)
+        names = checked_classes(texts).names
         templates = check_templates([f"a photo of a {{}} {_text(rng)}"])
         return tokenizer.encode([template.replace("{}", name) for name in names for template in templates])
 
     return call
 
 
+_CLASS_FILE = """\
+# what to look for
+sky; heaven @0.57
+sea; ocean; water
+caf\u00e9  # with a comment
+a \\; b
+- wall
+- shadow; dark corner
+"""
+
+_CLASSES = {"classes": {"person": ["man", "woman"], "sky": "sky"}, "negatives": ["wall"], "thresholds": {"sky": 0.5}}
+
+
+def class_files(rng: Random, folder: Path, bundle: Path) -> Call:
+    """A class file, of text or JSON, or the text of --classes, damaged."""
+    way = rng.choice(["text", "JSON", "option"])
+    if way == "JSON":
+        text = json.dumps(damaged_json(json.loads(json.dumps(rng.choice([_CLASSES, [*_CLASSES["classes"]]]))), rng))
+    else:
+        text = rng.choice([_CLASS_FILE, "sky, sea, sand", "\n".join(_text(rng) for _ in range(4))])
+    content = text.encode("utf-8", "surrogatepass")
+    content = damaged(content, rng) if rng.random() < 0.7 else content
+    if way == "option":
+        return lambda: parse_words(content.decode("utf-8", "surrogateescape"))
+    path = folder / f"classes{rng.choice(['.txt', '.json', ''])}"
+    path.write_bytes(content)
+    return lambda: read_class_file(path)
+
+
 KINDS: dict[str, Callable[[Random, Path, Path], Call]] = {
-    kind.__name__: kind for kind in (images, manifests, vocabularies, words)
+    kind.__name__: kind for kind in (images, manifests, vocabularies, words, class_files)
 }
 
 
@@ -157,10 +188,11 @@ def _encoded(name: str, mode: str, size: int, options: tuple[tuple[str, Any], ..
 
 @cache
 def _vocabulary(suffix: str, folder: Path) -> bytes:
-    vectors = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
+    vectors = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     path = folder / f"whole{suffix}"
-    ClassEmbeddings(("sky", "sea", "café"), vectors, "0" * 64).save(path)
+    phrases = ("sky", "heaven", "sea", "café", "wall")
+    ClassEmbeddings(("sky", "sea", "café"), vectors, "0" * 64, phrases, (0, 0, 1, 2, -1), {"sky": 0.5}).save(path)
     return path.read_bytes()
 
 

@@ -156,3 +156,12 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     for path in (tmp_path / "words", tmp_path / "none", tmp_path):
         with pytest.raises(ClassNamesError, match="expected a UTF-8 text file, one class a line"):
             read_class_file(path)
+
+
+def test_a_file_s_content_given_in_place_of_words_is_told_on_one_line() -> None:
+    with pytest.raises(ClassNamesError, match="hold semicolons; separate words by commas: sky,heaven sea,ocean"):
+        parse_words("sky; heaven\nsea;\nocean")
+    with pytest.raises(ClassNamesError) as caught:
+        parse_words("word\n" * 1000)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
