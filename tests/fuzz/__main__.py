@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
         work(kind, int(seed), int(start), int(stop), Path(bundle))
         return 0
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--inputs", type=int, default=20_000, help="inputs in all; half of them are pictures (20000)")
+    parser.add_argument("--inputs", type=int, default=20_000, help="inputs in all; most of them pictures (20000)")
     parser.add_argument("--seed", type=int, default=0, help="another one gives other inputs (0)")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"some of {', '.join(KINDS)} (all)")
     parser.add_argument("--only", type=int, help="the index of one input, to be repeated in this process")

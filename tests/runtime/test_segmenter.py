@@ -291,7 +291,7 @@ def test_a_vocabulary_of_another_bundle_is_refused(
         (lambda s: s.encode_classes(["sky", "   "]), ClassNamesError, "a blank name"),
         (lambda s: s.encode_classes(["sky", "sea", "sky"]), ClassNamesError, "'sky'"),
         (lambda s: s.encode_image("nowhere.jpg"), ImageNotFoundError, "nowhere.jpg"),
-        (lambda s: s.encode_image(np.zeros((4, 4), np.uint8)), ImageError, "shape (H, W, 3)"),
+        (lambda s: s.encode_image(np.zeros((4, 4, 2), np.uint8)), ImageError, "shape (H, W, 3)"),
         (lambda s: s.encode_image(np.zeros((4, 4, 3), np.float32)), ImageError, "uint8"),
         (lambda s: s.encode_image(np.zeros((9, 9, 3), np.uint8), "tiles"), OptionError, "window is 'tiles'"),
     ],
