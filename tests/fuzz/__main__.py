@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
         work(kind, int(seed), int(start), int(stop), Path(bundle))
         return 0
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--inputs", type=int, default=20_000, help="inputs in all; most of them pictures (20000)")
+    parser.add_argument("--inputs", type=int, default=20_000, help="inputs in all; half of them pictures (20000)")
     parser.add_argument("--seed", type=int, default=0, help="another one gives other inputs (0)")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"some of {', '.join(KINDS)} (all)")
     parser.add_argument("--only", type=int, help="the index of one input, to be repeated in this process")
@@ -47,11 +47,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(kinds: list[str], inputs: int, seed: int, bundle: Path) -> int:
-    shares = {kind: 3 if kind == "images" else 1 for kind in kinds}
+    others = [kind for kind in kinds if kind != "images"]
+    half = inputs // 2 if "images" in kinds and others else inputs if "images" in kinds else 0
+    counts = {"images": half} if half else {}
+    for number, kind in enumerate(others):
+        rest = inputs - half
+        counts[kind] = rest // len(others) + (number < rest % len(others))
     findings = 0
-    for kind, share in shares.items():
+    for kind, count in counts.items():
         outcomes: Counter[str] = Counter()
-        for outcome in campaign(kind, seed, inputs * share // sum(shares.values()), bundle):
+        for outcome in campaign(kind, seed, count, bundle):
             outcomes[outcome.status] += 1
             if outcome.is_finding:
                 findings += 1

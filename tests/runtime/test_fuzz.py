@@ -49,6 +49,6 @@ def test_the_campaign_counts_its_inputs(exported_bundle: Path) -> None:
     done = subprocess.run([*command, exported_bundle], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     images, vocabularies, last = done.stdout.splitlines()
-    assert images.startswith("images: 15 inputs with seed 0: ")
-    assert vocabularies.startswith("vocabularies: 5 inputs with seed 0: ")
+    assert images.startswith("images: 10 inputs with seed 0: ")
+    assert vocabularies.startswith("vocabularies: 10 inputs with seed 0: ")
     assert last == "0 findings"
