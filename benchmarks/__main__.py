@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from t2d_runtime.cli import run_command
+from t2d_runtime.commands.running import run_command
 
 COMMANDS = {
     "latency": "time, memory and size of a bundle against PyTorch in one run: stages, engines, starts, windows, sweeps",

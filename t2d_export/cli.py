@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from t2d_runtime import __version__
-from t2d_runtime.cli import FAILED_CHECK, print_matrix, print_stages, print_verdict, run_command
+from t2d_runtime.commands.parity_table import print_matrix, print_stages, print_verdict
+from t2d_runtime.commands.running import FAILED_CHECK, run_command
 from t2d_runtime.errors import OptionError
 
 

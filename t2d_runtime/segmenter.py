@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from os import PathLike
-from typing import Unpack
+from typing import Literal, Unpack, get_args, overload
 
 from t2d_runtime.backends.registry import open_backend, open_candidates
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.encoders import Encoders
-from t2d_runtime.errors import OptionError
+from t2d_runtime.errors import BundleError, OptionError, T2DError
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.preprocess import ImageLike, load_image
 from t2d_runtime.image.windows import WindowMode
@@ -35,6 +36,9 @@ from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 FAST = "fast"
 """The precision's name that leaves the choice to measurement."""
+
+Errors = Literal["raise", "yield"]
+"""What becomes of an image of many that cannot be segmented."""
 
 
 class Segmenter:
@@ -114,6 +118,12 @@ class Segmenter:
         """Identity of the image encoder: an encoding of one bundle is segmented with another of the same digest."""
         return self.bundle.model_digest
 
+    def __reduce__(self) -> tuple[Callable[..., Segmenter], tuple[object, ...]]:
+        """Copies and pickles open the same bundle again, in the process where they are unpickled."""
+        encoders = self.encoders
+        opening = (str(self.bundle.folder), self.backend_name, encoders.precision, encoders.num_threads)
+        return _reopened, (*opening, self.manifest.digest)
+
     def __repr__(self) -> str:
         return f"Segmenter({str(self.bundle.folder)!r}: {self.manifest.model.backbone}, {self.encoders})"
 
@@ -189,31 +199,87 @@ class Segmenter:
         names = label_names(classes, settings)
         return Segmentation(image.image, labels, names, scores, settings, classes.negatives)
 
+    @overload
     def segment_batch(
-        self, images: Iterable[ImageLike], classes: ClassEmbeddings | ClassNames, **options: Unpack[SegmentOptions]
-    ) -> Iterator[Segmentation]:
+        self,
+        images: Iterable[ImageLike],
+        classes: ClassEmbeddings | ClassNames,
+        *,
+        errors: Literal["raise"] = "raise",
+        **options: Unpack[SegmentOptions],
+    ) -> Iterator[Segmentation]: ...
+
+    @overload
+    def segment_batch(
+        self,
+        images: Iterable[ImageLike],
+        classes: ClassEmbeddings | ClassNames,
+        *,
+        errors: Literal["yield"],
+        **options: Unpack[SegmentOptions],
+    ) -> Iterator[Segmentation | T2DError]: ...
+
+    def segment_batch(
+        self,
+        images: Iterable[ImageLike],
+        classes: ClassEmbeddings | ClassNames,
+        *,
+        errors: Errors = "raise",
+        **options: Unpack[SegmentOptions],
+    ) -> Iterator[Segmentation | T2DError]:
         """Segment many images, with the options of `segment`: the same results, in order, as they are ready.
 
         While one image is encoded the next is read and the one before is segmented. `images` may be a generator: it is
-        run in a thread of its own, few images ahead, and what it raises comes after the results before. What an image
-        raises is raised in its place, and ends the iteration. Raises at once as `segment` for options and classes.
+        run in a thread of its own, few images ahead, and what it raises comes after the results before.
+        `errors`: of an image that cannot be segmented, "raise" raises the error in its place and ends the iteration;
+        "yield" gives the error in the place of its result, and the images after it go on. The error names the image's
+        place, from 0, and its file where it has one.
+        Raises at once as `segment` for options and classes.
         """
         if isinstance(images, str | PathLike) or not isinstance(images, Iterable):
             raise OptionError(f"images are {type(images).__name__}, expected a list or a generator of images")
+        if errors not in get_args(Errors):
+            raise OptionError(f"errors is {errors!r}, expected one of {list(get_args(Errors))}")
         settings = self._settings(options)
         classes = self._embeddings(classes)
         check_classes(classes, self.bundle, background=settings.background)
-        return self._segment_batch(images, classes, settings.window, options)
+        return self._segment_batch(images, classes, errors, settings.window, options)
+
+    def check_options(self, classes: ClassEmbeddings, **options: Unpack[SegmentOptions]) -> SegmentationSettings:
+        """The settings that the options of `segment` decide for an image; raises as that does for them and classes."""
+        settings = self._settings(options)
+        check_classes(classes, self.bundle, background=settings.background)
+        return settings
 
     def _segment_batch(
-        self, images: Iterable[ImageLike], classes: ClassEmbeddings, window: WindowMode, options: SegmentOptions
-    ) -> Iterator[Segmentation]:
+        self,
+        images: Iterable[ImageLike],
+        classes: ClassEmbeddings,
+        errors: Errors,
+        window: WindowMode,
+        options: SegmentOptions,
+    ) -> Iterator[Segmentation | T2DError]:
         of_encoding: SegmentOptions = {**options, "window": None}
         encode = partial(self.encode_image, window=window)
         stages = (load_image, encode, partial(self.segment, classes=classes, **of_encoding))
-        with closing(overlapped(images, stages)) as results:
+        places: deque[str] = deque()  # of the few images that are in work
+
+        def noted() -> Iterator[ImageLike]:
+            for index, image in enumerate(images):
+                places.append(_place_of(index, image))
+                yield image
+
+        with closing(overlapped(noted(), stages)) as results:
             for done in results:
-                yield done.result()
+                error = done.exception()
+                if not isinstance(error, T2DError):
+                    places.popleft()
+                    yield done.result()
+                    continue
+                named = type(error)(f"{places.popleft()}: {error}")
+                if errors == "raise":
+                    raise named from error
+                yield named
 
     def _embeddings(self, classes: ClassEmbeddings | ClassNames) -> ClassEmbeddings:
         return classes if isinstance(classes, ClassEmbeddings) else self.encode_classes(classes)
@@ -241,3 +307,17 @@ class Segmenter:
         return resolve_options(
             options, defaults, window=encoding.window_mode, backend=encoding.backend, precision=encoding.precision
         )
+
+
+def _reopened(bundle: str, backend: str, precision: str, num_threads: int | None, digest: str) -> Segmenter:
+    """The Segmenter that a pickle stands for. Raises as `Segmenter.open`, and BundleError for another bundle."""
+    segmenter = Segmenter.open(bundle, backend=backend, precision=precision, num_threads=num_threads)
+    if segmenter.manifest.digest != digest:
+        raise BundleError(f"{bundle} is another bundle than when the Segmenter was pickled; open it anew")
+    return segmenter
+
+
+def _place_of(index: int, image: ImageLike) -> str:
+    """An image of many in words: its place, and its file where it has one."""
+    file = image if isinstance(image, str | PathLike) else getattr(image, "filename", None)
+    return f"image {index} ({file})" if isinstance(file, str | PathLike) and str(file) else f"image {index}"

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from t2d_runtime.cli import BAD_INPUT, FAILED_CHECK, run_command
+from t2d_runtime.commands.running import FAILED_CHECK, NOTHING_DONE, run_command
 from t2d_runtime.device.install import how_to_install
 from t2d_runtime.errors import NotFiniteError, T2DError
 
@@ -45,14 +45,14 @@ def _run(given: list[str]) -> int:
         module = (error.name or "").partition(".")[0]
         if not module or module in ("training", "t2d_runtime", "t2d_export"):
             raise  # a fault of this project's own
-        return _fail(f"{module} is not installed; {how_to_install('train')}", BAD_INPUT)
+        return _fail(f"{module} is not installed; {how_to_install('train')}", NOTHING_DONE)
     except NotFiniteError as error:
         # Processes that train as one all stop with the same words: one says them.
         return _fail(str(error), FAILED_CHECK) if os.environ.get("RANK", "0") == "0" else FAILED_CHECK
     except (T2DError, BrokenPipeError):
         raise  # run_command knows them
     except OSError as error:
-        return _fail(f"{error.filename!s:.200}: {error.strerror or error}", BAD_INPUT)
+        return _fail(f"{error.filename!s:.200}: {error.strerror or error}", NOTHING_DONE)
 
 
 def _parse(given: list[str]) -> argparse.Namespace:

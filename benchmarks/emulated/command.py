@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks.results_file import write_results
 from t2d_runtime import Segmenter
-from t2d_runtime.cli import FAILED_CHECK
+from t2d_runtime.commands.running import FAILED_CHECK
 from t2d_runtime.errors import BenchmarkError, OptionError
 from t2d_runtime.proof.parity import LABEL_MARGIN, margin_of, with_background
 from training.drawing.scene_masks import named_half

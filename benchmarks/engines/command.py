@@ -26,7 +26,7 @@ from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.engines import read_engines
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle
 from t2d_runtime.bundle.manifest import StageParity
-from t2d_runtime.cli import FAILED_CHECK
+from t2d_runtime.commands.running import FAILED_CHECK
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import OptionError, T2DError
 from t2d_runtime.proof.selftest import run_selftest

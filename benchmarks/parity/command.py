@@ -21,7 +21,7 @@ from benchmarks.results_file import write_results
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import StageParity
-from t2d_runtime.cli import FAILED_CHECK
+from t2d_runtime.commands.running import FAILED_CHECK
 from t2d_runtime.errors import DataError, WeightsNotFoundError
 from t2d_runtime.image.preprocess import resize
 from t2d_runtime.proof.parity import LABEL_MARGIN, SCORE_TOLERANCE, Judge, with_background

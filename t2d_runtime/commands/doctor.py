@@ -1,85 +1,20 @@
-"""What is installed, what each backend can do here, and how to repair what it cannot."""
+"""`t2d doctor`: what is installed, what runs here, and how to repair what does not."""
 
 from __future__ import annotations
 
-import platform
-import sys
-from collections.abc import Iterator
+import argparse
 
-from t2d_runtime import __version__
-from t2d_runtime.backends.base import Backend
-from t2d_runtime.backends.known_wrong import reports_on
-from t2d_runtime.backends.names import BACKENDS, installed_module
-from t2d_runtime.backends.registry import open_named
-from t2d_runtime.device.cpu import cpu_name
-from t2d_runtime.device.install import how_to_install
-from t2d_runtime.device.machine import installed_version
-from t2d_runtime.errors import T2DError
-from t2d_runtime.masks.pamr.choice import loops_here
-from t2d_runtime.proof.parity import PRECISIONS
-from t2d_runtime.storage.cache import VARIABLE, cache_folder, subfolder
-from t2d_runtime.storage.compiled_models import LIMIT_VARIABLE, compiled_limit, compiled_size
-
-RUNTIME_PACKAGES = ("numpy", "pillow", "tokenizers", "regex", "ftfy")
-ENGINE_PACKAGES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "tensorrt",
-    "onnxruntime-ep-nv-tensorrt-rtx-cu13",
-    "tensorrt-rtx-cu13-bindings",
-    "cuda-bindings",
-)
+from t2d_runtime.commands.terminal import say
 
 
-def examine() -> Iterator[str]:
-    """Lines of the report: versions, the machine, then a verdict a backend."""
-    yield f"t2d-runtime {__version__}, Python {platform.python_version()}, {platform.platform()}"
-    for package in (*RUNTIME_PACKAGES, *ENGINE_PACKAGES):
-        yield f"  {package:<36} {installed_version(package) or 'not installed'}"
-    yield f"processor: {cpu_name()}"
-    yield f"PAMR: {loops_here()}"
-    yield _cache()
-    yield from _onnxruntime_conflict()
-    yield "backends:"
-    for name in BACKENDS:
-        try:
-            yield from _abilities(open_named(name))
-        except T2DError as error:
-            yield f"  {name:<20} no: {error}"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare nothing: the machine is examined."""
 
 
-def _cache() -> str:
-    if subfolder() is None:
-        return f"cache: {cache_folder()}, which cannot be written; set {VARIABLE}"
-    size, limit = compiled_size("openvino") / 2**30, compiled_limit() / 2**30
-    return f"cache: {cache_folder()}, {size:.2f} GiB of compiled models ({LIMIT_VARIABLE}: at most {limit:.3g})"
+def run(args: argparse.Namespace) -> int:
+    """Print the report."""
+    from t2d_runtime.commands.installation import examine
 
-
-def _abilities(backend: Backend) -> Iterator[str]:
-    yield f"  {backend.name:<20} ready: {backend.identity}"
-    runs = [precision for precision in PRECISIONS if backend.refusal(precision) is None]
-    yield f"  {'':<20} runs {', '.join(runs)}, where the bundle holds it and its self-test passes"
-    for precision in PRECISIONS:
-        refusal = backend.refusal(precision)
-        if refusal is not None:
-            yield f"  {'':<20} not {precision}: {refusal}"
-    reports = {report for precision in PRECISIONS for report in reports_on(backend.identity, precision)}
-    for report in reports:
-        yield f"  {'':<20} reported: {report}"
-
-
-def _onnxruntime_conflict() -> Iterator[str]:
-    """onnxruntime and onnxruntime-gpu install one module: the later one overwrites the other's files.
-
-    Removing one of them afterwards removes files that the other needs.
-    """
-    present = [name for name in ("onnxruntime", "onnxruntime-gpu") if installed_version(name)]
-    pip = f"{sys.executable} -m pip"
-    if len(present) == 2:
-        yield "onnxruntime and onnxruntime-gpu are both installed and overwrite each other. To repair:"
-        yield f"  {pip} uninstall -y onnxruntime onnxruntime-gpu"
-        yield f"  then {how_to_install('gpu')} ('.[cpu]' on a machine without an NVIDIA GPU)"
-    elif present and installed_module("onnxruntime") is None:
-        yield f"{present[0]} is installed, but its files are gone, as after removing its twin. To repair:"
-        yield f"  {pip} install --force-reinstall --no-deps {present[0]}=={installed_version(present[0])}"
+    for line in examine():
+        say(line)
+    return 0

@@ -1,18 +1,21 @@
-"""Image files to result files: reading, encoding, segmenting and writing overlap."""
+"""Images to result files: reading, encoding, segmenting and writing overlap."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Unpack
 
-from t2d_runtime.errors import OptionError
-from t2d_runtime.image.preprocess import load_image
-from t2d_runtime.overlap import overlapped
-from t2d_runtime.results.outputs import SUFFIXES, write_segmentation
+from t2d_runtime.commands.inputs import InputImage
+from t2d_runtime.commands.output_names import output_names
+from t2d_runtime.commands.protection import Inputs
+from t2d_runtime.errors import T2DError
+from t2d_runtime.overlap import IN_FLIGHT, overlapped
+from t2d_runtime.results.outputs import ResultWriter
+from t2d_runtime.storage.own_files import refuse_foreign
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,10 +29,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class PlannedImage:
+    """An image and the name of its results."""
+
+    image: InputImage
+    name: PurePath
+    """Below the output folder, without a suffix."""
+
+
+@dataclass(frozen=True)
 class SegmentedFile:
     """What became of one image."""
 
-    image: Path
+    image: InputImage
     summary: dict[str, Any]
     """As `Segmentation.summary`."""
     written: list[Path]
@@ -37,69 +49,72 @@ class SegmentedFile:
     segment_ms: float
 
 
-def image_files(paths: Sequence[Path], output: Path) -> list[Path]:
-    """The files, and of a folder those that Pillow may read by their suffix, by name; not of folders in it.
+def plan_outputs(
+    images: Sequence[InputImage], writer: ResultWriter, inputs: Inputs, *, overwrite: bool
+) -> list[PlannedImage]:
+    """The names of the results, before any work is done.
 
-    Of the `output` folder itself, pictures that an earlier run wrote are left out.
-    Raises OptionError for a folder without any, or one that cannot be listed.
+    An image whose results must not be written, for a file that is not this program's own or a name that is too long,
+    has that as its `problem`. Raises OutputError where an output is an input, for then the names are not as meant.
     """
-    from PIL import Image
+    planned = []
+    for path in writer.paths_of_run:
+        inputs.refuse(path)
+        refuse_foreign(path, overwrite=overwrite)
+    for image, name in zip(images, output_names(images, writer.paths_of, writer.paths_of_run), strict=True):
+        paths = writer.paths_of(name)
+        for path in paths:
+            inputs.refuse(path)
+        planned.append(PlannedImage(_judged(image, paths, overwrite=overwrite), name))
+    return planned
 
-    registered = Image.registered_extensions()
-    # Some formats Pillow only writes; MPO, cameras' JPEG of several pictures, is read as JPEG.
-    suffixes = {suffix for suffix, kind in registered.items() if kind in Image.OPEN or kind == "MPO"}
-    files: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        try:
-            found = [file for file in sorted(path.iterdir()) if file.is_file() and file.suffix.lower() in suffixes]
-        except OSError as error:
-            raise OptionError(f"{path} cannot be listed: {error.strerror}; expected a folder of images") from error
-        if path.resolve() == output.resolve():
-            found = [file for file in found if not file.name.endswith(tuple(SUFFIXES.values()))]
-        if not found:
-            raise OptionError(f"{path} holds no image; expected JPEG, PNG or others that Pillow reads")
-        files += found
-    return files
+
+def _judged(image: InputImage, paths: Sequence[Path], *, overwrite: bool) -> InputImage:
+    try:
+        for path in paths:
+            refuse_foreign(path, overwrite=overwrite)
+    except T2DError as problem:
+        return image if image.problem else replace(image, problem=problem)
+    return image
 
 
 def segment_files(
     segmenter: Segmenter,
-    images: Sequence[Path],
+    images: Sequence[PlannedImage],
     classes: ClassEmbeddings,
-    output: Path,
-    formats: Sequence[str],
+    writer: ResultWriter,
     **options: Unpack[SegmentOptions],
 ) -> Generator[Future[SegmentedFile], None, None]:
-    """Segment files as `Segmenter.segment` does and write them as `write_segmentation` does; in order, as they finish.
+    """Segment images as `Segmenter.segment` does and write them; in order, as they finish.
 
-    A future raises ImageError or ImageNotFoundError for its image, and OutputError; the images after it go on. A few
-    images are in memory at a time.
+    A future raises what went wrong with its image alone; the images after it go on. A few images are in memory at a
+    time, with their scores one.
     """
     window = options.pop("window", None) or "slide"
 
-    def read(path: Path) -> tuple[Path, NDArray[np.uint8]]:
-        return path, load_image(path)
+    def read(planned: PlannedImage) -> tuple[PlannedImage, NDArray[np.uint8]]:
+        return planned, planned.image.load()
 
-    def encode(loaded: tuple[Path, NDArray[np.uint8]]) -> tuple[Path, ImageEncoding, float]:
+    def encode(loaded: tuple[PlannedImage, NDArray[np.uint8]]) -> tuple[PlannedImage, ImageEncoding, float]:
         start = time.perf_counter()
         encoding = segmenter.encode_image(loaded[1], window)
         return loaded[0], encoding, _ms_since(start)
 
-    def segment(encoded: tuple[Path, ImageEncoding, float]) -> tuple[Path, Segmentation, float, float]:
-        path, encoding, encode_ms = encoded
+    def segment(
+        encoded: tuple[PlannedImage, ImageEncoding, float],
+    ) -> tuple[PlannedImage, Segmentation, float, float]:
+        planned, encoding, encode_ms = encoded
         start = time.perf_counter()
         result = segmenter.segment(encoding, classes, **options)
-        return path, result, encode_ms, _ms_since(start)
+        return planned, result, encode_ms, _ms_since(start)
 
-    def write(segmented: tuple[Path, Segmentation, float, float]) -> SegmentedFile:
-        path, result, encode_ms, segment_ms = segmented
-        written = write_segmentation(result, output, path.stem, formats)
-        return SegmentedFile(path, result.summary(), written, encode_ms, segment_ms)
+    def write(segmented: tuple[PlannedImage, Segmentation, float, float]) -> SegmentedFile:
+        planned, result, encode_ms, segment_ms = segmented
+        written = writer.write(result, planned.name, (planned.image.folder / Path(str(planned.image)).name).as_posix())
+        return SegmentedFile(planned.image, result.summary(), written, encode_ms, segment_ms)
 
-    return overlapped(images, (read, encode, segment, write))
+    in_flight = 1 if options.get("keep_scores", False) else IN_FLIGHT
+    return overlapped(images, (read, encode, segment, write), in_flight)
 
 
 def _ms_since(start: float) -> float:

@@ -1,62 +1,118 @@
-"""Writing results: overlay and label pictures, npz and JSON, each file whole or not at all."""
+"""Writing the results of a run: each file whole or not at all, and none of the user's own in its place."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path, PurePath
+from types import TracebackType
 
-import numpy as np
-
-from t2d_runtime.errors import OptionError
+from t2d_runtime.errors import OptionError, OutputError
+from t2d_runtime.results.formats import FORMATS, FileFormat, OutputOptions, RunFormat, RunWriter
 from t2d_runtime.results.segmentation import Segmentation
-from t2d_runtime.storage.whole_file import whole_file
-
-SUFFIXES = {"overlay": ".overlay.png", "png": ".labels.png", "npz": ".npz", "json": ".json"}
-"""Output format -> what is appended to the image's name."""
+from t2d_runtime.storage.own_files import own_file
+from t2d_runtime.storage.whole_file import cannot_write
 
 
-def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
-    """Known output formats, in order. Raises OptionError."""
-    unknown = [name for name in formats if name not in SUFFIXES]
-    if unknown or not formats:
-        raise OptionError(f"unknown output format {unknown}, expected some of {','.join(SUFFIXES)}")
-    return tuple(dict.fromkeys(formats))
+def formats_of(text: str) -> tuple[FileFormat | RunFormat, ...]:
+    """Formats by their names, separated by commas; spaces and capital letters are taken. Raises OptionError."""
+    names = [name.strip().lower() for name in text.split(",")]
+    names = list(dict.fromkeys(name for name in names if name))
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        known = "; ".join(f"{name} ({found.description})" for name, found in FORMATS.items())
+        got = f"unknown output format {', '.join(map(repr, unknown))}" if unknown else "no output format"
+        raise OptionError(f"{got}, expected some of {known}, separated by commas")
+    return tuple(FORMATS[name] for name in names)
 
 
-def check_distinct(images: Sequence[Path]) -> None:
-    """Raise OptionError where the outputs of two images would have one name."""
-    seen: dict[str, Path] = {}
-    for image in images:
-        other = seen.setdefault(image.stem, image)
-        if other is not image:
-            raise OptionError(
-                f"{other} and {image} would both be written as {image.stem}.*; segment them into two --output folders"
-            )
+class ResultWriter:
+    """Writes results in some formats below a folder; one thread at a time.
 
-
-def write_segmentation(result: Segmentation, folder: Path, stem: str, formats: Sequence[str]) -> list[Path]:
-    """Write a result in every format into a folder; returns the paths in the order of `formats`.
-
-    overlay: PNG with legend. png: the labels, as palette indices up to 256 labels, else 16-bit grey. npz:
-    label_map, class_names and, where kept, scores. json: `Segmentation.summary`.
+    As a context manager it finishes the files of the whole run at the end, and removes them after an error.
     """
-    writers: dict[str, Callable[[BinaryIO], object]] = {
-        "overlay": lambda file: result.overlay().save(file, "PNG"),
-        "png": lambda file: result.label_image().save(file, "PNG"),
-        "npz": lambda file: _save_npz(file, result),
-        "json": lambda file: file.write((json.dumps(result.summary(), indent=2) + "\n").encode()),
-    }
-    paths = [folder / (stem + SUFFIXES[name]) for name in formats]
-    for name, path in zip(formats, paths, strict=True):
-        with whole_file(path) as file:
-            writers[name](file)
-    return paths
+
+    def __init__(
+        self,
+        folder: Path,
+        formats: Sequence[FileFormat | RunFormat],
+        options: OutputOptions | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self._folder = folder
+        self._formats = formats
+        self._options = options or OutputOptions()
+        self._overwrite = overwrite
+        self._open_files = ExitStack()
+        self._run_files: dict[str, _RunFile] = {}
+
+    def paths_of(self, name: PurePath) -> list[Path]:
+        """Files that are written for one image: its name below the output folder, without a suffix."""
+        each = (found for found in self._formats if isinstance(found, FileFormat))
+        return [self._folder / name.parent / (name.name + found.suffix) for found in each]
+
+    @property
+    def paths_of_run(self) -> list[Path]:
+        """Files that are written once for all images."""
+        return [self._folder / found.file_name for found in self._formats if isinstance(found, RunFormat)]
+
+    def write(self, result: Segmentation, name: PurePath, image: str) -> list[Path]:
+        """Write one result; returns the files written for it.
+
+        `name` as `paths_of`; `image` is the image's name in files of the whole run. Raises OutputError, also where a
+        file that is not this program's own has the name and `overwrite` was not given.
+        """
+        written = self.paths_of(name)
+        each = (found for found in self._formats if isinstance(found, FileFormat))
+        for found, path in zip(each, written, strict=True):
+            with own_file(path, overwrite=self._overwrite) as file:
+                found.write(file, result, self._options)
+        for whole in self._formats:
+            if isinstance(whole, RunFormat):
+                self._add_to_run(whole, result, image)
+        return written
+
+    def _add_to_run(self, found: RunFormat, result: Segmentation, image: str) -> None:
+        """Take a result into a file of the whole run, which is opened at the first one."""
+        if found.name not in self._run_files:
+            path = self._folder / found.file_name
+            file = self._open_files.enter_context(own_file(path, overwrite=self._overwrite))
+            self._run_files[found.name] = _RunFile(path, found.begin(file, self._options))
+            # Closed in the reverse order: finished before the file is closed.
+            self._open_files.push(self._run_files[found.name].finish)
+        self._run_files[found.name].add(result, image)
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open_files.__exit__(kind, error, trace)
 
 
-def _save_npz(file: BinaryIO, result: Segmentation) -> None:
-    arrays = {"label_map": result.label_map, "class_names": np.array(result.class_names)}
-    if result.scores is not None:
-        arrays["scores"] = result.scores
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+class _RunFile:
+    """A file of the whole run that is being written: one that failed once is not finished."""
+
+    def __init__(self, path: Path, writer: RunWriter) -> None:
+        self._path = path
+        self._writer = writer
+        self._failed: OutputError | None = None
+
+    def add(self, result: Segmentation, image: str) -> None:
+        if self._failed is not None:
+            raise self._failed
+        try:
+            self._writer.add(result, image)
+        except OSError as error:
+            self._failed = cannot_write(self._path, error)
+            raise self._failed from error
+
+    def finish(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._failed is not None and error is None:
+            raise self._failed
+        if error is None:
+            self._writer.finish()

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from io import BytesIO
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.results.label_map import LabelMap, label_boxes
-from t2d_runtime.results.options import SegmentationSettings
+from t2d_runtime.errors import ClassNamesError
+from t2d_runtime.results.label_map import LabelMap, label_boxes, label_counts
+from t2d_runtime.results.options import SegmentationSettings, checked_flag
 
 if TYPE_CHECKING:
     from PIL import Image
+
+REPR_LABELS = 5
+"""Labels that a result's `repr` names, the largest."""
+
+NAMES_SHOWN = 20
+"""Names that an error lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +45,59 @@ class Segmentation:
         """Whether label 0 is background: with `background=True`, or with negatives."""
         return self.settings.background or bool(self.negatives)
 
-    def overlay(self) -> Image.Image:
-        """The image with its labels in colour and a legend."""
+    def __repr__(self) -> str:
+        height, width = self.label_map.shape
+        counts = label_counts(self.label_map, len(self.class_names))
+        largest = [label for label in np.argsort(-counts, kind="stable")[:REPR_LABELS] if counts[label]]
+        shares = ", ".join(f"{self.class_names[label]} {counts[label] / (height * width):.1%}" for label in largest)
+        more = np.count_nonzero(counts) - len(largest)
+        scores = "" if self.scores is None else ", with scores"
+        return (
+            f"Segmentation({height} x {width} pixels, {len(self.class_names)} labels: {shares}"
+            f"{f' and {more} more' if more else ''}{scores})"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """The overlay as a notebook shows it."""
+        stream = BytesIO()
+        self.overlay().save(stream, "PNG")
+        return stream.getvalue()
+
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        """Where a label is, (H,W) bool, by its name in `class_names`. Raises ClassNamesError for another name."""
+        if name not in self.class_names:
+            known = ", ".join(map(repr, self.class_names[:NAMES_SHOWN]))
+            more = len(self.class_names) - NAMES_SHOWN
+            raise ClassNamesError(
+                f"no label is called {name!r}, expected one of {known}{f' and {more} more' if more > 0 else ''}"
+            )
+        mask: NDArray[np.bool_] = self.label_map == self.class_names.index(name)
+        return mask
+
+    def overlay(self, *, legend: bool = True, font: str | PathLike[str] | None = None) -> Image.Image:
+        """The image with its labels in colour, RGB, above a legend; without `legend`, of the image's own size.
+
+        `font`: a TrueType or OpenType file for the legend's names. None takes, for each name that has letters which
+        Pillow's own font lacks, one of the system's fonts that has them.
+        Raises OptionError for a font that cannot be read, or one without a legend.
+        """
         from t2d_runtime.results.visualize import overlay
 
-        return overlay(self.image, self.label_map, self.class_names, background=self.has_background)
+        checked_flag("legend", legend)
+        return overlay(
+            self.image,
+            self.label_map,
+            self.class_names,
+            background=self.has_background,
+            legend=bool(legend),
+            font=font,
+        )
 
     def label_image(self) -> Image.Image:
-        """The label map as a picture: palette mode up to 256 labels, else 16-bit grey."""
+        """The label map as a picture whose values are the labels: palette mode up to 256 labels, else 16-bit grey.
+
+        Saved as PNG, a palette takes 8 bits a pixel however few the labels are.
+        """
         from t2d_runtime.results.visualize import label_image
 
         return label_image(self.label_map, len(self.class_names), background=self.has_background)
@@ -55,7 +109,7 @@ class Segmentation:
         pixel.
         """
         height, width = self.label_map.shape
-        counts = np.bincount(self.label_map.ravel(), minlength=len(self.class_names))
+        counts = label_counts(self.label_map, len(self.class_names))
         boxes = label_boxes(self.label_map, len(self.class_names))
         return {
             "height": height,

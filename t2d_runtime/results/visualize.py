@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from os import PathLike
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.results.palette import palette, text_colour
+from t2d_runtime.errors import OptionError
+from t2d_runtime.results.label_map import LabelMap, bands_of, label_counts
+from t2d_runtime.results.legend import Entry, draw_legend
+from t2d_runtime.results.palette import palette
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFont
+    from PIL import Image
 
 OPACITY = 0.5
 """Share of the label's colour in an overlay: the labels are plain to see and so is the image under them."""
@@ -19,42 +23,46 @@ OPACITY = 0.5
 BACKGROUND_COLOUR = (90, 90, 90)
 """Of the background's entry in the legend; the background itself is left as it is in the image."""
 
-PAPER_COLOUR = (255, 255, 255)
-FONT_SIZES = (12, 64)
-"""Least and greatest height of the legend's letters in pixels."""
-
-FONT_SHARE = 0.03
-"""Height of the legend's letters as a share of the image's mean side."""
-
-MAX_NAME_LENGTH = 40
-"""Letters of a name that the legend shows."""
-
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+PALETTE_COLOURS = 256
+"""Colours of a label picture, black behind those of the labels: of fewer, Pillow makes a PNG of 1, 2 or 4 bits a pixel,
+which several readers, torchvision among them, scale up to 255."""
 
 
 def overlay(
-    image: NDArray[np.uint8], label_map: LabelMap, class_names: Sequence[str], *, background: bool
+    image: NDArray[np.uint8],
+    label_map: LabelMap,
+    class_names: Sequence[str],
+    *,
+    background: bool,
+    legend: bool = True,
+    font: str | PathLike[str] | None = None,
 ) -> Image.Image:
     """The image (H,W,3) under the colours of its labels (H,W), with contours, above a legend.
 
     The legend names the labels that are present, the largest first, with their share of the pixels. It is at least
-    as wide as its widest entry, so that tiny images have one too. Names are drawn in Pillow's own font, which has
-    Latin letters.
+    as wide as its widest entry, so that tiny images have one too, and at most about half as high as the image: the
+    smallest labels are counted. Without `legend` the picture has the image's own size.
+    `font`: a font file for the names; None finds one where Pillow's own font lacks a name's letters.
+    Raises OptionError for a font that cannot be read, or one without a legend.
     """
     from PIL import Image
 
     colours = label_colours(len(class_names), background=background)
-    painted = _paint(image, label_map, colours, background=background)
-    shares = np.bincount(label_map.ravel(), minlength=len(class_names)) / label_map.size
+    if not legend:
+        if font is not None:
+            raise OptionError("font has no effect without a legend; turn that on, or leave the font out")
+        return Image.fromarray(_paint(image, label_map, colours, background=background))
+    shares = label_counts(label_map, len(class_names)) / label_map.size
     entries = [
-        _Entry(_short(class_names[label]), _percent(shares[label]), colours[label])
+        Entry(class_names[label], shares[label], colours[label])
         for label in np.argsort(-shares, kind="stable")
         if shares[label] > 0
     ]
-    legend = _draw_legend(entries, painted.size)
-    picture = Image.new("RGB", (max(painted.width, legend.width), painted.height + legend.height), PAPER_COLOUR)
+    below = draw_legend(entries, (image.shape[1], image.shape[0]), font)
+    painted = Image.fromarray(_paint(image, label_map, colours, background=background))
+    picture = Image.new("RGB", (max(painted.width, below.width), painted.height + below.height), "white")
     picture.paste(painted, (0, 0))
-    picture.paste(legend, (0, painted.height))
+    picture.paste(below, (0, painted.height))
     return picture
 
 
@@ -65,9 +73,10 @@ def label_image(label_map: LabelMap, num_labels: int, *, background: bool) -> Im
     """
     from PIL import Image
 
-    if num_labels > 256:
+    if num_labels > PALETTE_COLOURS:
         return Image.fromarray(label_map.astype(np.uint16))
-    colours = label_colours(num_labels, background=background)
+    colours = np.zeros((PALETTE_COLOURS, 3), np.uint8)
+    colours[:num_labels] = label_colours(num_labels, background=background)
     if background:
         colours[0] = 0
     picture = Image.fromarray(label_map.astype(np.uint8), mode="L")
@@ -84,16 +93,19 @@ def label_colours(num_labels: int, *, background: bool) -> NDArray[np.uint8]:
 
 def _paint(
     image: NDArray[np.uint8], label_map: LabelMap, colours: NDArray[np.uint8], *, background: bool
-) -> Image.Image:
+) -> NDArray[np.uint8]:
+    """The image (H,W,3) in its labels' colours, in bands: beside the result only small arrays exist."""
     from PIL import Image
 
-    painted = colours[label_map]
-    if background:
-        untouched = label_map == 0
-        painted[untouched] = image[untouched]
-    blended = np.array(Image.blend(Image.fromarray(image), Image.fromarray(painted), OPACITY))
-    blended[_contours(label_map)] = 255
-    return Image.fromarray(blended)
+    painted = np.empty_like(image)
+    for band in bands_of(*label_map.shape):
+        labels, pixels = label_map[band], image[band]
+        tint = colours[labels]
+        if background:
+            np.copyto(tint, pixels, where=(labels == 0)[:, :, np.newaxis])
+        painted[band] = np.asarray(Image.blend(Image.fromarray(pixels), Image.fromarray(tint), OPACITY))
+    painted[_contours(label_map)] = 255
+    return painted
 
 
 def _contours(label_map: LabelMap) -> NDArray[np.bool_]:
@@ -106,59 +118,3 @@ def _contours(label_map: LabelMap) -> NDArray[np.bool_]:
         edges[:, :-1] |= edges[:, 1:]
         edges[:-1] |= edges[1:]
     return edges
-
-
-class _Entry(NamedTuple):
-    name: str
-    share: str
-    colour: NDArray[np.uint8]
-
-    @property
-    def text(self) -> str:
-        return f"{self.name}  {self.share}"
-
-
-def _draw_legend(entries: Sequence[_Entry], image_size: tuple[int, int]) -> Image.Image:
-    """Coloured plates with the entries' text, in rows as wide as the image (width, height) allows."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    font_size = int(np.clip(FONT_SHARE * (image_size[0] * image_size[1]) ** 0.5, *FONT_SIZES))
-    font = ImageFont.load_default(font_size)
-    gap = max(3, font_size // 3)
-    places, size = _flow(entries, font, font_size, gap, image_size[0])
-    legend = Image.new("RGB", size, PAPER_COLOUR)
-    draw = ImageDraw.Draw(legend)
-    for entry, (left, top, right, bottom) in zip(entries, places, strict=True):
-        draw.rounded_rectangle((left, top, right, bottom), radius=gap, fill=tuple(map(int, entry.colour)))
-        middle = ((left + right) / 2, (top + bottom) / 2)
-        draw.text(middle, entry.text, fill=text_colour(entry.colour), font=font, anchor="mm")
-    return legend
-
-
-def _flow(
-    entries: Sequence[_Entry],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    font_size: int,
-    gap: int,
-    width: int,
-) -> tuple[list[tuple[int, int, int, int]], tuple[int, int]]:
-    """Boxes (left, top, right, bottom) of the entries, and the (width, height) of the whole."""
-    widths = [int(font.getlength(entry.text)) + 3 * gap for entry in entries]
-    height = font_size + 2 * gap
-    width = max([width, *(entry + 2 * gap for entry in widths)])
-    boxes, left, top = [], gap, gap
-    for entry_width in widths:
-        if left + entry_width + gap > width:
-            left, top = gap, top + height + gap
-        boxes.append((left, top, left + entry_width, top + height))
-        left += entry_width + gap
-    return boxes, (width, top + height + gap)
-
-
-def _short(name: str) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
-
-
-def _percent(share: float) -> str:
-    return "<0.1 %" if share < 0.001 else f"{100 * share:.1f} %"

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,28 @@ VARIABLE = "T2D_CACHE_DIR"
 """Environment variable that moves the cache folder."""
 
 
-def cache_folder() -> Path:
-    """Where this user's caches are kept: T2D_CACHE_DIR, else the platform's place."""
-    if VARIABLE in os.environ:
-        return Path(os.environ[VARIABLE])
+def cache_folder() -> Path | None:
+    """Where this user's caches are kept: T2D_CACHE_DIR, else the platform's place; None where the user has no home."""
+    given = os.environ.get(VARIABLE)
+    if given:  # empty, as container tools pass what is not set, is as not set
+        return Path(given)
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+        base = _place("LOCALAPPDATA", "AppData/Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = _place(None, "Library/Caches")
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "t2d-runtime"
+        base = _place("XDG_CACHE_HOME", ".cache")
+    return None if base is None else base / "t2d-runtime"
+
+
+def _place(variable: str | None, in_home: str) -> Path | None:
+    given = os.environ.get(variable) if variable else None
+    if given:
+        return Path(given)
+    try:
+        return Path.home() / in_home
+    except RuntimeError:  # no HOME, and the user is not known to the system, as in containers
+        return None
 
 
 def digest_of(*parts: object) -> str:
@@ -38,23 +50,36 @@ def digest_of(*parts: object) -> str:
 
 
 def subfolder(*names: str) -> Path | None:
-    """A folder of the cache, made where it is missing; None, with a warning, where it cannot be written."""
-    folder = cache_folder().joinpath(*names)
+    """A folder of the cache, made where it is missing; None, with a warning once, where it cannot be written."""
+    cache = cache_folder()
+    if cache is None:
+        _warn("the user has no home folder")
+        return None
+    folder = cache.joinpath(*names)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
         reason = "no permission to write"
     except OSError as error:
-        reason = str(error)
-    logger.warning("nothing is cached: %s (%s); set %s to a folder that can be written", folder, reason, VARIABLE)
+        reason = error.strerror or str(error)
+    _warn(f"{cache} ({reason})")
     return None
+
+
+@lru_cache(maxsize=64)
+def _warn(reason: str) -> None:
+    """Said once: every engine and every verdict asks for a folder."""
+    logger.warning("nothing is cached: %s; set %s to a folder that can be written", reason, VARIABLE)
 
 
 def recall(kind: str, key: str) -> dict[str, Any] | None:
     """What `remember` stored under a key, or None."""
+    cache = cache_folder()
+    if cache is None:
+        return None
     try:
-        content = json.loads((cache_folder() / kind / f"{key}.json").read_text(encoding="utf-8"))
+        content = json.loads((cache / kind / f"{key}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # absent, or cut short: made again
         return None
     return content if isinstance(content, dict) else None

@@ -25,7 +25,7 @@ DEFAULT_LIMIT_GIB = 4.0
 
 def compiled_limit() -> int:
     """Bytes of compiled models that are kept: T2D_CACHE_GIB, else 4 GiB. Raises OptionError."""
-    text = os.environ.get(LIMIT_VARIABLE, str(DEFAULT_LIMIT_GIB))
+    text = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_GIB)
     try:
         gib = float(text)
     except ValueError:
@@ -45,7 +45,8 @@ def compiled_folder(engine: str, key: str) -> Path | None:
 
 def compiled_size(engine: str) -> int:
     """Bytes of an engine's compiled models."""
-    return _size(cache_folder() / engine)
+    cache = cache_folder()
+    return 0 if cache is None else _size(cache / engine)
 
 
 def keep_within_limit(used: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,6 +12,21 @@ from typing import BinaryIO
 
 from t2d_runtime.errors import OutputError, T2DError
 
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or have the quota raised",
+    errno.EACCES: "choose a folder that this user may write to",
+    errno.EPERM: "choose a folder that this user may write to",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EISDIR: "a folder has this name; move it away, or choose another name",
+    errno.ENOTEMPTY: "a folder has this name; move it away, or choose another name",
+    errno.ENOTDIR: "a file stands where a folder is expected; choose another --output",
+    errno.EEXIST: "a file stands where a folder is expected; choose another --output",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.EFBIG: "choose a file system that holds larger files",
+}
+"""What to do about the reasons why files cannot be written."""
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
@@ -19,13 +35,16 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Its content is on the disk before its name is, so that a power cut leaves the old file or the new one, never an
     empty one.
     """
-    temporary = path.parent / f".{path.name}-{secrets.token_hex(8)}"
+    if path.is_dir():
+        raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    # Not made of the file's own name: a name that just fits would not fit any more.
+    temporary = path.parent / f".t2d-{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Readable for others as far as the process's umask lets it, which only the kernel can ask without changing it.
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+        raise cannot_write(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -35,6 +54,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except T2DError:
         raise
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; free some space") from error
+        raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """The error for a file that cannot be written: the reason, and what to do about it where that is known."""
+    advice = _ADVICE.get(error.errno or 0)
+    return OutputError(f"cannot write {path}: {error.strerror or error}{f'; {advice}' if advice else ''}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +123,11 @@ class ClassEmbeddings:
 
     def _count_negatives(self) -> int:
         return int((self.classes_of_rows == NEGATIVE).sum())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickled vectors are read-only too."""
+        self.__dict__.update(state)
+        self.vectors.flags.writeable = False
 
     def subset(self, names: Iterable[str]) -> ClassEmbeddings:
         """Some of the classes, in the order given, with their phrases and thresholds, and all negatives.

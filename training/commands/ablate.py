@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from t2d_runtime.cli import FAILED_CHECK
+from t2d_runtime.commands.running import FAILED_CHECK
 from t2d_runtime.errors import OptionError
 from training.commands.settings import config_from
 from training.commands.train import add_settings

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from t2d_runtime.cli import FAILED_CHECK
+from t2d_runtime.commands.running import FAILED_CHECK
 from training.commands.settings import add_choice, add_number, config_from
 from training.config import DTYPES, PRECISIONS, FeatureConfig, TokenArray
 

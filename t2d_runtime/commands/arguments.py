@@ -1,0 +1,47 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_verbose(parser: argparse.ArgumentParser, default: object) -> None:
+    """Add -v."""
+    help_text = "log what is chosen and loaded"
+    parser.add_argument("-v", "--verbose", action="store_true", default=default, help=help_text)
+
+
+def add_words(group: argparse._MutuallyExclusiveGroup) -> None:
+    """Add the two ways of naming classes."""
+    group.add_argument("--classes", metavar="WORDS", help='any words, separated by commas: "cat,green grass"')
+    group.add_argument("--classes-file", type=Path, metavar="F", help="one class a line")
+
+
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    """Add --prompts."""
+    parser.add_argument(
+        "--prompts",
+        metavar="SET|FILE",
+        help="a prompt set of the bundle, or a file of templates with {}, one a line; default: subset",
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add --overwrite."""
+    help_text = "replace files that are no results of this program; its own are replaced anyway, inputs never"
+    parser.add_argument("--overwrite", action="store_true", help=help_text)
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add --backend, --precision and --threads."""
+    # Written out: a help text must not import what knows them.
+    backends = "auto, openvino, onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, tensorrt-rtx"
+    precisions = "fp32, fp16, bf16, int8, or fast: the fastest that passes its self-test here"
+    parser.add_argument("--backend", default="auto", metavar="B", help=f"{backends}; default: auto")
+    parser.add_argument(
+        "--precision", default="fp32", metavar="P", help=f"{precisions}; default: fp32, the reference's masks"
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="default: the variable T2D_NUM_THREADS, else the engine's choice"
+    )

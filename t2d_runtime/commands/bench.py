@@ -1,0 +1,70 @@
+"""`t2d bench`: how fast a bundle is on this machine, or two machines compared."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from t2d_runtime.commands.arguments import add_engine_options, add_overwrite
+from t2d_runtime.commands.terminal import say
+from t2d_runtime.errors import OptionError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE")
+    parser.add_argument("--image", type=Path, metavar="F", help="default: the picture of the bundle's self-test")
+    parser.add_argument("--classes", metavar="WORDS", help="separated by commas; default: those of the self-test")
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="of every stage, in turn; default: 20")
+    parser.add_argument("--starts", type=int, default=3, metavar="N", help="processes, to their first mask; default: 3")
+    parser.add_argument("--json", type=Path, metavar="F", help="save the figures with the machine's facts")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="measure nothing")
+    add_overwrite(parser)
+    add_engine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables, and write the figures where --json says so."""
+    if (args.bundle is None) == (args.compare is None):
+        raise OptionError("expected a BUNDLE to measure, or --compare with two files that 't2d bench --json' wrote")
+    if args.overwrite and args.json is None:
+        raise OptionError("--overwrite has no effect without --json; leave it out")
+    return _measure(args) if args.compare is None else _compare(args)
+
+
+def _measure(args: argparse.Namespace) -> int:
+    from t2d_runtime.bench.bench_table import lines_of
+    from t2d_runtime.bench.measure import BenchSettings, measure
+    from t2d_runtime.commands.protection import check_output, files_given
+    from t2d_runtime.words.class_files import parse_words
+
+    if args.json is not None:
+        check_output(args.json, files_given(args), args.bundle, overwrite=args.overwrite)
+    settings = BenchSettings(
+        bundle=args.bundle,
+        image=args.image,
+        class_names=None if args.classes is None else parse_words(args.classes).names,
+        backend=args.backend,
+        precision=args.precision,
+        num_threads=args.threads,
+        rounds=args.rounds,
+        starts=args.starts,
+    )
+    result = measure(settings)
+    for line in lines_of(result):
+        say(line)
+    if args.json is not None:
+        check_output(args.json, files_given(args), args.bundle, overwrite=args.overwrite)
+        result.save(args.json)
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from t2d_runtime.bench.bench_table import comparison
+
+    for name in ("image", "classes", "json"):
+        if getattr(args, name) is not None:
+            raise OptionError(f"--{name} has no effect with --compare, which measures nothing; leave it out")
+    for line in comparison(*args.compare):
+        say(line)
+    return 0

@@ -1,0 +1,51 @@
+"""`t2d info`: what a bundle holds and where it runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from t2d_runtime.commands.parity_table import print_matrix
+from t2d_runtime.commands.terminal import say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the rows."""
+    from t2d_runtime.backends.names import BACKENDS, installed_module
+    from t2d_runtime.backends.registry import opens
+    from t2d_runtime.bundle.files import Bundle
+    from t2d_runtime.commands.cpu_paths import cpu_paths
+
+    bundle = Bundle.open(args.bundle)
+    manifest = bundle.manifest
+    model, windows = manifest.model, manifest.windows
+    size = sum(record.size_bytes for record in manifest.files.values())
+    failed = [stage.stage for stage in manifest.parity if not stage.passed]
+    # TensorRT takes a second to open: that it is installed must do.
+    quick = [name for name in BACKENDS if not name.startswith("tensorrt")]
+    here = [name for name in quick if opens(name)]
+    here += [f"{name} (if 't2d doctor' says so)" for name in BACKENDS if name not in quick and installed_module(name)]
+    rows = {
+        "bundle": f"{args.bundle}, {size / 2**20:.1f} MiB, schema {manifest.schema_version}, opset {manifest.opset}",
+        "left off": ", ".join(bundle.left_off) or "nothing",
+        "backbone": f"{model.backbone}: {model.embed_dim} wide, {model.num_heads} heads, patch {model.patch_size}",
+        "projection": model.projection,
+        "input size": f"{model.input_size[0]} x {model.input_size[1]} (height x width)",
+        "windows": f"{windows.crop_size} with stride {windows.stride} on a short side of {windows.short_side}",
+        "threshold": f"{manifest.defaults.threshold}, cleaning weight {manifest.defaults.cleaning_weight}",
+        "prompt sets": ", ".join(f"{name} ({len(items)})" for name, items in manifest.prompt_sets.items()),
+        "sources": ", ".join(f"{part}: {source.name}" for part, source in manifest.sources.items()),
+        "exported by": ", ".join(f"{name} {version}" for name, version in manifest.exporter.items()),
+        "parity": f"{len(manifest.parity)} stages, " + (f"out of tolerance: {failed}" if failed else "all within"),
+        "backends here": ", ".join(here) or "no inference engine",
+        **cpu_paths(),
+    }
+    for name, value in rows.items():
+        say(f"{name:<15} {value}")
+    print_matrix(manifest)
+    return 0

@@ -1,0 +1,224 @@
+"""The images that a command line names: files, folders, patterns, standard input."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from t2d_runtime.errors import ImageError, OptionError, T2DError
+from t2d_runtime.storage.own_files import is_own
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+STANDARD_INPUT_NAME = "stdin"
+"""Its results are called so: stdin.overlay.png."""
+
+_SUFFIXES = """
+.jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .tif .tiff .avif .avifs .heic .heif .hif .gif .bmp .dib .jp2 .j2k .jpf
+.jpx .jpc .j2c .ppm .pgm .pbm .pnm .ico .cur .icns .psd .qoi .dds .sgi .rgb .rgba .bw .ras .pcx .msp .xbm .xpm .tga .vda
+.icb .vst
+"""
+SUFFIXES = frozenset(_SUFFIXES.split())
+"""Suffixes of the images of a folder. Pillow has more: of videos, documents and data files among them."""
+
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"GIF8", b"BM", b"\0\0\0\x0cjP  ", b"qoif")
+RIFF, WEBP, FTYP = b"RIFF", b"WEBP", b"ftyp"
+STILL_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
+"""How images begin that have no suffix."""
+
+RESULT, HIDDEN, NO_IMAGE, NO_FILE, FOLDER, TWICE = (
+    "results of earlier runs",
+    "hidden files",
+    "other files than images",
+    "devices, pipes or broken links",
+    "subfolders, which --recursive enters",
+    "images given twice",
+)
+"""Why something is left out."""
+
+
+_NO_FOLDER = PurePath()
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """One image of a run, or what stands in its place and cannot be read."""
+
+    path: Path | None
+    """None: standard input."""
+    folder: PurePath = _NO_FOLDER
+    """Subfolder of the folder given in which it lies: mirrored below the output folder."""
+    problem: T2DError | None = None
+    """What `load` raises."""
+
+    def __str__(self) -> str:
+        return "standard input" if self.path is None else str(self.path)
+
+    def load(self) -> NDArray[np.uint8]:
+        """RGB pixels (H,W,3) uint8; raises as `load_image`."""
+        from t2d_runtime.image.preprocess import load_image
+
+        if self.problem is not None:
+            raise self.problem
+        if self.path is None:
+            return _decoded(sys.stdin.buffer.read(), str(self))
+        if self.path.is_fifo():
+            return _decoded(self.path.read_bytes(), str(self))
+        return load_image(self.path)
+
+
+@dataclass
+class FoundImages:
+    """The images of a run in order, and what was left out of folders: reason -> how often."""
+
+    images: list[InputImage] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def left_out_line(self) -> str:
+        """One line, empty where nothing was left out."""
+        return _in_words(self.left_out)
+
+
+def find_images(arguments: Sequence[str], *, recursive: bool) -> FoundImages:
+    """Images by name and, of folders and patterns, those that are images by their suffix or, without one, their start.
+
+    A pattern such as *.png is expanded where no file has that name, as shells do which leave it to the program. What a
+    folder holds by chance is left out and counted: hidden files, results of earlier runs, other files. An image given
+    twice is taken once. What cannot be listed or holds no image stands in the list with its `problem`.
+    """
+    found = FoundImages()
+    seen: set[object] = set()
+    for argument in arguments:
+        for image in _images_of(argument, found.left_out, recursive=recursive):
+            key = _key(image)
+            if key in seen:
+                found.left_out[TWICE] += 1
+            else:
+                seen.add(key)
+                found.images.append(image)
+    return found
+
+
+def _images_of(argument: str, left_out: Counter[str], *, recursive: bool) -> Iterator[InputImage]:
+    path = Path(argument)
+    if argument in STANDARD_INPUT:
+        yield InputImage(None)
+    elif path.is_dir():
+        yield from _folder_images(path, left_out, recursive=recursive)
+    elif glob.has_magic(argument) and not os.path.lexists(argument):
+        matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  of paths anywhere
+        for match in matches:
+            if Path(match).is_dir():
+                yield from _folder_images(Path(match), left_out, recursive=recursive)
+            elif (reason := _reason_against(Path(match))) is None:
+                yield InputImage(Path(match))
+            else:
+                left_out[reason] += 1
+        if not matches:
+            yield InputImage(path, problem=OptionError(f"no file matches {argument!r}; expected images or a folder"))
+    else:
+        yield InputImage(path)
+
+
+def _folder_images(folder: Path, left_out: Counter[str], *, recursive: bool) -> Iterator[InputImage]:
+    """The images of one folder that was given, and with `recursive` of those in it."""
+    here: Counter[str] = Counter()
+    empty = True
+    for image in _walk(folder, PurePath(), here, set(), recursive=recursive):
+        empty = False
+        yield image
+    left_out.update(here)
+    if empty:
+        message = f"{folder} holds no image; expected JPEG, PNG or others that Pillow reads"
+        yield InputImage(folder, problem=OptionError("; ".join(filter(None, (message, _in_words(here))))))
+
+
+def _in_words(left_out: Counter[str]) -> str:
+    reasons = [f"{reason} ({count})" for reason, count in sorted(left_out.items()) if count]
+    return f"left out: {', '.join(reasons)}" if reasons else ""
+
+
+def _walk(
+    folder: Path, below: PurePath, left_out: Counter[str], entered: set[object], *, recursive: bool
+) -> Iterator[InputImage]:
+    try:
+        status = folder.stat()
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        reason = f"{folder} cannot be listed: {error.strerror}; expected a folder of images"
+        yield InputImage(folder, problem=OptionError(reason))
+        return
+    entered.add((status.st_dev, status.st_ino))
+    folders = []
+    for path in entries:
+        if path.name.startswith("."):
+            left_out[HIDDEN] += 1
+        elif path.is_dir():
+            folders.append(path)
+        elif (reason_against := _reason_against(path)) is None:
+            yield InputImage(path, below)
+        else:
+            left_out[reason_against] += 1
+    for inside in folders:
+        found = inside.stat()
+        if not recursive:
+            left_out[FOLDER] += 1
+        elif not found.st_ino or (found.st_dev, found.st_ino) not in entered:  # links may lead in a circle
+            yield from _walk(inside, below / inside.name, left_out, entered, recursive=True)
+
+
+def _reason_against(path: Path) -> str | None:
+    """Why a file of a folder is left out; None for an image."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return NO_FILE
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES and (suffix or not _begins_as_image(path)):
+            return NO_IMAGE
+    except OSError:
+        return NO_FILE if not path.exists() else None  # what cannot be read is told as an image
+    return RESULT if suffix == ".png" and is_own(path) else None
+
+
+def _begins_as_image(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith(RIFF):
+        return start[8:12] == WEBP
+    return start.startswith(SIGNATURES) or (start[4:8] == FTYP and start[8:12] in STILL_BRANDS)
+
+
+def _key(image: InputImage) -> object:
+    """The same for one file however its folder is spelled or linked; links to a file are files of their own."""
+    if image.path is None:
+        return STANDARD_INPUT_NAME
+    try:
+        folder, file = image.path.parent.stat(), image.path.stat()
+    except (OSError, ValueError):
+        return os.path.abspath(image.path)  # noqa: PTH100  without following links
+    if not file.st_ino:
+        return os.path.normcase(os.path.realpath(image.path))
+    # Letters of both cases are one where the file system takes them so: then the file is one too.
+    return folder.st_dev, folder.st_ino, file.st_dev, file.st_ino, image.path.name.casefold()
+
+
+def _decoded(content: bytes, name: str) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    from t2d_runtime.image.preprocess import decoding, load_image
+
+    if not content:
+        raise ImageError(f"{name} is empty, expected an image")
+    with decoding(name), Image.open(BytesIO(content)) as opened:
+        return load_image(opened)

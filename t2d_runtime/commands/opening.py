@@ -1,0 +1,59 @@
+"""What commands open: the bundle, and the words."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t2d_runtime.errors import OptionError, T2DError
+
+if TYPE_CHECKING:
+    from t2d_runtime.segmenter import Segmenter
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+
+def open_segmenter(args: argparse.Namespace) -> Segmenter:
+    """The bundle on the engine that the arguments name."""
+    from t2d_runtime.segmenter import Segmenter
+
+    return Segmenter.open(args.bundle, backend=args.backend, precision=args.precision, num_threads=args.threads)
+
+
+def open_classes(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddings:
+    """The words that the arguments name, encoded, with a progress bar; or a vocabulary from its file."""
+    from tqdm import tqdm
+
+    from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
+    from t2d_runtime.words.class_files import parse_words, read_class_file
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+    if getattr(args, "vocabulary", None) is not None:
+        if args.prompts is not None:
+            raise OptionError("--prompts has no effect on the encoded words of a --vocabulary; give one of the two")
+        return ClassEmbeddings.load(args.vocabulary)
+    classes = parse_words(args.classes) if args.classes is not None else read_class_file(args.classes_file)
+    prompts = args.prompts or DEFAULT_PROMPTS
+    sets = segmenter.manifest.prompt_sets
+    if prompts not in sets:
+        if not Path(prompts).is_file():
+            raise OptionError(
+                f"--prompts {prompts}: no such file, nor a prompt set of the bundle; expected {', '.join(sets)}, "
+                "or a file of templates with {}, one a line, such as 'a photo of a {}.'"
+            )
+        prompts = _read_lines(Path(prompts), OptionError)
+    with tqdm(total=len(classes.all_phrases), unit="phrase", desc="encoding words", disable=None, leave=False) as bar:
+
+        def advance(done: int, _total: int) -> None:
+            bar.update(done - bar.n)
+
+        return segmenter.encode_classes(classes, prompts, progress=advance)
+
+
+def _read_lines(path: Path, error: type[T2DError]) -> list[str]:
+    """Lines of a UTF-8 text file that are not blank."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise error(f"cannot read {path}: {reason}; expected a UTF-8 text file with one entry a line") from reason
+    return [line for line in text.splitlines() if line.strip()]

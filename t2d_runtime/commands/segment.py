@@ -1,0 +1,188 @@
+"""`t2d segment`: label the pixels of images with words."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, add_prompts, add_words
+from t2d_runtime.commands.opening import open_classes, open_segmenter
+from t2d_runtime.commands.running import status_of_batch
+from t2d_runtime.commands.terminal import complain, say
+from t2d_runtime.errors import ImageError, OptionError, T2DError
+from t2d_runtime.results.formats import DEFAULT_FORMATS, FORMATS, OutputOptions
+
+if TYPE_CHECKING:
+    from t2d_runtime.bundle.manifest import Manifest, PamrSettings
+    from t2d_runtime.commands.segment_files import PlannedImage, SegmentedFile
+    from t2d_runtime.results.options import SegmentOptions
+    from t2d_runtime.results.outputs import ResultWriter
+    from t2d_runtime.segmenter import Segmenter
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+ITEM_ERRORS = (T2DError, OSError, MemoryError, UnicodeError)
+"""What is the fault of one image, or of the place for its results: the images after it go on."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    images = "files, folders of them, patterns such as '*.jpg', or - for one image from standard input"
+    parser.add_argument("images", nargs="+", metavar="IMAGE|DIR|-", help=images)
+    parser.add_argument("--recursive", action="store_true", help="go into subfolders, and mirror them in the output")
+    words = parser.add_mutually_exclusive_group(required=True)
+    add_words(words)
+    words.add_argument("--vocabulary", type=Path, metavar="F", help="written by 't2d classes': .npz or .safetensors")
+    add_prompts(parser)
+    _add_mask_options(parser)
+    _add_output_options(parser)
+    add_engine_options(parser)
+
+
+def _add_mask_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--background", action="store_true", help="label 0 where no class exceeds the threshold")
+    parser.add_argument("--threshold", type=float, help="0 to 1; default: the bundle's")
+    parser.add_argument("--cleaning", choices=["official", "paper", "off"], help="default: official with --background")
+    parser.add_argument("--cleaning-weight", type=float, metavar="X", help="of the cleaning; default: the bundle's")
+    parser.add_argument("--refine", action="store_true", help="refine edges with PAMR")
+    parser.add_argument("--pamr-iterations", type=int, metavar="N", help="with --refine; default: the bundle's")
+    parser.add_argument(
+        "--pamr-dilations", metavar="LIST", help="with --refine, in pixels: 1,2,4,8; default: the bundle's"
+    )
+    parser.add_argument("--window", choices=["slide", "whole"], default="slide", help="default: slide, as published")
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    formats = "; ".join(f"{name}: {found.description}" for name, found in FORMATS.items())
+    default = ",".join(DEFAULT_FORMATS)
+    parser.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="default: output")
+    parser.add_argument("--format", default=default, metavar="LIST", help=f"{formats}; default: {default}")
+    parser.add_argument("--no-legend", action="store_true", help="overlays of the image's own size")
+    parser.add_argument(
+        "--font", type=Path, metavar="F", help="of the legend; default: one that has the letters, where there is one"
+    )
+    add_overwrite(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segment the images, a line or three for each; the status is 1 where some failed, 2 where all did."""
+    from t2d_runtime.commands.inputs import find_images
+    from t2d_runtime.commands.protection import Inputs, check_folder, files_given
+    from t2d_runtime.commands.segment_files import plan_outputs
+    from t2d_runtime.masks.pamr.refine import begin_warm_up
+    from t2d_runtime.results.outputs import ResultWriter, formats_of
+
+    formats = formats_of(args.format)
+    _check_effects(args, {found.name for found in formats})
+    drawing = OutputOptions(legend=not args.no_legend, font=args.font)
+    writer = ResultWriter(args.output, formats, drawing, overwrite=args.overwrite)
+    found = find_images(args.images, recursive=args.recursive)
+    if found.left_out_line():
+        say(found.left_out_line())
+    read = [image.path for image in found.images if image.path is not None]
+    inputs = Inputs([*read, *files_given(args)], args.bundle)
+    planned = plan_outputs(found.images, writer, inputs, overwrite=args.overwrite)
+    check_folder(args.output)
+    if len(planned) == 1 and planned[0].image.problem is not None:
+        raise planned[0].image.problem
+    if args.refine:
+        begin_warm_up()
+    segmenter = open_segmenter(args)
+    classes = open_classes(args, segmenter)
+    options = _mask_options(args, segmenter.manifest)
+    options["keep_scores"] = any(chosen.needs_scores for chosen in formats)
+    segmenter.check_options(classes, **options)
+    with writer:
+        return _segment_all(segmenter, planned, classes, writer, options)
+
+
+def _check_effects(args: argparse.Namespace, formats: set[str]) -> None:
+    """Raises OptionError for options that would have no effect."""
+    if args.threshold is not None and not args.background:
+        raise OptionError("--threshold has no effect without --background; add that, or leave the threshold out")
+    cleans = args.cleaning != "off" if args.cleaning else args.background
+    if args.cleaning_weight is not None and not cleans:
+        raise OptionError("--cleaning-weight has no effect without --cleaning; add that, or leave the weight out")
+    for name, value in (("iterations", args.pamr_iterations), ("dilations", args.pamr_dilations)):
+        if value is not None and not args.refine:
+            raise OptionError(f"--pamr-{name} has no effect without --refine; add that, or leave the {name} out")
+    if args.no_legend and "overlay" not in formats:
+        raise OptionError("--no-legend has no effect without --format overlay; add that, or leave it out")
+    if args.font is not None:
+        if args.no_legend or "overlay" not in formats:
+            raise OptionError("--font has no effect without an overlay's legend; leave the font out")
+        from t2d_runtime.results.fonts import opened_font
+
+        opened_font(args.font, 12)
+
+
+def _mask_options(args: argparse.Namespace, manifest: Manifest) -> SegmentOptions:
+    return {
+        "background": args.background,
+        "cleaning": False if args.cleaning == "off" else args.cleaning,
+        "threshold": args.threshold,
+        "cleaning_weight": args.cleaning_weight,
+        "refine": args.refine and _pamr_settings(args, manifest),
+        "window": args.window,
+    }
+
+
+def _pamr_settings(args: argparse.Namespace, manifest: Manifest) -> PamrSettings:
+    from t2d_runtime.bundle.manifest import PamrSettings
+
+    published = manifest.defaults.pamr
+    dilations = published.dilations
+    if args.pamr_dilations is not None:
+        try:
+            dilations = tuple(int(number) for number in args.pamr_dilations.split(","))
+        except ValueError as error:
+            raise OptionError(
+                f"--pamr-dilations is {args.pamr_dilations!r}, expected whole numbers separated by commas: 1,2,4,8"
+            ) from error
+    return PamrSettings(dilations, published.iterations if args.pamr_iterations is None else args.pamr_iterations)
+
+
+def _segment_all(
+    segmenter: Segmenter,
+    planned: list[PlannedImage],
+    classes: ClassEmbeddings,
+    writer: ResultWriter,
+    options: SegmentOptions,
+) -> int:
+    from t2d_runtime.commands.segment_files import segment_files
+
+    start, failed, count = time.perf_counter(), 0, len(planned)
+    # Closed on an interrupt too: files being written are then whole or gone.
+    with contextlib.closing(segment_files(segmenter, planned, classes, writer, **options)) as files:
+        for number, (done, wanted) in enumerate(zip(files, planned, strict=True), start=1):
+            error = done.exception()
+            if error is None:
+                print_segmented(done.result(), f"[{number}/{count}]")
+            elif count == 1 or not isinstance(error, ITEM_ERRORS):
+                raise error
+            else:
+                failed += 1
+                reason = str(error) if isinstance(error, T2DError) else f"{type(error).__name__}: {error}"
+                complain(f"[{number}/{count}] {wanted.image} failed: {reason}")
+    if count > 1:
+        seconds = time.perf_counter() - start
+        rate = f" in {seconds:.1f} s: {(count - failed) / seconds:.2f} images a second"
+        say(f"{count - failed} of {count} images segmented{rate}{f'; {failed} failed' if failed else ''}")
+    if failed == count:
+        raise ImageError(f"none of the {count} images could be segmented")
+    return status_of_batch(count - failed, failed)
+
+
+def print_segmented(file: SegmentedFile, number: str) -> None:
+    """Print what became of one image: its size, times, labels by area, and the files written."""
+    say(
+        f"{number} {file.image}: {file.summary['width']} x {file.summary['height']} pixels, "
+        f"encoded in {file.encode_ms:.0f} ms, segmented in {file.segment_ms:.0f} ms"
+    )
+    labels = sorted(file.summary["labels"], key=lambda label: -label["pixels"])
+    say("    " + ", ".join(f"{label['name']} {label['share']:.1%}" for label in labels if label["pixels"]))
+    for written in file.written:
+        say(f"    {written}")

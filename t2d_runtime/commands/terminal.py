@@ -1,0 +1,77 @@
+"""Writing to the terminal: whatever its encoding, and where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import unicodedata
+
+_BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Signs that change the order of what follows on the line."""
+
+_NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
+"""Kinds of characters that move the cursor, end the line or are no text: control signs, surrogates, separators."""
+
+
+def say(text: str) -> None:
+    """Print a line to standard output, with what the terminal cannot show escaped."""
+    print(shown(text))
+
+
+def complain(text: str) -> None:
+    """Print a line to standard error; where that is not possible, nobody can be told."""
+    with contextlib.suppress(OSError):
+        print(shown(" ".join(text.split())), file=sys.stderr, flush=True)
+
+
+def shown(text: str) -> str:
+    """A text in which the signs that would disturb a terminal are escaped: file names may hold any."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(sign) if _disturbs(sign) else sign for sign in text)
+
+
+def prepare_streams() -> None:
+    """Make standard input, output and error usable, whatever the program was started with.
+
+    One that is closed reads and writes nothing. Left closed, its number would be given to the next file that is
+    opened: what a library prints would go into a result. What the encoding lacks is escaped.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush_output() -> None:
+    """Write what is buffered for standard output. Raises OSError; the rest is then dropped."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_output()
+        raise
+
+
+def discard_output() -> None:
+    """Let what is still written to standard output go nowhere."""
+    with contextlib.suppress(OSError, ValueError):  # no real file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _disturbs(sign: str) -> bool:
+    return unicodedata.category(sign) in _NOT_SHOWN or sign in _BIDIRECTIONAL
+
+
+def _escaped(sign: str) -> str:
+    """As Python writes it; a surrogate stands for a byte of a name in another encoding."""
+    if "\udc80" <= sign <= "\udcff":
+        return f"\\x{ord(sign) - 0xDC00:02x}"
+    return sign.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,22 @@
+"""The labels in words and numbers: names, areas, boxes, and the settings that made them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+from t2d_runtime.results.formats.base import FileFormat, OutputOptions
+from t2d_runtime.storage.own_files import GENERATOR, GENERATOR_KEY
+
+if TYPE_CHECKING:
+    from t2d_runtime.results.segmentation import Segmentation
+
+
+def write(file: BinaryIO, result: Segmentation, options: OutputOptions) -> None:
+    """Write `Segmentation.summary`."""
+    import json
+
+    content = {GENERATOR_KEY: GENERATOR, **result.summary()}
+    file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+FORMAT = FileFormat("json", ".json", "names, areas and boxes of the labels, and the settings", write)

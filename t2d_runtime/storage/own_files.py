@@ -1,0 +1,131 @@
+"""Files that this program wrote, known by what is in them: they alone are replaced without being asked for."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from t2d_runtime import __version__
+from t2d_runtime.errors import OutputError
+from t2d_runtime.storage.whole_file import cannot_write, whole_file
+
+PROGRAM = "t2d-runtime"
+GENERATOR = f"{PROGRAM} {__version__}"
+"""What the files say that wrote them."""
+
+GENERATOR_KEY = "generator"
+"""First key of JSON files, an array of .npz files: its value is GENERATOR."""
+
+PNG_KEYWORD = "Software"
+"""Keyword of the text chunk of PNG files; the PNG specification has it for the program that made the picture."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+
+_OWN_JSON = re.compile(rb'\s*\{\s*"(?:generator"\s*:\s*"t2d-runtime[ "]|command"\s*:\s*"bench"\s*,\s*"provenance")')
+"""The start of a JSON file of this program; the second form is that of `t2d bench`, from before there was a mark."""
+
+_OWN_FORMATS = ("t2d-vocabulary",)
+"""Values of "format" in the metadata of a .safetensors file."""
+
+_VOCABULARY_ARRAYS = {"names.npy", "vectors.npy", "digest.npy"}
+"""Arrays that every vocabulary in an .npz file has; it has no mark."""
+
+_HEADER_LIMIT = 1 << 20
+"""Bytes of a .safetensors header that are read: a vocabulary's names may be long."""
+
+_CHUNKS_BEFORE_PIXELS = 64
+"""Chunks of a PNG that are looked at; ours has its mark in front of the pixels."""
+
+
+@contextmanager
+def own_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """As `whole_file`; a file that is not this program's own result is replaced only with `overwrite`.
+
+    Raises OutputError.
+    """
+    refuse_foreign(path, overwrite=overwrite)
+    with whole_file(path) as file:
+        yield file
+        refuse_foreign(path, overwrite=overwrite)  # made meanwhile by another program
+
+
+def refuse_foreign(path: Path, *, overwrite: bool = False) -> None:
+    """Raises OutputError where a folder, or a file that is not this program's own result, has this name."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    if path.is_dir():
+        raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    if not overwrite and not is_own(path):
+        raise OutputError(
+            f"{path} is there already and no result of {PROGRAM}; choose another --output, or replace it with "
+            "--overwrite"
+        )
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file says that this program wrote it; False for what cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as file:
+            start = file.read(256)
+            file.seek(0)
+            if start.startswith(_PNG):
+                return _is_own_png(file)
+            if start.startswith(_ZIP):
+                return _is_own_npz(file)
+            return bool(_OWN_JSON.match(start)) or _is_own_safetensors(file)
+    except (OSError, ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile):
+        return False  # damaged: not ours any more, or not to be told
+
+
+def _is_own_png(file: BinaryIO) -> bool:
+    file.seek(len(_PNG))
+    for _ in range(_CHUNKS_BEFORE_PIXELS):
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind == b"IDAT":
+            return False
+        if kind == b"tEXt" and length < 256:
+            keyword, _, text = file.read(length).partition(b"\0")
+            if keyword == PNG_KEYWORD.encode() and text.split(b" ")[0] == PROGRAM.encode():
+                return True
+            file.seek(4, os.SEEK_CUR)
+        else:
+            file.seek(length + 4, os.SEEK_CUR)
+    return False
+
+
+def _is_own_npz(file: BinaryIO) -> bool:
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        if set(names) >= _VOCABULARY_ARRAYS:
+            return True
+        if f"{GENERATOR_KEY}.npy" not in names:
+            return False
+        with archive.open(f"{GENERATOR_KEY}.npy") as member:
+            content = member.read(1024)
+    # An array of text holds four bytes a letter.
+    return content.startswith(b"\x93NUMPY") and f"{PROGRAM} ".encode("utf-32-le") in content
+
+
+def _is_own_safetensors(file: BinaryIO) -> bool:
+    (length,) = struct.unpack("<Q", file.read(8))
+    if not 2 <= length <= _HEADER_LIMIT:
+        return False
+    header = json.loads(file.read(length))
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    return isinstance(metadata, dict) and metadata.get("format") in _OWN_FORMATS
