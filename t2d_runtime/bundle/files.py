@@ -53,6 +53,13 @@ class Bundle:
         """
         folder = Path(folder)
         path = folder / MANIFEST
+        try:
+            str(folder.absolute()).encode()
+        except UnicodeEncodeError as error:  # a name in another encoding: engines take paths as UTF-8
+            raise BundleError(
+                f"{folder.absolute()}: the bundle's path is no UTF-8, which the engines expect; rename the folder, or "
+                "open it by a link whose path is"
+            ) from error
         if not path.is_file():
             raise BundleNotFoundError(
                 f"{folder} is not a bundle: expected a folder with {MANIFEST}; make one with 't2d-export bundle'"

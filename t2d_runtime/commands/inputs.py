@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,9 @@ from io import BytesIO
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from t2d_runtime.commands.protection import identity
 from t2d_runtime.errors import ImageError, OptionError, T2DError
+from t2d_runtime.storage.kinds import is_file, is_folder, is_pipe
 from t2d_runtime.storage.own_files import is_own
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class InputImage:
             raise self.problem
         if self.path is None:
             return _decoded(sys.stdin.buffer.read(), str(self))
-        if self.path.is_fifo():
+        if is_pipe(self.path):
             return _decoded(self.path.read_bytes(), str(self))
         return load_image(self.path)
 
@@ -114,12 +115,12 @@ def _images_of(argument: str, left_out: Counter[str], *, recursive: bool) -> Ite
     path = Path(argument)
     if argument in STANDARD_INPUT:
         yield InputImage(None)
-    elif path.is_dir():
+    elif is_folder(path):
         yield from _folder_images(path, left_out, recursive=recursive)
     elif glob.has_magic(argument) and not os.path.lexists(argument):
         matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  of paths anywhere
         for match in matches:
-            if Path(match).is_dir():
+            if is_folder(Path(match)):
                 yield from _folder_images(Path(match), left_out, recursive=recursive)
             elif (reason := _reason_against(Path(match))) is None:
                 yield InputImage(Path(match))
@@ -152,48 +153,46 @@ def _in_words(left_out: Counter[str]) -> str:
 def _walk(
     folder: Path, below: PurePath, left_out: Counter[str], entered: set[object], *, recursive: bool
 ) -> Iterator[InputImage]:
+    entered.add(identity(folder))
     try:
-        status = folder.stat()
         entries = sorted(folder.iterdir())
     except OSError as error:
         reason = f"{folder} cannot be listed: {error.strerror}; expected a folder of images"
         yield InputImage(folder, problem=OptionError(reason))
         return
-    entered.add((status.st_dev, status.st_ino))
     folders = []
     for path in entries:
         if path.name.startswith("."):
             left_out[HIDDEN] += 1
-        elif path.is_dir():
+        elif is_folder(path):
             folders.append(path)
         elif (reason_against := _reason_against(path)) is None:
             yield InputImage(path, below)
         else:
             left_out[reason_against] += 1
     for inside in folders:
-        found = inside.stat()
         if not recursive:
             left_out[FOLDER] += 1
-        elif not found.st_ino or (found.st_dev, found.st_ino) not in entered:  # links may lead in a circle
+        elif identity(inside) not in entered:  # links may lead in a circle
             yield from _walk(inside, below / inside.name, left_out, entered, recursive=True)
 
 
 def _reason_against(path: Path) -> str | None:
     """Why a file of a folder is left out; None for an image."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return NO_FILE
-        suffix = path.suffix.lower()
-        if suffix not in SUFFIXES and (suffix or not _begins_as_image(path)):
-            return NO_IMAGE
-    except OSError:
-        return NO_FILE if not path.exists() else None  # what cannot be read is told as an image
+    suffix = path.suffix.lower()
+    if not is_file(path):
+        return NO_FILE
+    if suffix not in SUFFIXES and (suffix or not _begins_as_image(path)):
+        return NO_IMAGE
     return RESULT if suffix == ".png" and is_own(path) else None
 
 
 def _begins_as_image(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(16)
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError:
+        return False
     if start.startswith(RIFF):
         return start[8:12] == WEBP
     return start.startswith(SIGNATURES) or (start[4:8] == FTYP and start[8:12] in STILL_BRANDS)
@@ -203,14 +202,11 @@ def _key(image: InputImage) -> object:
     """The same for one file however its folder is spelled or linked; links to a file are files of their own."""
     if image.path is None:
         return STANDARD_INPUT_NAME
-    try:
-        folder, file = image.path.parent.stat(), image.path.stat()
-    except (OSError, ValueError):
+    file = identity(image.path)
+    if file is None:
         return os.path.abspath(image.path)  # noqa: PTH100  without following links
-    if not file.st_ino:
-        return os.path.normcase(os.path.realpath(image.path))
     # Letters of both cases are one where the file system takes them so: then the file is one too.
-    return folder.st_dev, folder.st_ino, file.st_dev, file.st_ino, image.path.name.casefold()
+    return identity(image.path.parent), file, image.path.name.casefold()
 
 
 def _decoded(content: bytes, name: str) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2d_runtime.errors import OptionError, T2DError
+from t2d_runtime.storage.kinds import is_file
 
 if TYPE_CHECKING:
     from t2d_runtime.segmenter import Segmenter
@@ -36,7 +37,7 @@ def open_classes(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddi
     prompts = args.prompts or DEFAULT_PROMPTS
     sets = segmenter.manifest.prompt_sets
     if prompts not in sets:
-        if not Path(prompts).is_file():
+        if not is_file(Path(prompts)):
             raise OptionError(
                 f"--prompts {prompts}: no such file, nor a prompt set of the bundle; expected {', '.join(sets)}, "
                 "or a file of templates with {}, one a line, such as 'a photo of a {}.'"

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from t2d_runtime.errors import OutputError
+from t2d_runtime.storage.kinds import is_file, is_folder
 from t2d_runtime.storage.own_files import is_own, refuse_foreign
 
 FILE_ARGUMENTS = ("classes_file", "vocabulary", "prompts", "font", "image")
@@ -31,7 +32,7 @@ def identity(path: Path) -> Identity | None:
 def files_given(args: argparse.Namespace) -> list[Path]:
     """Files besides the images that a command's arguments name as inputs, as far as they are there."""
     named = (getattr(args, name, None) for name in FILE_ARGUMENTS)
-    return [Path(path) for path in named if path is not None and Path(path).is_file()]
+    return [Path(path) for path in named if path is not None and is_file(Path(path))]
 
 
 class Inputs:
@@ -73,7 +74,7 @@ def check_folder(folder: Path) -> None:
     existing = folder
     while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
-    if not existing.is_dir():
+    if not is_folder(existing):
         raise OutputError(f"cannot write into {folder}: {existing} is not a folder; choose another --output")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(

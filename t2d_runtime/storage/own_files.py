@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import stat
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import BinaryIO
 
 from t2d_runtime import __version__
 from t2d_runtime.errors import OutputError
+from t2d_runtime.storage.kinds import is_file, is_folder
 from t2d_runtime.storage.whole_file import cannot_write, whole_file
 
 PROGRAM = "t2d-runtime"
@@ -67,7 +67,7 @@ def refuse_foreign(path: Path, *, overwrite: bool = False) -> None:
         return
     except OSError as error:
         raise cannot_write(path, error) from error
-    if path.is_dir():
+    if is_folder(path):
         raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     if not overwrite and not is_own(path):
         raise OutputError(
@@ -79,7 +79,7 @@ def refuse_foreign(path: Path, *, overwrite: bool = False) -> None:
 def is_own(path: Path) -> bool:
     """Whether a file says that this program wrote it; False for what cannot be read."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not is_file(path):
             return False
         with path.open("rb") as file:
             start = file.read(256)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from t2d_runtime.errors import OutputError, T2DError
+from t2d_runtime.storage.kinds import is_folder
 
 _ADVICE = {
     errno.ENOSPC: "free some space",
@@ -35,7 +36,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Its content is on the disk before its name is, so that a power cut leaves the old file or the new one, never an
     empty one.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     # Not made of the file's own name: a name that just fits would not fit any more.
     temporary = path.parent / f".t2d-{secrets.token_hex(8)}"

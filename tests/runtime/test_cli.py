@@ -16,8 +16,6 @@ from skimage import data
 from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.cli import main
 from t2d_runtime.commands.command_line import build_parser
-from t2d_runtime.commands.segment_files import image_files
-from t2d_runtime.errors import OptionError
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.segmenter import FAST
 
@@ -38,19 +36,25 @@ def test_segment_writes_every_format(
 ) -> None:
     output = tmp_path / "out"
     options = ["--classes", "sea, snow,tree", "--background", "--threshold", "0.5", "--refine"]
-    formats = "overlay,png,npz,json"
+    formats = "overlay, PNG,grey,npz,scores,json,"
     assert segment(exported_bundle, photograph, *options, "--format", formats, "--output", str(output)) == 0
     assert sorted(path.name for path in output.iterdir()) == [
+        "coffee.grey.png",
         "coffee.json",
         "coffee.labels.png",
         "coffee.npz",
         "coffee.overlay.png",
+        "coffee.scores.npz",
     ]
     archive = np.load(output / "coffee.npz")
     assert archive["label_map"].shape == (400, 600)
     assert list(archive["class_names"]) == ["background", "sea", "snow", "tree"]
-    assert archive["scores"].shape == (3, 400, 600)
-    np.testing.assert_array_equal(np.asarray(Image.open(output / "coffee.labels.png")), archive["label_map"])
+    assert "scores" not in archive
+    scores = np.load(output / "coffee.scores.npz")
+    assert (scores["scores"].shape, scores["scores"].dtype) == ((3, 400, 600), np.float16)
+    assert list(scores["class_names"]) == ["sea", "snow", "tree"]
+    for name in ("coffee.labels.png", "coffee.grey.png"):
+        np.testing.assert_array_equal(np.asarray(Image.open(output / name)), archive["label_map"])
     summary = json.loads((output / "coffee.json").read_text())
     assert summary["settings"]["threshold"] == 0.5
     assert sum(label["pixels"] for label in summary["labels"]) == 400 * 600
@@ -163,7 +167,21 @@ def test_a_bad_image_is_one_line_and_status_2(
         (["--classes", "sea", "--prompts", "poems.txt"], "--prompts poems.txt: no such file, nor a prompt set"),
         (["--classes", "sea", "--background", "--threshold", "7"], "threshold is 7.0"),
         (["--classes", "sea", "--threshold", "0.5"], "--threshold has no effect without --background"),
-        (["--classes", "sea", "--format", "bmp"], "unknown output format"),
+        (
+            ["--classes", "sea", "--format", "bmp"],
+            "unknown output format 'bmp', expected some of overlay (",
+        ),
+        (["--classes", "sea", "--format", " , "], "no output format"),
+        (["--classes", "sea", "--cleaning-weight", "2"], "--cleaning-weight has no effect without --cleaning"),
+        (["--classes", "sea", "--background", "--cleaning", "off", "--cleaning-weight", "2"], "--cleaning-weight has"),
+        (["--classes", "sea", "--background", "--cleaning-weight", "-2"], "cleaning_weight is -2.0"),
+        (["--classes", "sea", "--pamr-iterations", "2"], "--pamr-iterations has no effect without --refine"),
+        (["--classes", "sea", "--pamr-dilations", "2"], "--pamr-dilations has no effect without --refine"),
+        (["--classes", "sea", "--refine", "--pamr-dilations", "2;4"], "whole numbers separated by commas"),
+        (["--classes", "sea", "--refine", "--pamr-iterations", "0"], "1 to 1000 iterations"),
+        (["--classes", "sea", "--no-legend", "--format", "png"], "--no-legend has no effect without --format overlay"),
+        (["--classes", "sea", "--font", "a.ttf", "--no-legend"], "--font has no effect"),
+        (["--classes", "sea", "--font", "a.ttf"], "font a.ttf cannot be read: no such file"),
         (["--classes", "sea", "--precision", "fp8"], "'fp8'"),
         (["--classes", "sea", "--threads", "0"], "num_threads is 0"),
         (["--vocabulary", "nowhere.npz"], "nowhere.npz"),
@@ -193,16 +211,17 @@ def test_a_folder_is_segmented_in_order_without_its_broken_images(
 ) -> None:
     output, alone = tmp_path / "out", tmp_path / "alone"
     options = ["--classes", "sea,snow,tree", "--background", "--refine"]
-    assert segment(exported_bundle, folder, *options, "--output", str(output)) == 2
+    assert segment(exported_bundle, folder, *options, "--output", str(output)) == 1
     captured = capsys.readouterr()
     lines = [line for line in captured.out.splitlines() if line.startswith("[")]
     assert [line.split(":")[0] for line in lines] == [
         f"[{number}/4] {folder / name}" for number, name in ((1, "a.jpg"), (3, "c.png"), (4, "d.JPG"))
     ]
-    assert captured.out.splitlines()[-1].startswith("3 images in ")
+    assert captured.out.splitlines()[0] == "left out: other files than images (1)"
+    assert captured.out.splitlines()[-1].startswith("3 of 4 images segmented in ")
+    assert captured.out.splitlines()[-1].endswith("; 1 failed")
     (error,) = captured.err.strip().splitlines()
-    assert error.startswith("t2d: error: 1 of 4 images could not be read: ")
-    assert "b.jpg" in error
+    assert error.startswith(f"[2/4] {folder / 'b.jpg'} failed: ")
     assert sorted(path.stem.split(".")[0] for path in output.glob("*.json")) == ["a", "c", "d"]
     for name in ("a.jpg", "c.png", "d.JPG"):
         assert segment(exported_bundle, folder / name, *options, "--output", str(alone)) == 0
@@ -216,7 +235,7 @@ def test_an_interrupted_folder_leaves_whole_files(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("t2d_runtime.cli.print_segmented", interrupt)
+    monkeypatch.setattr("t2d_runtime.commands.segment.print_segmented", interrupt)
     for index in range(20):
         Image.fromarray(data.coffee()[index:, :]).save(folder / f"e{index}.png")
     output = tmp_path / "out"
@@ -227,15 +246,6 @@ def test_an_interrupted_folder_leaves_whole_files(
     for path in output.iterdir():
         assert path.suffixes == [".labels", ".png"]
         Image.open(path).load()
-
-
-def test_two_images_of_one_name_are_refused(
-    exported_bundle: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = tmp_path / "coffee.png"
-    Image.fromarray(data.coffee()).save(other)
-    assert main(["segment", str(exported_bundle), str(photograph), str(other), "--classes", "sea"]) == 2
-    assert "would both be written as coffee.*" in one_line(capsys)
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_line(
@@ -255,8 +265,7 @@ def test_a_folder_that_is_no_bundle_is_one_line(
 
 
 def test_a_reader_that_has_enough_ends_the_program_quietly(exported_bundle: Path) -> None:
-    source = "import sys, t2d_runtime.cli; sys.exit(t2d_runtime.cli.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", source, "info", str(exported_bundle)]
+    command = [sys.executable, "-m", "t2d_runtime", "info", str(exported_bundle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -268,7 +277,7 @@ def test_a_program_that_is_terminated_leaves_nothing_half_written(tmp_path: Path
     source = f"""
 import sys, time
 from pathlib import Path
-from t2d_runtime.cli import run_command
+from t2d_runtime.commands.running import run_command
 from t2d_runtime.storage.whole_file import whole_file
 
 def command():
@@ -288,29 +297,6 @@ sys.exit(run_command("t2d", command))
         process.terminate()
         assert (process.stderr.read().strip(), process.wait()) == (b"t2d: terminated", 143)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_gives_what_pillow_reads(photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "manual.pdf").write_bytes(b"%PDF-1.4")
-    assert image_files([tmp_path], tmp_path / "output") == [photograph]
-
-    def forbidden(_: Path) -> list[Path]:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "iterdir", forbidden)
-    with pytest.raises(OptionError, match="cannot be listed: Permission denied"):
-        image_files([tmp_path], tmp_path / "output")
-
-
-def test_a_second_run_does_not_take_the_pictures_of_the_first(
-    exported_bundle: Path, photograph: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = photograph.parent
-    for _ in range(2):
-        assert segment(exported_bundle, folder, "--classes", "sea,snow,", "--output", f"{folder}/../{folder.name}") == 0
-        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
-        assert [line.split(":")[0] for line in lines] == [f"[1/1] {photograph}"]
-    assert folder / "coffee.overlay.png" in image_files([folder], folder / "output")
 
 
 @pytest.mark.parametrize("arguments", [["-v", "info", "nowhere"], ["info", "nowhere", "-v"], ["info", "nowhere"]])

@@ -10,8 +10,8 @@ import pytest
 
 from t2d_runtime.backends.base import EngineIdentity
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from t2d_runtime.commands import doctor
-from t2d_runtime.commands.doctor import examine
+from t2d_runtime.commands import installation
+from t2d_runtime.commands.installation import examine
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
@@ -54,7 +54,7 @@ def test_two_packages_of_one_module_are_found_with_the_repair(monkeypatch: pytes
 
 def test_files_that_went_with_the_twin_are_found_with_the_repair(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, onnxruntime=None, onnxruntime_gpu="1.30.0")
-    monkeypatch.setattr(doctor, "installed_module", lambda backend: None)
+    monkeypatch.setattr(installation, "installed_module", lambda backend: None)
     text = report()
     assert "onnxruntime-gpu is installed, but its files are gone" in text
     assert f"{sys.executable} -m pip install --force-reinstall --no-deps onnxruntime-gpu==1.30.0" in text

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from t2d_runtime.results.legend import MAX_NAME_LENGTH
 from t2d_runtime.results.palette import linear_rgb, oklab, palette, text_colour
-from t2d_runtime.results.visualize import MAX_NAME_LENGTH, label_colours, label_image, overlay
+from t2d_runtime.results.visualize import label_colours, label_image, overlay
 
 
 def scene(height: int, width: int, labels: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
