@@ -5,13 +5,19 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.names import AUTO_ORDER, BACKENDS, installed_module
 from t2d_runtime.errors import BackendUnavailableError, OptionError, T2DError
 
 logger = logging.getLogger(__name__)
+
+NO_HOME = "/nonexistent"
+"""Home folder of users who have none, as Debian has it."""
 
 
 def available_backends() -> list[str]:
@@ -71,7 +77,8 @@ def open_named(name: str) -> Backend:
     if module is None:
         raise BackendUnavailableError(f"backend {name!r} is not installed; {BACKENDS[name].install}")
     try:
-        return _constructed(name)
+        with _some_home():
+            return _constructed(name)
     except T2DError:
         raise
     except (ImportError, AttributeError, OSError, RuntimeError) as error:  # as of other versions, or files missing
@@ -86,3 +93,23 @@ def _constructed(name: str) -> Backend:
     module, _, kind = BACKENDS[name].home.partition(":")
     backend: Backend = getattr(importlib.import_module(module), kind)(name)
     return backend
+
+
+@contextmanager
+def _some_home() -> Iterator[None]:
+    """A home folder in name, where this user has none: OpenVINO's package asks for it, and fails otherwise.
+
+    So it is in containers that run as a user unknown to them.
+    """
+    try:
+        Path.home()
+        missing = False
+    except RuntimeError:
+        missing = True
+    if missing:
+        os.environ["HOME"] = NO_HOME
+    try:
+        yield
+    finally:
+        if missing:
+            del os.environ["HOME"]

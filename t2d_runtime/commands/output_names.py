@@ -63,8 +63,7 @@ def _ways(image: InputImage) -> Iterable[PurePath]:
     for more in range(len(around) - depth + 1):
         folder = PurePath(*around[len(around) - depth - more :]) if more else image.folder
         yield folder / whole.stem
-        if whole.suffix:
-            yield folder / whole.name
+        yield folder / whole.name  # the same without a suffix: then the other one's whole name parts them
 
 
 def _folded(path: Path) -> str:

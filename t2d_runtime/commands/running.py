@@ -80,12 +80,14 @@ def run_command(program: str, command: Callable[[], int]) -> int:
         return NOTHING_DONE
     except (OSError, MemoryError, UnicodeError) as error:
         logger.info("where it happened:", exc_info=True)
-        complain(f"{program}: error: {type(error).__name__}: {error or 'not enough memory'}; -v shows where")
+        complain(f"{program}: error: {type(error).__name__}: {str(error) or 'no message'}; -v shows where")
         return NOTHING_DONE
     finally:
         # At its end Python would write what is left, and complain where that cannot be done.
-        with contextlib.suppress(OSError):
+        try:
             flush_output()
+        except (BrokenPipeError, T2DError):
+            discard_output()
 
 
 def status_of_batch(done: int, failed: int) -> int:

@@ -7,6 +7,9 @@ import io
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
+
+from t2d_runtime.errors import OutputError
 
 _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Signs that change the order of what follows on the line."""
@@ -16,8 +19,12 @@ _NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
 
 
 def say(text: str) -> None:
-    """Print a line to standard output, with what the terminal cannot show escaped."""
-    print(shown(text))
+    """Print a line to standard output, with what the terminal cannot show escaped. Raises OutputError.
+
+    BrokenPipeError, where whoever read the output has enough, is left as it is.
+    """
+    with _told():
+        print(shown(text))
 
 
 def complain(text: str) -> None:
@@ -52,12 +59,20 @@ def prepare_streams() -> None:
 
 
 def flush_output() -> None:
-    """Write what is buffered for standard output. Raises OSError; the rest is then dropped."""
-    try:
+    """Write what is buffered for standard output. Raises as `say`; the rest is then dropped."""
+    with _told():
         sys.stdout.flush()
-    except OSError:
-        discard_output()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
         raise
+    except OSError as error:
+        discard_output()
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 def discard_output() -> None:
