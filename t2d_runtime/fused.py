@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -46,8 +47,15 @@ class FusedSegmenter:
         self.backend_name = backend.name
         self.precision = precision
         logger.info("%s: %s in %s", backend.identity, SEGMENTER, precision)
-        num_threads = num_threads or default_num_threads()
-        self._engine = backend.load(bundle, SEGMENTER, precision=precision, num_threads=num_threads)
+        self._num_threads = num_threads or default_num_threads()
+        self._engine = backend.load(bundle, SEGMENTER, precision=precision, num_threads=self._num_threads)
+
+    def __reduce__(self) -> tuple[Callable[..., FusedSegmenter], tuple[object, ...]]:
+        """Copies and pickles open the same bundle again, in the process where they are unpickled."""
+        opening = partial(
+            FusedSegmenter.open, backend=self.backend_name, precision=self.precision, num_threads=self._num_threads
+        )
+        return opening, (str(self.bundle.folder),)
 
     @classmethod
     def open(
