@@ -8,8 +8,11 @@ import textwrap
 from pathlib import Path
 from typing import get_type_hints
 
+import pytest
+
 import t2d_runtime
 from t2d_runtime import Segmenter
+from t2d_runtime.commands.command_line import COMMANDS
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.image.preprocess import load_image
 
@@ -30,8 +33,11 @@ SEGMENT = """
 import numpy, pkgutil, importlib, t2d_runtime
 for module in pkgutil.walk_packages(t2d_runtime.__path__, "t2d_runtime."):
     importlib.import_module(module.name)
+import pytest
+
 import t2d_runtime
 from t2d_runtime import Segmenter
+from t2d_runtime.commands.command_line import COMMANDS
 segmenter = Segmenter.open(sys.argv[1], backend="onnxruntime")
 classes = segmenter.encode_classes(["sky", "grass"])
 image = numpy.zeros((40, 60, 3), numpy.uint8)
@@ -68,16 +74,20 @@ def test_importing_the_package_loads_no_numpy() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_help_needs_neither_numpy_nor_an_engine() -> None:
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_needs_neither_numpy_nor_an_engine_nor_another_command(command: str) -> None:
     code = """
     import sys
     from t2d_runtime.cli import main
+    from t2d_runtime.commands.command_line import COMMANDS
     try:
-        main(["segment", "--help"])
+        main([*sys.argv[1:], "--help"])
     except SystemExit:
-        print([name for name in ("numpy", "onnxruntime", "openvino", "torch") if name in sys.modules])
+        heavy = ("numpy", "PIL", "onnxruntime", "openvino", "torch", *(home for home, _ in COMMANDS.values()))
+        print([name for name in heavy if name in sys.modules])
     """
-    assert run(code).stdout.splitlines()[-1] == "[]"
+    expected = [COMMANDS[command][0]] if command else []
+    assert run(code, *([command] if command else [])).stdout.splitlines()[-1] == str(expected)
 
 
 def test_annotations_can_be_read_at_run_time() -> None:
