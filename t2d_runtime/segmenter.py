@@ -18,6 +18,7 @@ from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.preprocess import ImageLike, load_image
 from t2d_runtime.image.windows import WindowMode
 from t2d_runtime.masks.phrases import segment_classes
+from t2d_runtime.masks.score_planes import ScorePlanes
 from t2d_runtime.overlap import overlapped
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.verdicts import fastest_precision, require_proven
@@ -244,6 +245,24 @@ class Segmenter:
         classes = self._embeddings(classes)
         check_classes(classes, self.bundle, background=settings.background)
         return self._segment_batch(images, classes, errors, settings.window, options)
+
+    def score_planes(
+        self,
+        image: ImageLike | ImageEncoding,
+        classes: ClassEmbeddings | ClassNames,
+        **options: Unpack[SegmentOptions],
+    ) -> ScorePlanes:
+        """The scores that `segment` keeps with `keep_scores`, one plane after the other: for more than memory holds.
+
+        Iterating computes a plane (H,W) float32, 0 to 1, of each of the N classes without background; `shape` is
+        (N,H,W). Arguments and errors as `segment`.
+        """
+        settings = self._settings(options, image if isinstance(image, ImageEncoding) else None)
+        classes = self._embeddings(classes)
+        check_classes(classes, self.bundle, background=settings.background)
+        if not isinstance(image, ImageEncoding):
+            image = self.encode_image(image, settings.window)
+        return ScorePlanes(image, classes, settings, self.encoders.num_threads)
 
     def check_options(self, classes: ClassEmbeddings, **options: Unpack[SegmentOptions]) -> SegmentationSettings:
         """The settings that the options of `segment` decide for an image; raises as that does for them and classes."""

@@ -93,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
     segmenter = open_segmenter(args)
     classes = open_classes(args, segmenter)
     options = _mask_options(args, segmenter.manifest)
-    options["keep_scores"] = any(chosen.needs_scores for chosen in formats)
     segmenter.check_options(classes, **options)
     with writer:
         return _segment_all(segmenter, planned, classes, writer, options)

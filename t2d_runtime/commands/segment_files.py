@@ -13,7 +13,8 @@ from t2d_runtime.commands.inputs import InputImage
 from t2d_runtime.commands.output_names import output_names
 from t2d_runtime.commands.protection import Inputs
 from t2d_runtime.errors import T2DError
-from t2d_runtime.overlap import IN_FLIGHT, overlapped
+from t2d_runtime.overlap import overlapped
+from t2d_runtime.results.formats import ImageResult
 from t2d_runtime.results.outputs import ResultWriter
 from t2d_runtime.storage.own_files import refuse_foreign
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from t2d_runtime.image.encoding import ImageEncoding
     from t2d_runtime.results.options import SegmentOptions
-    from t2d_runtime.results.segmentation import Segmentation
     from t2d_runtime.segmenter import Segmenter
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
@@ -88,7 +88,7 @@ def segment_files(
     """Segment images as `Segmenter.segment` does and write them; in order, as they finish.
 
     A future raises what went wrong with its image alone; the images after it go on. A few images are in memory at a
-    time, with their scores one.
+    time.
     """
     window = options.pop("window", None) or "slide"
 
@@ -100,21 +100,21 @@ def segment_files(
         encoding = segmenter.encode_image(loaded[1], window)
         return loaded[0], encoding, _ms_since(start)
 
-    def segment(
-        encoded: tuple[PlannedImage, ImageEncoding, float],
-    ) -> tuple[PlannedImage, Segmentation, float, float]:
+    def segment(encoded: tuple[PlannedImage, ImageEncoding, float]) -> tuple[SegmentedFile, PurePath, ImageResult]:
         planned, encoding, encode_ms = encoded
         start = time.perf_counter()
         result = segmenter.segment(encoding, classes, **options)
-        return planned, result, encode_ms, _ms_since(start)
+        segment_ms = _ms_since(start)
+        name = (planned.image.folder / Path(str(planned.image)).name).as_posix()
+        # Computed as they are written, where a format writes them.
+        item = ImageResult(result, name, segmenter.score_planes(encoding, classes, **options))
+        return SegmentedFile(planned.image, result.summary(), [], encode_ms, segment_ms), planned.name, item
 
-    def write(segmented: tuple[PlannedImage, Segmentation, float, float]) -> SegmentedFile:
-        planned, result, encode_ms, segment_ms = segmented
-        written = writer.write(result, planned.name, (planned.image.folder / Path(str(planned.image)).name).as_posix())
-        return SegmentedFile(planned.image, result.summary(), written, encode_ms, segment_ms)
+    def write(segmented: tuple[SegmentedFile, PurePath, ImageResult]) -> SegmentedFile:
+        file, name, item = segmented
+        return replace(file, written=writer.write(item, name))
 
-    in_flight = 1 if options.get("keep_scores", False) else IN_FLIGHT
-    return overlapped(images, (read, encode, segment, write), in_flight)
+    return overlapped(images, (read, encode, segment, write))
 
 
 def _ms_since(start: float) -> float:

@@ -50,7 +50,7 @@ def label_map_of(
         return labels_from_patch_scores(patch_scores, encoding.windows, resized_size, size, threshold=threshold), None
     winners = possible_winners(patch_scores, threshold=threshold)
     groups = (winners[start : start + CLASS_GROUP] for start in range(0, len(winners), CLASS_GROUP))
-    parts = (_stitched(encoding, patch_scores[:, group], settings, num_threads) for group in groups)
+    parts = (stitched_scores(encoding, patch_scores[:, group], settings, num_threads) for group in groups)
     return labels_from_planes(parts, size, threshold=threshold, classes=winners, num_classes=len(text_embeds)), None
 
 
@@ -84,11 +84,11 @@ def image_scores(
 ) -> NDArray[np.float32]:
     """Scores (N,H,W) of the whole image: windows summed, divided by their count, resized to the image's size."""
     size, resized_size = size_of(encoding.image), size_of(encoding.resized)
-    stitched = _stitched(encoding, window_scores(encoding, text_embeds, settings), settings, num_threads)
+    stitched = stitched_scores(encoding, window_scores(encoding, text_embeds, settings), settings, num_threads)
     return stitched if size == resized_size else upsample(stitched, size, align_corners=False)
 
 
-def _stitched(
+def stitched_scores(
     encoding: ImageEncoding,
     patch_scores: NDArray[np.float32],
     settings: SegmentationSettings,

@@ -8,8 +8,7 @@ from pathlib import Path, PurePath
 from types import TracebackType
 
 from t2d_runtime.errors import OptionError, OutputError
-from t2d_runtime.results.formats import FORMATS, FileFormat, OutputOptions, RunFormat, RunWriter
-from t2d_runtime.results.segmentation import Segmentation
+from t2d_runtime.results.formats import FORMATS, FileFormat, ImageResult, OutputOptions, RunFormat, RunWriter
 from t2d_runtime.storage.own_files import own_file
 from t2d_runtime.storage.whole_file import cannot_write
 
@@ -57,23 +56,22 @@ class ResultWriter:
         """Files that are written once for all images."""
         return [self._folder / found.file_name for found in self._formats if isinstance(found, RunFormat)]
 
-    def write(self, result: Segmentation, name: PurePath, image: str) -> list[Path]:
-        """Write one result; returns the files written for it.
+    def write(self, item: ImageResult, name: PurePath) -> list[Path]:
+        """Write one result; returns the files written for it. `name` as `paths_of`.
 
-        `name` as `paths_of`; `image` is the image's name in files of the whole run. Raises OutputError, also where a
-        file that is not this program's own has the name and `overwrite` was not given.
+        Raises OutputError, also where a file that is not this program's own has the name and `overwrite` was not given.
         """
         written = self.paths_of(name)
         each = (found for found in self._formats if isinstance(found, FileFormat))
         for found, path in zip(each, written, strict=True):
             with own_file(path, overwrite=self._overwrite) as file:
-                found.write(file, result, self._options)
+                found.write(file, item, self._options)
         for whole in self._formats:
             if isinstance(whole, RunFormat):
-                self._add_to_run(whole, result, image)
+                self._add_to_run(whole, item)
         return written
 
-    def _add_to_run(self, found: RunFormat, result: Segmentation, image: str) -> None:
+    def _add_to_run(self, found: RunFormat, item: ImageResult) -> None:
         """Take a result into a file of the whole run, which is opened at the first one."""
         if found.name not in self._run_files:
             path = self._folder / found.file_name
@@ -81,7 +79,7 @@ class ResultWriter:
             self._run_files[found.name] = _RunFile(path, found.begin(file, self._options))
             # Closed in the reverse order: finished before the file is closed.
             self._open_files.push(self._run_files[found.name].finish)
-        self._run_files[found.name].add(result, image)
+        self._run_files[found.name].add(item)
 
     def __enter__(self) -> ResultWriter:
         return self
@@ -100,11 +98,11 @@ class _RunFile:
         self._writer = writer
         self._failed: OutputError | None = None
 
-    def add(self, result: Segmentation, image: str) -> None:
+    def add(self, item: ImageResult) -> None:
         if self._failed is not None:
             raise self._failed
         try:
-            self._writer.add(result, image)
+            self._writer.add(item)
         except OSError as error:
             self._failed = cannot_write(self._path, error)
             raise self._failed from error

@@ -12,12 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from t2d_runtime import Segmentation
+from t2d_runtime import Segmentation, Segmenter
 from t2d_runtime.bundle.manifest import PamrSettings
 from t2d_runtime.cli import main
 from t2d_runtime.errors import OptionError, OutputError
+from t2d_runtime.masks import score_planes
 from t2d_runtime.results import formats, label_map, outputs
-from t2d_runtime.results.formats import DEFAULT_FORMATS, FORMATS, OutputOptions, RunFormat
+from t2d_runtime.results.formats import DEFAULT_FORMATS, FORMATS, ImageResult, OutputOptions, RunFormat
 from t2d_runtime.results.formats import scores as scores_format
 from t2d_runtime.results.label_map import label_boxes, label_counts
 from t2d_runtime.results.options import SegmentationSettings
@@ -45,7 +46,7 @@ def result_of(num_labels: int, scores: NDArray[np.float32] | None = None, size: 
 
 def written(result: Segmentation, name: str, folder: Path) -> Path:
     with ResultWriter(folder, formats_of(name)) as writer:
-        (path,) = writer.write(result, PurePath("a"), "a.png")
+        (path,) = writer.write(ImageResult(result, "a.png"), PurePath("a"))
     return path
 
 
@@ -84,6 +85,25 @@ def test_scores_are_float16_written_in_pieces(tmp_path: Path, monkeypatch: pytes
         written(result_of(3), "scores", tmp_path)
 
 
+@pytest.mark.parametrize("refine", [False, True])
+@pytest.mark.parametrize("size", [(40, 60), (448, 600)])
+def test_score_planes_are_the_scores_that_are_kept(
+    segmenter: Segmenter, size: tuple[int, int], refine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In groups of classes, and of several phrases each."""
+    monkeypatch.setattr(score_planes, "CLASS_GROUP", 2)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    words = {"sky": ["sky", "heaven", "clouds"], "sea": "sea", "sand": ["sand", "beach"]}
+    classes = segmenter.encode_classes(words, negatives=["wall"])
+    encoding = segmenter.encode_image(image)
+    kept = segmenter.segment(encoding, classes, background=True, refine=refine, keep_scores=True).scores
+    assert kept is not None
+    planes = segmenter.score_planes(encoding, classes, background=True, refine=refine)
+    assert planes.shape == kept.shape == (3, *size)
+    np.testing.assert_allclose(np.stack(list(planes)), kept, atol=1e-6)
+    np.testing.assert_array_equal(next(iter(segmenter.score_planes(image, ["sky"]))).shape, size)
+
+
 def test_json_is_the_summary_with_the_program_in_front(tmp_path: Path) -> None:
     result = result_of(3)
     content = json.loads(written(result, "json", tmp_path).read_text())
@@ -94,7 +114,7 @@ def test_json_is_the_summary_with_the_program_in_front(tmp_path: Path) -> None:
 
 def test_an_overlay_takes_the_options_of_drawing(tmp_path: Path) -> None:
     with ResultWriter(tmp_path, formats_of("overlay"), OutputOptions(legend=False)) as writer:
-        (path,) = writer.write(result_of(3), PurePath("a"), "a.png")
+        (path,) = writer.write(ImageResult(result_of(3), "a.png"), PurePath("a"))
     with Image.open(path) as picture:
         assert picture.size == (30, 20)
 
@@ -127,10 +147,10 @@ class Lines:
         self._fail_at = fail_at
         file.write(f'{{"generator": "{GENERATOR}", "images": ['.encode())
 
-    def add(self, result: Segmentation, image: str) -> None:
-        if image == self._fail_at:
+    def add(self, item: ImageResult) -> None:
+        if item.image == self._fail_at:
             raise OSError(28, "No space left on device")
-        self._file.write(f'"{image}", '.encode())
+        self._file.write(f'"{item.image}", '.encode())
 
     def finish(self) -> None:
         self._file.write(b"0]}")
@@ -174,7 +194,7 @@ def test_an_image_does_not_take_the_name_of_the_run_s_file(tmp_path: Path) -> No
 def test_a_run_that_is_interrupted_leaves_no_file_of_it(tmp_path: Path) -> None:
     def interrupted() -> None:
         with ResultWriter(tmp_path, [lines_format()]) as writer:
-            writer.write(result_of(2), PurePath("a"), "a.png")
+            writer.write(ImageResult(result_of(2), "a.png"), PurePath("a"))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -189,7 +209,7 @@ def test_a_file_of_the_run_that_failed_once_is_not_finished(tmp_path: Path) -> N
         with ResultWriter(tmp_path, [lines_format(fail_at="b.png")]) as writer:
             for name in ("a.png", "b.png", "c.png"):
                 try:
-                    writer.write(result_of(2), PurePath(name), name)
+                    writer.write(ImageResult(result_of(2), name), PurePath(name))
                 except OutputError as error:
                     failures.append((name, str(error)))
 

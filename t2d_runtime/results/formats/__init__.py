@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from t2d_runtime.results.formats import grey, json, npz, overlay, png, scores
-from t2d_runtime.results.formats.base import FileFormat, OutputOptions, RunFormat, RunWriter
+from t2d_runtime.results.formats.base import FileFormat, ImageResult, OutputOptions, RunFormat, RunWriter
 
 FORMATS: Final[dict[str, FileFormat | RunFormat]] = {
     found.name: found
@@ -25,4 +25,4 @@ FORMATS: Final[dict[str, FileFormat | RunFormat]] = {
 
 DEFAULT_FORMATS: Final = ("overlay", "png", "json")
 
-__all__ = ["DEFAULT_FORMATS", "FORMATS", "FileFormat", "OutputOptions", "RunFormat", "RunWriter"]
+__all__ = ["DEFAULT_FORMATS", "FORMATS", "FileFormat", "ImageResult", "OutputOptions", "RunFormat", "RunWriter"]

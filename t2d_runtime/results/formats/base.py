@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from t2d_runtime.results.segmentation import Segmentation
 
 
@@ -20,6 +23,28 @@ class OutputOptions:
     """Font file of the legend's names; None finds one that has their letters."""
 
 
+class Planes(Protocol):
+    """Scores plane by plane: an array (N,H,W), or `ScorePlanes`, which computes them as they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N,H,W)."""
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Planes (H,W), 0 to 1, of the classes without background."""
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One image's result, as formats take it."""
+
+    segmentation: Segmentation
+    image: str
+    """The image's name in the run, such as "holiday/beach.jpg"."""
+    scores: Planes | None = None
+    """Where they are not kept in `segmentation`."""
+
+
 @dataclass(frozen=True)
 class FileFormat:
     """A format with a file for each image."""
@@ -30,18 +55,16 @@ class FileFormat:
     """Appended to the image's name."""
     description: str
     """What the file holds, in a few words, for the help."""
-    write: Callable[[BinaryIO, Segmentation, OutputOptions], None]
+    write: Callable[[BinaryIO, ImageResult, OutputOptions], None]
     """Writes one result into an open file. The file says that this program wrote it, so that a later run may replace
     it: see `t2d_runtime.storage.own_files`."""
-    needs_scores: bool = False
-    """Whether results must have been made with `keep_scores=True`."""
 
 
 class RunWriter(Protocol):
     """Writes the results of a run into one file, as they come."""
 
-    def add(self, result: Segmentation, image: str) -> None:
-        """Take one result in; `image` is the image's name in the run, such as "holiday/beach.jpg"."""
+    def add(self, item: ImageResult) -> None:
+        """Take one result in."""
 
     def finish(self) -> None:
         """Write what follows the last result. Not called where the run was interrupted: then the file goes."""
@@ -59,5 +82,3 @@ class RunFormat:
     """What the file holds, in a few words, for the help."""
     begin: Callable[[BinaryIO, OutputOptions], RunWriter]
     """Called with the open file before the first result. The file says that this program wrote it."""
-    needs_scores: bool = False
-    """Whether results must have been made with `keep_scores=True`."""

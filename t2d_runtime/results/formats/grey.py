@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from t2d_runtime.results.formats.base import FileFormat, OutputOptions
+from t2d_runtime.results.formats.base import FileFormat, ImageResult, OutputOptions
 from t2d_runtime.results.formats.own_png import save_png
 
-if TYPE_CHECKING:
-    from t2d_runtime.results.segmentation import Segmentation
 
-
-def write(file: BinaryIO, result: Segmentation, options: OutputOptions) -> None:
+def write(file: BinaryIO, item: ImageResult, options: OutputOptions) -> None:
     """Write grey values that are the labels: 8 bits up to 256 labels, else 16."""
     from PIL import Image
 
-    save_png(Image.fromarray(result.label_map), file)
+    save_png(Image.fromarray(item.segmentation.label_map), file)
 
 
 FORMAT = FileFormat("grey", ".grey.png", "the labels as grey values of 8 bits, 16 beyond 256 labels", write)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from t2d_runtime.results.formats.base import FileFormat, OutputOptions
+from t2d_runtime.results.formats.base import FileFormat, ImageResult, OutputOptions
 from t2d_runtime.storage.own_files import GENERATOR, GENERATOR_KEY
 
-if TYPE_CHECKING:
-    from t2d_runtime.results.segmentation import Segmentation
 
-
-def write(file: BinaryIO, result: Segmentation, options: OutputOptions) -> None:
+def write(file: BinaryIO, item: ImageResult, options: OutputOptions) -> None:
     """Write `Segmentation.summary`."""
     import json
 
-    content = {GENERATOR_KEY: GENERATOR, **result.summary()}
+    content = {GENERATOR_KEY: GENERATOR, **item.segmentation.summary()}
     file.write((json.dumps(content, indent=2) + "\n").encode())
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from t2d_runtime.results.formats.base import FileFormat, OutputOptions
+from t2d_runtime.results.formats.base import FileFormat, ImageResult, OutputOptions
 from t2d_runtime.storage.own_files import GENERATOR, GENERATOR_KEY
 
-if TYPE_CHECKING:
-    from t2d_runtime.results.segmentation import Segmentation
 
-
-def write(file: BinaryIO, result: Segmentation, options: OutputOptions) -> None:
+def write(file: BinaryIO, item: ImageResult, options: OutputOptions) -> None:
     """Write the arrays label_map (H,W), and class_names: label -> name."""
     import numpy as np
 
     arrays = {
         GENERATOR_KEY: np.array(GENERATOR),
-        "label_map": result.label_map,
-        "class_names": np.array(result.class_names),
+        "label_map": item.segmentation.label_map,
+        "class_names": np.array(item.segmentation.class_names),
     }
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 

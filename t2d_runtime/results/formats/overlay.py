@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from t2d_runtime.results.formats.base import FileFormat, OutputOptions
+from t2d_runtime.results.formats.base import FileFormat, ImageResult, OutputOptions
 from t2d_runtime.results.formats.own_png import save_png
 
-if TYPE_CHECKING:
-    from t2d_runtime.results.segmentation import Segmentation
 
-
-def write(file: BinaryIO, result: Segmentation, options: OutputOptions) -> None:
+def write(file: BinaryIO, item: ImageResult, options: OutputOptions) -> None:
     """Write `Segmentation.overlay`."""
-    save_png(result.overlay(legend=options.legend, font=options.font), file)
+    save_png(item.segmentation.overlay(legend=options.legend, font=options.font), file)
 
 
 FORMAT = FileFormat("overlay", ".overlay.png", "the image in its labels' colours, with a legend", write)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import zipfile
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from t2d_runtime.errors import OptionError
-from t2d_runtime.results.formats.base import FileFormat, OutputOptions
+from t2d_runtime.results.formats.base import FileFormat, ImageResult, OutputOptions, Planes
 from t2d_runtime.storage.own_files import GENERATOR, GENERATOR_KEY
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from t2d_runtime.results.segmentation import Segmentation
 
 DTYPE = "float16"
 """Half of float32's size; its steps are at most 0.0005 between 0 and 1."""
@@ -21,14 +16,16 @@ PIECE = 1 << 20
 """Scores converted and written at a time."""
 
 
-def write(file: BinaryIO, result: Segmentation, options: OutputOptions) -> None:
+def write(file: BinaryIO, item: ImageResult, options: OutputOptions) -> None:
     """Write the arrays scores (N,H,W) float16, the N classes without background, and class_names, theirs.
 
     They are stored uncompressed: packing them takes a minute for a few hundred megabytes and saves little.
     """
     import numpy as np
 
-    if result.scores is None:
+    result = item.segmentation
+    scores = result.scores if item.scores is None else item.scores
+    if scores is None:
         raise OptionError("the result has no scores; segment with keep_scores=True")
     names = result.class_names[1:] if result.has_background else result.class_names
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -36,11 +33,11 @@ def write(file: BinaryIO, result: Segmentation, options: OutputOptions) -> None:
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, array)
         with archive.open("scores.npy", "w", force_zip64=True) as member:
-            _write_scores(member, result.scores)
+            _write_scores(member, scores)
 
 
-def _write_scores(member: Any, scores: NDArray[Any]) -> None:
-    """Write an .npy in pieces, so that no second array of this size exists."""
+def _write_scores(member: Any, scores: Planes) -> None:
+    """Write an .npy plane by plane and in pieces, so that no second array of this size exists."""
     import numpy as np
 
     dtype = np.dtype(DTYPE)
@@ -52,6 +49,4 @@ def _write_scores(member: Any, scores: NDArray[Any]) -> None:
             member.write(flat[start : start + PIECE].astype(dtype).tobytes())
 
 
-FORMAT = FileFormat(
-    "scores", ".scores.npz", f"the scores of all classes as a NumPy array of {DTYPE}", write, needs_scores=True
-)
+FORMAT = FileFormat("scores", ".scores.npz", f"the scores of all classes as a NumPy array of {DTYPE}", write)
