@@ -72,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
     from t2d_runtime.commands.inputs import find_images
     from t2d_runtime.commands.protection import Inputs, check_folder, files_given
     from t2d_runtime.commands.segment_files import plan_outputs
-    from t2d_runtime.masks.pamr.refine import begin_warm_up
     from t2d_runtime.results.outputs import ResultWriter, formats_of
 
     formats = formats_of(args.format)
@@ -88,8 +87,6 @@ def run(args: argparse.Namespace) -> int:
     check_folder(args.output)
     if len(planned) == 1 and planned[0].image.problem is not None:
         raise planned[0].image.problem
-    if args.refine:
-        begin_warm_up()
     segmenter = open_segmenter(args)
     classes = open_classes(args, segmenter)
     options = _mask_options(args, segmenter.manifest)
