@@ -7,7 +7,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from t2d_runtime.results.visualize import PAPER_COLOUR
+from t2d_runtime.results.legend import PAPER_COLOUR
 
 TITLE_SIZE: Final = 18
 GAP: Final = 8
