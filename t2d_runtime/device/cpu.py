@@ -1,11 +1,12 @@
-"""What this machine's processor is: its name and the vector units that decide which kernels run."""
+"""This machine's processor: its name, and the vector units that decide which kernels run."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +18,20 @@ UNITS = (
 )
 """Flags of /proc/cpuinfo, of x86 and of ARM."""
 
+NUMPY_NAMES = {
+    "avx2": "AVX2",
+    "avx512f": "AVX512F",
+    "avx512_vnni": "AVX512VNNI",
+    "avx512_bf16": "AVX512BF16",
+    "asimd": "ASIMD",
+    "asimddp": "ASIMDDP",
+    "sve": "SVE",
+}
+"""Unit -> NumPy's name for it; not every NumPy looks for each."""
+
 
 class Cpu(NamedTuple):
-    """A processor; without units where the system does not tell them."""
+    """A processor; without units where nothing tells them."""
 
     model: str
     units: tuple[str, ...]
@@ -27,12 +39,17 @@ class Cpu(NamedTuple):
 
 @functools.cache
 def cpu() -> Cpu:
-    """The first processor of this machine."""
+    """The processor that runs this process.
+
+    NumPy asks the processor itself (CPUID on x86), on every system. /proc/cpuinfo knows more units, but it is the
+    machine's: under an emulator it tells of another processor than the one that runs this process.
+    """
     try:
         with CPUINFO.open(encoding="utf-8") as file:
-            return described(iter(file.readline, ""))
+            told = described(iter(file.readline, ""))
     except OSError:  # not Linux
-        return Cpu(platform.processor() or platform.machine(), ())
+        told = Cpu(platform.processor() or platform.machine(), ())
+    return Cpu(told.model, confirmed(told.units, numpy_features()))
 
 
 def described(lines: Iterable[str]) -> Cpu:
@@ -41,6 +58,27 @@ def described(lines: Iterable[str]) -> Cpu:
     first = {key.strip(): value.strip() for key, value in pairs}
     flags = (first.get("flags") or first.get("Features", "")).split()
     return Cpu(first.get("model name", platform.machine()), tuple(unit for unit in UNITS if unit in flags))
+
+
+def confirmed(told: Iterable[str], features: Mapping[str, bool]) -> tuple[str, ...]:
+    """The units that NumPy finds, and of those `told` the ones that NumPy does not look for.
+
+    Where NumPy denies a unit that is told, what was told is of another processor, and none of it counts.
+    """
+    told = set(told)
+    asked = {unit: features[name] for unit, name in NUMPY_NAMES.items() if name in features}
+    if any(not asked.get(unit, True) for unit in told):
+        told = set()
+    return tuple(unit for unit in UNITS if asked.get(unit, unit in told))
+
+
+def numpy_features() -> Mapping[str, bool]:
+    """NumPy's names of vector units -> whether the processor has them; empty where NumPy does not tell."""
+    try:  # it is not part of NumPy's public interface
+        features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
+    except (ImportError, AttributeError):
+        return {}
+    return {str(name): bool(found) for name, found in features.items()}
 
 
 def cpu_name() -> str:

@@ -12,7 +12,7 @@ from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from t2d_runtime.cli import main
 from t2d_runtime.commands.cpu_paths import cpu_paths, units
 from t2d_runtime.device import cpu as cpu_module
-from t2d_runtime.device.cpu import described
+from t2d_runtime.device.cpu import NUMPY_NAMES, UNITS, confirmed, cpu, described, numpy_features
 from t2d_runtime.masks.pamr.choice import loops_here
 
 SAPPHIRE_RAPIDS = (
@@ -54,6 +54,40 @@ def test_only_the_first_processor_is_read() -> None:
     assert described(iter(GRAVITON3.splitlines(keepends=True))).model == platform.machine()
 
 
+def features(*units: str) -> dict[str, bool]:
+    """As NumPy tells them on a processor that has these units."""
+    return {name: unit in units for unit, name in NUMPY_NAMES.items()}
+
+
+@pytest.mark.parametrize(
+    ("told", "found", "units"),
+    [
+        # NumPy does not look for avx_vnni and AMX: those of /proc/cpuinfo count.
+        ((ALL := ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8")), ALL, ALL),
+        # Under an emulator /proc/cpuinfo is the machine's: a unit that NumPy denies makes all of it another's.
+        (ALL, ("avx2",), ("avx2",)),
+        (ALL, (), ()),
+        (("asimd", "bf16", "i8mm"), ("avx2", "avx512f"), ("avx2", "avx512f")),
+        # Where there is no /proc/cpuinfo, NumPy's are all that is known.
+        ((), ("avx2", "avx512_bf16"), ("avx2", "avx512_bf16")),
+        (("asimd", "i8mm"), ("asimd", "asimddp"), ("asimd", "asimddp", "i8mm")),
+    ],
+)
+def test_units_are_those_of_the_processor_that_runs_this_process(
+    told: tuple[str, ...], found: tuple[str, ...], units: tuple[str, ...]
+) -> None:
+    assert confirmed(told, features(*found)) == units
+    assert confirmed(told, {}) == told
+
+
+def test_this_processor_has_the_units_that_numpy_finds() -> None:
+    found = numpy_features()
+    assert set(NUMPY_NAMES.values()) & set(found)
+    assert set(NUMPY_NAMES) < set(UNITS)
+    for unit, name in NUMPY_NAMES.items():
+        assert (unit in cpu().units) == found.get(name, unit in cpu().units)
+
+
 @pytest.fixture
 def _forgotten() -> Iterator[None]:
     """Nothing remembered of this machine, before and after."""
@@ -75,6 +109,7 @@ def test_info_says_which_paths_are_taken(
     if text is not None:
         path.write_text(text)
     monkeypatch.setattr(cpu_module, "CPUINFO", path)
+    monkeypatch.setattr(cpu_module, "numpy_features", dict)
     assert main(["info", str(exported_bundle)]) == 0
     lines = {line[:15].strip(): line[16:] for line in capsys.readouterr().out.splitlines()}
     if text is None:
