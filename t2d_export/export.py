@@ -22,7 +22,6 @@ from t2d_export.encoders.to_onnx import OPSET, export_image_encoder, export_text
 from t2d_export.fused.graph import write_fused
 from t2d_export.model.reference import Reference, load_reference
 from t2d_export.model.reference_masks import DILATIONS, ITERATIONS, LAMBDA
-from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import IMAGE_ENCODER, PRECISIONS_FOLDER, SELFTEST, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import (
     SCHEMA_VERSION,
@@ -140,8 +139,6 @@ def _other_precisions(asked: tuple[str, ...]) -> tuple[str, ...]:
     unknown = [name for name in asked if name not in PRECISIONS]
     if unknown or "fp32" not in asked:
         raise OptionError(f"precisions are {list(asked)}, expected fp32 and others of {list(PRECISIONS)}")
-    if "bf16" in asked:
-        open_backend("openvino")  # judges it: for the error where it is missing, before any work
     return tuple(name for name in PRECISIONS[1:] if name in asked)
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from t2d_export.bundle.bundle_writer import write_manifest
+from t2d_export.bundle.emulation import EMULATION, Emulation
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.names import installed_module
-from t2d_runtime.backends.openvino import OpenVinoBackend
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import StageParity, Verdict, first_failure
@@ -18,18 +18,6 @@ from t2d_runtime.proof.selftest import run_selftest
 
 ON_THE_MACHINE = Verdict("untested", "proves itself when it is first opened; run 't2d selftest' there")
 AFTER_A_BUILD = Verdict("untested", "build it with 't2d-export engine'; it proves itself when it is first opened")
-
-
-class GraphAsStored(OpenVinoBackend):
-    """Runs a bfloat16 graph, which ONNX Runtime's CPU provider cannot; float32 where the graph says so."""
-
-    def hint(self, precision: str) -> str:
-        """The types of the graph, and no others."""
-        return "f32"
-
-    def stored_precision(self, precision: str) -> str:
-        """The one asked for, not a hint on the float32 graph."""
-        return precision
 
 
 def verify_bundle(folder: Path, *, backend: str = "onnxruntime") -> tuple[StageParity, ...]:
@@ -56,28 +44,32 @@ def require_verified(stages: tuple[StageParity, ...]) -> None:
 
 
 def judge_stored(folder: Path, precision: str) -> Verdict:
-    """Whether the graphs of a precision, as stored, pass its gates on the self-test.
-
-    Raises BackendUnavailableError for bf16 where OpenVINO is not installed.
-    """
-    if precision == "bf16":
-        open_backend("openvino")  # for its error where it is missing
-        return _verdict(folder, GraphAsStored(), precision)
-    return _verdict(folder, open_backend("onnxruntime"), precision)
+    """Whether the graphs of a precision below fp32, as stored, pass its gates on the self-test; on every processor."""
+    return _verdict(folder, Emulation(), precision)
 
 
 def matrix_row(folder: Path, precision: str, stored: Verdict) -> dict[str, Verdict]:
-    """Backend -> whether it runs the precision, tested where it is installed here."""
+    """Backend -> whether it runs the precision, tested where this machine can.
+
+    `stored` is the verdict on the graphs themselves; for fp32 that is ONNX Runtime's.
+    """
     row = {"onnxruntime": stored}
+    if precision != "fp32":
+        row = {EMULATION: stored, "onnxruntime": _tested(folder, open_backend("onnxruntime"), precision)}
     if precision == "bf16":
         row["onnxruntime"] = Verdict("unsupported", "its CPU provider has no bfloat16 kernels; use openvino")
     row["openvino"] = ON_THE_MACHINE
     if installed_module("openvino") is not None:
-        backend = OpenVinoBackend()
-        if precision in backend.precisions(Bundle.open(folder)):
-            row["openvino"] = _verdict(folder, backend, precision)
+        row["openvino"] = _tested(folder, open_backend("openvino"), precision)
     row |= dict.fromkeys(("onnxruntime-cuda", "onnxruntime-tensorrt"), ON_THE_MACHINE)
     return row | dict.fromkeys(("tensorrt", "tensorrt-rtx"), AFTER_A_BUILD)
+
+
+def _tested(folder: Path, backend: Backend, precision: str) -> Verdict:
+    """The verdict of a backend on this machine; untested where this processor cannot run the precision."""
+    if backend.refusal(precision) is not None:
+        return ON_THE_MACHINE
+    return _verdict(folder, backend, precision)
 
 
 def _verdict(folder: Path, backend: Backend, precision: str) -> Verdict:

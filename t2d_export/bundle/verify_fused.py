@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_export.bundle.verify import GraphAsStored
+from t2d_export.bundle.emulation import Emulation
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import SELFTEST, Bundle
@@ -50,7 +50,7 @@ def require_fused_verified(folder: Path, precision: str) -> None:
 def verify_fused(folder: Path, precision: str) -> Iterator[StageParity]:
     """Scores on the self-test's first window, then labels on that window, on the whole picture and on a narrow one."""
     bundle = Bundle.open(folder)
-    backend: Backend = GraphAsStored() if precision == "bf16" else open_backend("onnxruntime")
+    backend: Backend = open_backend("onnxruntime") if precision == "fp32" else Emulation()
     fused = FusedSegmenter(bundle, backend, precision=precision)
     yield from fused.selftest()
     runtime = Encoders(bundle, backend, precision=precision)

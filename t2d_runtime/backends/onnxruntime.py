@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -66,19 +68,25 @@ class OnnxRuntimeBackend:
         if self._provider not in active:
             raise BackendUnavailableError(
                 f"backend {name!r} needs {self._provider}, this installation of onnxruntime "
-                f"{onnxruntime.__version__} has {active}; "
+                f"{self.version} has {active}; "
                 f"to have it, uninstall that, then {BACKENDS[name].install}"
             )
+
+    @property
+    def version(self) -> str:
+        """ONNX Runtime's."""
+        version: str = self._ort.__version__
+        return version
 
     @cached_property
     def identity(self) -> EngineIdentity:
         """Version, provider and device."""
         if self.name == "onnxruntime":
-            return EngineIdentity("ONNX Runtime", self._ort.__version__, cpu_name())
+            return EngineIdentity("ONNX Runtime", self.version, cpu_name())
         from t2d_runtime.device.nvidia import gpu
 
         name, driver = gpu()
-        return EngineIdentity(f"ONNX Runtime {self._provider}", self._ort.__version__, name, driver)
+        return EngineIdentity(f"ONNX Runtime {self._provider}", self.version, name, driver)
 
     def refusal(self, precision: str) -> str | None:
         """The CPU provider refuses bf16."""
@@ -99,14 +107,20 @@ class OnnxRuntimeBackend:
         refusal = self.refusal(precision)
         if refusal is not None:
             raise BackendError(f"{refusal}; this backend runs the bundle in {', '.join(self.precisions(bundle))}")
-        path = bundle.graph(graph, precision)
+        return self.open_session(
+            bundle.graph(graph, precision), num_threads, KEEP_QUANTISED if precision == "int8" else {}
+        )
+
+    def open_session(
+        self, path: Path, num_threads: int | None, configuration: Mapping[str, str] = MappingProxyType({})
+    ) -> OnnxRuntimeEngine:
+        """A session on an ONNX file, with entries of ONNX Runtime's session configuration."""
         options = self._ort.SessionOptions()
         options.log_severity_level = FATAL_ONLY
         if num_threads is not None:
             options.intra_op_num_threads = num_threads
-        if precision == "int8":
-            for key, value in KEEP_QUANTISED.items():
-                options.add_session_config_entry(key, value)
+        for key, value in configuration.items():
+            options.add_session_config_entry(key, value)
         try:
             session = self._ort.InferenceSession(path, options, providers=[self._provider])
         except self._errors as error:

@@ -24,7 +24,12 @@ from t2d_runtime.bundle.files import IMAGE_ENCODER, Bundle, record_of
 from t2d_runtime.errors import BackendError, BundleError
 from t2d_runtime.fused import FusedSegmenter
 
-HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "bf16"}
+HAS_BFLOAT16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+"""Whether this processor has units for it. Left alone, OpenVINO computes float32 models in bfloat16 on such a one."""
+
+HINTS = {"fp32": "f32", "fp16": "f32", "int8": "bf16" if HAS_BFLOAT16 else "f32"}
+HINTS |= {"bf16": "bf16"} if HAS_BFLOAT16 else {}
+"""Precisions that run on this processor, and what each is computed in."""
 
 
 @pytest.fixture
@@ -32,13 +37,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("T2D_CACHE_DIR", str(folder))
     return folder
-
-
-@pytest.fixture
-def with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU with bfloat16 units, as far as the backend is concerned. Left alone, OpenVINO computes float32 models in
-    bfloat16 on such a CPU."""
-    monkeypatch.setattr(OpenVinoBackend, "refusal", lambda self, precision: None)
 
 
 def load(bundle: Path, precision: str) -> OpenVinoEngine:
@@ -54,7 +52,7 @@ def tokens(engine: OpenVinoEngine, bundle: Path) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("precision", HINTS)
 def test_the_compiled_model_has_the_precision_that_was_asked_for(
-    exported_bundle: Path, cache: Path, with_bf16: None, precision: str
+    exported_bundle: Path, cache: Path, precision: str
 ) -> None:
     compiled = load(exported_bundle, precision).compiled
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == HINTS[precision]
@@ -62,9 +60,19 @@ def test_the_compiled_model_has_the_precision_that_was_asked_for(
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
-def test_int8_on_a_cpu_without_bfloat16_units_leaves_the_rest_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino.Core, "get_property", lambda self, *names: ["FP32", "INT8"])
-    assert OpenVinoBackend().hint("int8") == "f32"
+def test_all_that_runs_here_is_known(exported_bundle: Path) -> None:
+    assert set(OpenVinoBackend().precisions(Bundle.open(exported_bundle))) == set(HINTS)
+    assert (OpenVinoBackend().refusal("bf16") is None) == HAS_BFLOAT16
+
+
+@pytest.mark.parametrize(("capabilities", "hint"), [(["FP32", "INT8"], "f32"), (["FP32", "BF16", "INT8"], "bf16")])
+def test_int8_leaves_the_rest_in_bfloat16_where_a_cpu_has_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: list[str], hint: str
+) -> None:
+    monkeypatch.setattr(openvino.Core, "get_property", lambda self, *names: capabilities)
+    assert OpenVinoBackend().hint("int8") == hint
+    assert OpenVinoBackend().hint("fp32") == "f32"
+    assert (OpenVinoBackend().refusal("bf16") is None) == (hint == "bf16")
 
 
 def test_without_bfloat16_units_bf16_is_an_error_that_lists_what_runs(
@@ -142,9 +150,9 @@ def test_compiled_models_make_room_for_each_other(
     assert load(exported_bundle, "int8").compiled.get_property("LOADED_FROM_CACHE")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16" if HAS_BFLOAT16 else "int8"])
 def test_an_engine_built_ahead_of_time_is_taken_in_place_of_compiling(
-    bundle_copy: Path, cache: Path, with_bf16: None, precision: str
+    bundle_copy: Path, cache: Path, precision: str
 ) -> None:
     expected = tokens(load(bundle_copy, precision), bundle_copy)
     shutil.rmtree(cache)

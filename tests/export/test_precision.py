@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from t2d_export import export
+from t2d_export.bundle.bundle_writer import file_records
+from t2d_export.bundle.emulation import EMULATION, in_float32
 from t2d_export.cli import main
 from t2d_export.encoders.calibration import calibration_images, calibration_windows
 from t2d_export.encoders.precision import linear_layers
 from t2d_runtime.backends.base import Arrays
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeEngine
-from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
+from t2d_runtime.backends.openvino import OpenVinoBackend
+from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle
 from t2d_runtime.errors import OptionError
 from t2d_runtime.proof import parity
 from t2d_runtime.proof.parity import GATES, PRECISIONS, PrecisionGates
@@ -118,6 +122,75 @@ def test_the_matrix_says_what_runs_where_and_why_not(exported_bundle: Path) -> N
     assert "no bfloat16 kernels" in matrix["bf16"]["onnxruntime"].reason
     assert "of the labels agree" in matrix["int8"]["onnxruntime"].reason
     assert "t2d-export engine" in matrix["fp16"]["tensorrt-rtx"].reason
+    for precision in GATES:
+        assert matrix[precision][EMULATION].status == "passed"
+        assert "of the labels agree" in matrix[precision][EMULATION].reason
+        runs = OpenVinoBackend().refusal(precision) is None
+        assert matrix[precision]["openvino"].status == ("passed" if runs else "untested")
+
+
+@pytest.mark.parametrize("precision", GATES)
+def test_a_precision_is_written_whatever_this_processor_runs(
+    bundle_copy: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """On a processor whose engines run float32 alone."""
+    before = Bundle.open(bundle_copy).manifest
+    for backend in (OnnxRuntimeBackend, OpenVinoBackend):
+        monkeypatch.setattr(backend, "refusal", lambda self, asked: None if asked == "fp32" else "no such units")
+    row = export._judged(bundle_copy, before, precision)
+    assert row[EMULATION] == before.precisions[precision][EMULATION]
+    assert row["openvino"].status == "untested"
+    assert row["onnxruntime"].status == ("unsupported" if precision == "bf16" else "untested")
+    assert "run 't2d selftest' there" in row["openvino"].reason
+    files = [name for name in file_records(bundle_copy) if name.startswith(f"precisions/{precision}/")]
+    assert [name.rpartition("/")[2] for name in files] == sorted([*GRAPHS, SEGMENTER])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_emulation_rounds_operands_and_results_to_the_half_type(tmp_path: Path, dtype: torch.dtype) -> None:
+    kind = {torch.float16: TensorProto.FLOAT16, torch.bfloat16: TensorProto.BFLOAT16}[dtype]
+    rng = np.random.default_rng(0)
+    values, weight = (torch.from_numpy(rng.normal(size=size).astype(np.float32)) for size in ((5, 64), (64, 7)))
+    rounded = helper.make_tensor("weight", kind, (64, 7), weight.flatten().tolist())
+    shift = helper.make_tensor("shift", kind, (), [0.3])
+    nodes = [
+        helper.make_node("Cast", ["values"], ["half"], to=kind),
+        helper.make_node("MatMul", ["half", "weight"], ["product"]),
+        helper.make_node("Constant", [], ["shift"], value=shift),
+        helper.make_node("Add", ["product", "shift"], ["sum"]),
+        helper.make_node("Transpose", ["sum"], ["turned"], perm=[1, 0]),
+        helper.make_node("Cast", ["turned"], ["result"], to=TensorProto.FLOAT),
+    ]
+    ends = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, size)]
+        for name, size in (("values", (5, 64)), ("result", (7, 5)))
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "half", *ends, [rounded]), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    )
+    onnx.save(model, tmp_path / "half.onnx")
+    emulated = in_float32(tmp_path / "half.onnx")
+    half_values = [
+        name for name, held in value_types(onnx.shape_inference.infer_shapes(emulated)).items() if held == kind
+    ]
+    assert half_values == ["half/rounded", "product/rounded", "sum/rounded"]
+    onnx.save(emulated, tmp_path / "emulated.onnx")
+    (result,) = (
+        OnnxRuntimeBackend("onnxruntime")
+        .open_session(tmp_path / "emulated.onnx", 1)
+        .run({"values": values.numpy()})
+        .values()
+    )
+
+    def half(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(dtype).float()
+
+    product = half(values).double() @ half(weight).double()
+    expected = half(half(product.float()) + half(torch.tensor(0.3)))
+    # A sum in another order may fall on the other side of a rounding.
+    assert np.mean(result == expected.numpy().T) > 0.9
+    np.testing.assert_allclose(result, expected.numpy().T, rtol=torch.finfo(dtype).eps, atol=torch.finfo(dtype).eps)
+    assert (result != (values @ weight + 0.3).numpy().T).all()
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])

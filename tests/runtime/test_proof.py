@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -90,17 +89,14 @@ def test_a_verdict_is_for_one_bundle_graph_precision_and_runtime(
     assert len(set(keys)) == len(keys)
 
 
-def test_a_remembered_verdict_costs_less_than_five_milliseconds(
-    exported_bundle: Path, cache: Path, runs: list[str]
+def test_a_remembered_verdict_runs_no_engine(
+    exported_bundle: Path, cache: Path, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segmenter = open_here(exported_bundle)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        proof.require_proven(segmenter.encoders)
-        times.append(time.perf_counter() - start)
+    monkeypatch.delattr(OnnxRuntimeEngine, "run")
+    monkeypatch.delattr(OnnxRuntimeBackend, "load")
+    proof.require_proven(segmenter.encoders)
     assert runs == ["fp32"]
-    assert min(times) < 5e-3
 
 
 def disturb(monkeypatch: pytest.MonkeyPatch, output: str, share: float) -> None:
@@ -181,13 +177,14 @@ def test_the_whole_selftest_names_the_stage_that_fails(
 def test_a_few_wrong_labels_of_the_fused_graph_are_refused_in_fp32_alone(
     exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One row of those that are compared: fewer than int8 may miss."""
+    """A quarter of a row of those that are compared, 0.45%. int8 may miss 2%, and misses some by itself: how many
+    depends on the processor, whose byte products may saturate."""
     real = OnnxRuntimeEngine.run
 
     def run(self: OnnxRuntimeEngine, inputs: Any) -> Any:
         outputs = real(self, inputs)
         if "label_map" in outputs:
-            outputs["label_map"][0] = 99
+            outputs["label_map"][0, : outputs["label_map"].shape[1] // 4] = 99
         return outputs
 
     monkeypatch.setattr(OnnxRuntimeEngine, "run", run)
