@@ -16,6 +16,7 @@ from PIL import Image
 from t2d_export import export
 from t2d_export.bundle.bundle_writer import file_records
 from t2d_export.bundle.emulation import EMULATION, in_float32
+from t2d_export.bundle.verify import matrix_row
 from t2d_export.cli import main
 from t2d_export.encoders.calibration import calibration_images, calibration_windows
 from t2d_export.encoders.precision import linear_layers
@@ -23,6 +24,7 @@ from t2d_runtime.backends.base import Arrays
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
 from t2d_runtime.backends.openvino import OpenVinoBackend
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle
+from t2d_runtime.bundle.manifest import Verdict
 from t2d_runtime.errors import OptionError
 from t2d_runtime.proof import parity
 from t2d_runtime.proof.parity import GATES, PRECISIONS, PrecisionGates
@@ -125,8 +127,16 @@ def test_the_matrix_says_what_runs_where_and_why_not(exported_bundle: Path) -> N
     for precision in GATES:
         assert matrix[precision][EMULATION].status == "passed"
         assert "of the labels agree" in matrix[precision][EMULATION].reason
-        runs = OpenVinoBackend().refusal(precision) is None
-        assert matrix[precision]["openvino"].status == ("passed" if runs else "untested")
+
+
+@pytest.mark.parametrize("precision", GATES)
+def test_the_matrix_tests_what_this_processor_runs(exported_bundle: Path, precision: str) -> None:
+    row = matrix_row(exported_bundle, precision, Verdict("passed", "as stored"))
+    assert row[EMULATION].reason == "as stored"
+    runs = OpenVinoBackend().refusal(precision) is None
+    assert row["openvino"].status == ("passed" if runs else "untested")
+    runs = OnnxRuntimeBackend("onnxruntime").refusal(precision) is None
+    assert row["onnxruntime"].status == ("passed" if runs else "unsupported")
 
 
 @pytest.mark.parametrize("precision", GATES)
