@@ -26,3 +26,8 @@ environment() {
   "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"
   touch "$stamp"
 }
+
+# test_bundle: the small model's bundle for the tests, exported where it is not there yet.
+test_bundle() {
+  .venv/bin/python tests/conftest.py
+}

@@ -58,7 +58,7 @@ def bundle_of_this_code() -> Path:
     if (folder / "manifest.json").is_file():
         return folder
     if importlib.util.find_spec("torch") is None:
-        pytest.fail(f"{folder} is missing: run the whole suite where t2d-runtime[dev] is installed first")
+        pytest.fail(f"{folder} is missing: run 'bash scripts/test wheel', which exports it first")
     from filelock import FileLock
 
     from t2d_export.export import ExportSettings, export_bundle
@@ -84,3 +84,7 @@ def _state() -> str:
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":  # scripts that need the bundle before the tests run
+    bundle_of_this_code()
