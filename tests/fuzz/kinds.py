@@ -148,9 +148,19 @@ def class_files(rng: Random, folder: Path, bundle: Path) -> Call:
     return lambda: read_class_file(path)
 
 
+def captions(rng: Random, folder: Path, bundle: Path) -> Call:
+    """A captions file of any kind, damaged. What reads it is training's, which is not there with the runtime alone."""
+    from tests.fuzz.captions import attempt, cases
+
+    name, content = next(cases(rng.getrandbits(32)))
+    return lambda: attempt(folder, name, content)
+
+
 KINDS: dict[str, Callable[[Random, Path, Path], Call]] = {
-    kind.__name__: kind for kind in (images, manifests, vocabularies, words, class_files)
+    kind.__name__: kind for kind in (images, manifests, vocabularies, words, class_files, captions)
 }
+
+OF_THE_RUNTIME = tuple(name for name in KINDS if name != "captions")
 
 
 def _picture(rng: Random) -> bytes:

@@ -12,12 +12,12 @@ from t2d_runtime.errors import ImageError
 from tests.conftest import ROOT
 from tests.fuzz import kinds
 from tests.fuzz.campaign import run_input
-from tests.fuzz.kinds import KINDS
+from tests.fuzz.kinds import OF_THE_RUNTIME
 
 INPUTS = 60
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OF_THE_RUNTIME)
 def test_damaged_inputs_give_a_result_or_an_error_of_our_own(kind: str, tmp_path: Path, exported_bundle: Path) -> None:
     outcomes = [run_input(kind, 1, index, tmp_path, exported_bundle) for index in range(INPUTS)]
     assert [outcome for outcome in outcomes if outcome.is_finding] == []
