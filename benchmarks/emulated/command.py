@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -125,24 +125,26 @@ def run(args: argparse.Namespace) -> int:
         print(f"labels on {scene.backend}: {scene.equal} of {scene.pixels} equal this processor's, ", end="")
         print(f"{scene.certain_equal} of {scene.certain} that are certain; {scene.seconds:.0f} s")
 
+    figures = {
+        "emulator": args.emulator,
+        "machine": machine,
+        **facts,
+        "labels": [asdict(scene) for scene in labels],
+    }
     files, left_out = chosen(args.files, every=args.all)
+    tests: list[TestFile] = []
     with ThreadPoolExecutor(args.processes) as pool:
-        tests = list(tqdm(pool.map(emulated.test, files), total=len(files), unit="file", disable=None))
-    total = TestFile("all", *(sum(figures) for figures in zip(*(done[1:] for done in tests), strict=True)))
+        running = [pool.submit(emulated.test, file) for file in files]
+        for future in tqdm(as_completed(running), total=len(files), unit="file", disable=None):
+            tests.append(future.result())
+            if args.json is not None:  # what is done so far: a run of an hour that is interrupted loses nothing
+                done = {test.file.removesuffix(".py") for test in tests}
+                not_run = [path.stem for path in files if path.stem not in done]
+                write_results(args.json, "emulated", {**figures, **_of_tests(tests, [*left_out, *not_run])})
+    total = _total(tests)
     print(_line(total))
     if left_out:
         print(f"left out: {', '.join(left_out)}; --all runs all")
-    if args.json is not None:
-        figures = {
-            "emulator": args.emulator,
-            "machine": machine,
-            **facts,
-            "labels": [asdict(scene) for scene in labels],
-            "total": total._asdict(),
-            "tests": [done._asdict() for done in tests],
-            "left_out": left_out,
-        }
-        write_results(args.json, "emulated", figures)
     failed = total.failed or any(scene.certain_equal < scene.certain for scene in labels)
     return FAILED_CHECK if failed else 0
 
@@ -231,6 +233,22 @@ class Emulated:
         environment |= {"OMP_NUM_THREADS": "1", "T2D_TEST_BUNDLE": str(self._bundle)}
         command = [*self._python, *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def _of_tests(tests: Sequence[TestFile], left_out: Sequence[str]) -> dict[str, Any]:
+    """The tests' part of the results."""
+    by_name = sorted(tests)
+    return {"total": _total(tests)._asdict(), "tests": [done._asdict() for done in by_name], "left_out": left_out}
+
+
+def _total(tests: Sequence[TestFile]) -> TestFile:
+    return TestFile(
+        file="all",
+        passed=sum(done.passed for done in tests),
+        failed=sum(done.failed for done in tests),
+        skipped=sum(done.skipped for done in tests),
+        seconds=round(sum(done.seconds for done in tests), 1),
+    )
 
 
 def _line(result: TestFile) -> str:

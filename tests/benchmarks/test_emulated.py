@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,26 @@ def test_a_failed_test_and_a_process_that_breaks_off_fail_the_command(
     assert "2 passed, 2 failed, 0 skipped" in captured.out
     assert "planted" in captured.out
     assert "ended with status 3" in captured.out
+
+
+def test_a_run_that_is_interrupted_keeps_what_is_done(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = tmp_path / "results.json"
+
+    def interrupted_at_the_second(_: emulated.Emulated, file: Path) -> emulated.TestFile:
+        if file.stem == "test_first":
+            return emulated.TestFile(file.name, 1, 0, 0, 0.1)
+        while not saved.is_file():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(emulated.Emulated, "labels", lambda self, backend: equal_labels(backend, 0))
+    monkeypatch.setattr(emulated.Emulated, "test", interrupted_at_the_second)
+    assert main([*arguments, *write_tests(tmp_path, first=GOOD, second=GOOD), "--json", str(saved)]) == 130
+    figures: dict[str, Any] = json.loads(saved.read_text())["figures"]
+    assert [done["file"] for done in figures["tests"]] == ["test_first.py"]
+    assert figures["left_out"][-1] == "test_second"
 
 
 @pytest.mark.parametrize(("wrong", "status"), [(0, 0), (1, 1)])
