@@ -42,7 +42,7 @@ def test_where_there_is_a_compiler_the_loops_are_compiled() -> None:
     if has_compiler():
         assert fastest_kernels() is CompiledKernels, f"{LIBRARY} is missing or old; pip install -e . builds it"
     if fastest_kernels() is CompiledKernels:
-        assert loops_here() == f"compiled loops, for {VERSIONS[library().pamr_version()]}"
+        assert loops_here() in {"compiled loops", "compiled loops, with AVX2", "compiled loops, with AVX-512"}
     else:
         assert loops_here().startswith("NumPy loops")
 

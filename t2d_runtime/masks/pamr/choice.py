@@ -29,4 +29,5 @@ def loops_here() -> str:
     """Which loops PAMR takes on this machine, and how to get the compiled ones."""
     if fastest_kernels() is NumpyKernels:
         return f"{NumpyKernels.name}; for the compiled ones, {HOW_TO_COMPILE}"
-    return f"{CompiledKernels.name}, for {VERSIONS[library().pamr_version()]}"
+    version = library().pamr_version()
+    return f"{CompiledKernels.name}, with {VERSIONS[version]}" if version else CompiledKernels.name

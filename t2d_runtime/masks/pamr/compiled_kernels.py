@@ -24,8 +24,8 @@ BLOCK, PLANES = 16, 8
 ALIGNMENT = 64
 """Bytes of a cache line, in which the 16 scores of a sheet's pixel then lie."""
 
-VERSIONS = ("any processor", "AVX2", "AVX-512")
-"""Which instructions the numbers that `pamr.c` gives its versions stand for, on x86."""
+VERSIONS = ("plain", "AVX2", "AVX-512")
+"""Instructions that the versions of the loops in `pamr.c` need, by number; the plain one runs on every processor."""
 
 
 class _Grid(ctypes.Structure):
