@@ -152,10 +152,9 @@ def heading(figures: dict[str, Any]) -> list[str]:
     """Who is compared with whom, and where."""
     machine = provenance()
     height, width = figures["input_size"]
-    slow = ", not compiled: several times as slow as those that are" if figures["pamr"] == "numpy" else ""
     return [
         f"model:     {figures['backbone']}, weights {figures['weights']}, windows of {width} x {height} pixels",
-        f"runtime:   {figures['runtime']}; PAMR in {figures['pamr']} loops{slow}",
+        f"runtime:   {figures['runtime']}; PAMR: {figures['pamr']}",
         f"PyTorch:   {figures['torch']}, float32, eager, except where a row says otherwise",
         f"processor: {machine['cpu']}, {figures['threads']} threads, {' '.join(machine['cpu_features'])}",
         f"Times are medians of {figures['rounds']} rounds, in turn; more than 1x: the runtime is faster.",

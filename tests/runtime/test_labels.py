@@ -14,7 +14,7 @@ from t2d_runtime.bundle.manifest import PamrSettings, WindowSettings
 from t2d_runtime.image.windows import Window, cut_windows, resized_size, stitch, window_boxes
 from t2d_runtime.masks import labels
 from t2d_runtime.masks.labels import labels_from_patch_scores, labels_from_planes, possible_winners
-from t2d_runtime.masks.pamr import numpy_kernels as refine_numpy
+from t2d_runtime.masks.pamr.numpy_kernels import NumpyKernels
 from t2d_runtime.masks.pamr.refine import refine
 from t2d_runtime.masks.upsample import upsample
 
@@ -125,7 +125,7 @@ def test_classes_left_out_of_refinement_cannot_win(case: dict[str, Any], seed: i
     refined = []
     for crop, own in zip(cut_windows(image, case["boxes"]), case["scores"], strict=True):
         planes = upsample(own, crop.shape[:2], align_corners=True)
-        refined.append(refine(crop, planes, PamrSettings((1,), 2), kernels=refine_numpy))
+        refined.append(refine(crop, planes, PamrSettings((1,), 2), kernels=NumpyKernels))
     planes = stitch(refined, case["boxes"], (case["scores"].shape[1], *case["resized_size"]))
     label_map = labels_from_planes(
         [planes[winners]], case["size"], threshold=threshold, classes=winners, num_classes=len(planes)
