@@ -136,11 +136,12 @@ class _Comparison:
         yield from self._slide_stages()
 
     def _text_stages(self) -> Iterator[StageParity]:
-        expected = self._arrays["clip_text"]
-        shown = _cut(self._arrays["tokens"][:, : expected.shape[1]])
-        features = self._subject.text_features(shown.reshape(-1, shown.shape[-1]))
-        if features is not None:
-            yield self._judge.features("clip_text", expected, features.reshape(expected.shape))
+        if "clip_text" in self._arrays:
+            expected = self._arrays["clip_text"]
+            shown = _cut(self._arrays["tokens"][:, : expected.shape[1]])
+            features = self._subject.text_features(shown.reshape(-1, shown.shape[-1]))
+            if features is not None:
+                yield self._judge.features("clip_text", expected, features.reshape(expected.shape))
         yield self._judge.features("text_embeds", self._arrays["text_embeds"], self._text_embeds)
 
     def _encoder_stages(self, window: Encoded) -> Iterator[StageParity]:

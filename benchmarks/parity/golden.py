@@ -17,13 +17,21 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.parity.golden_weights import clip_text_weights, dinov2_weights, projection_weights
+from benchmarks.parity.golden_weights import (
+    clip_text_weights,
+    dinov2_weights,
+    dinov3_weights,
+    projection_weights,
+)
 from t2d_runtime.errors import DataError
 
 WINDOW = 448
 """Side of the window that the single-window stages were computed on: `resized[:448, :448]`."""
 
 RANDOM_PROJECTION = "rand"
+
+DINOV3 = "dinov3_"
+"""First letters of the DINOv3 backbones, whose files carry the backbone's whole name."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,10 @@ class Golden:
     @property
     def backbone(self) -> str:
         """Name of the backbone, such as dinov2_vitb14_reg."""
-        return f"dinov2_{self.meta['arch']}" + ("_reg" if self.meta["registers"] else "")
+        arch = str(self.meta["arch"])
+        if arch.startswith(DINOV3):
+            return arch
+        return f"dinov2_{arch}" + ("_reg" if self.meta["registers"] else "")
 
     @property
     def has_random_projection(self) -> bool:
@@ -110,10 +121,11 @@ def write_weights(golden: Golden, folder: Path) -> dict[str, str]:
     Returns the paths by the names of `load_reference`'s arguments; no projection where it is a published one.
     """
     arch, seed = golden.meta["arch"], golden.meta["seed"]
-    files = {
-        "backbone_weights": dinov2_weights(arch, golden.meta["registers"], seed),
-        "text_weights": clip_text_weights(seed),
-    }
+    if golden.backbone.startswith(DINOV3):
+        backbone = dinov3_weights(arch, seed)
+    else:
+        backbone = dinov2_weights(arch, golden.meta["registers"], seed)
+    files = {"backbone_weights": backbone, "text_weights": clip_text_weights(seed)}
     if golden.has_random_projection:
         files["projection"] = projection_weights(arch, golden.meta["projection_seed"])
     paths = {}

@@ -27,7 +27,16 @@ class Size(NamedTuple):
     blocks: int
 
 
-SIZES = {"vits14": Size(384, 12), "vitb14": Size(768, 12), "vitl14": Size(1024, 24)}
+SIZES = {
+    "vits14": Size(384, 12),
+    "vitb14": Size(768, 12),
+    "vitl14": Size(1024, 24),
+    "dinov3_vitb16": Size(768, 12),
+    "dinov3_vitl16": Size(1024, 24),
+}
+
+DINOV3_PATCH_SIZE = 16
+DINOV3_REGISTERS = 4
 
 
 class Draw:
@@ -74,6 +83,31 @@ def dinov2_weights(arch: str, registers: int, seed: int, blocks: int | None = No
         draw(f"{prefix}.mlp.fc2.weight", (width, 4 * width), 1.0 / width**0.5)
         draw(f"{prefix}.mlp.fc2.bias", (width,), 0.02)
         draw(f"{prefix}.ls2.gamma", (width,), 0.05, 0.35)
+    draw.norm("norm", width)
+    return draw.tensors
+
+
+def dinov3_weights(arch: str, seed: int, blocks: int | None = None) -> dict[str, Tensor]:
+    """A DINOv3 checkpoint in timm's layout without query, key and value biases; `blocks` cuts it short."""
+    width = SIZES[arch].width
+    draw = Draw(seed)
+    draw("cls_token", (1, 1, width), 0.5)
+    draw("reg_token", (1, DINOV3_REGISTERS, width), 0.5)
+    draw("patch_embed.proj.weight", (width, 3, DINOV3_PATCH_SIZE, DINOV3_PATCH_SIZE), 0.035)
+    draw("patch_embed.proj.bias", (width,), 0.05)
+    for index in range(blocks or SIZES[arch].blocks):
+        prefix = f"blocks.{index}"
+        draw(f"{prefix}.gamma_1", (width,), 0.05, 0.35)
+        draw(f"{prefix}.gamma_2", (width,), 0.05, 0.35)
+        draw.norm(f"{prefix}.norm1", width)
+        draw.norm(f"{prefix}.norm2", width)
+        draw(f"{prefix}.attn.qkv.weight", (3 * width, width), 1.4 / width**0.5)
+        draw(f"{prefix}.attn.proj.weight", (width, width), 1.0 / width**0.5)
+        draw(f"{prefix}.attn.proj.bias", (width,), 0.02)
+        draw(f"{prefix}.mlp.fc1.weight", (4 * width, width), 1.0 / width**0.5)
+        draw(f"{prefix}.mlp.fc1.bias", (4 * width,), 0.05)
+        draw(f"{prefix}.mlp.fc2.weight", (width, 4 * width), 1.0 / width**0.5)
+        draw(f"{prefix}.mlp.fc2.bias", (width,), 0.02)
     draw.norm("norm", width)
     return draw.tensors
 

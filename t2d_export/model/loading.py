@@ -48,21 +48,31 @@ def load_backbone(architecture: Architecture, weights: str, input_size: tuple[in
     periods = tensors.pop(ROPE_PERIODS, None)
     vit.load_state_dict(tensors, assign=True)
     if isinstance(vit, Eva):
-        _fill_buffers(vit, periods, architecture.grid(input_size))
+        _fill_buffers(vit, periods, architecture.grid(input_size), source.name)
     kind = RotaryBackbone if isinstance(vit, Eva) else Backbone
     backbone = kind(vit, name=architecture.name, input_size=input_size, mean=architecture.mean, std=architecture.std)
     return _frozen(backbone), source
 
 
-def _fill_buffers(vit: Eva, periods: Tensor | None, grid: tuple[int, int]) -> None:
-    """What timm computes at construction and a state dict does not hold."""
+def _fill_buffers(vit: Eva, periods: Tensor | None, grid: tuple[int, int], where: str) -> None:
+    """Fill what timm computes at construction and a state dict does not hold, with the periods of the file if any.
+
+    Raises WeightsError where those are no periods of this model.
+    """
     for name, buffer in vit.named_buffers():
         module, _, leaf = name.rpartition(".")
         vit.get_submodule(module).register_buffer(leaf, torch.zeros_like(buffer, device="cpu"), persistent=False)
     rope: Any = vit.rope
     rope.init_non_persistent_buffers()
-    # Meta's files hold the periods rounded to bfloat16, and their models compute with those.
-    rope.periods.copy_(rope.periods.bfloat16() if periods is None else periods)
+    # Meta's files hold their periods, rounded to bfloat16; timm's layout holds none and computes them in float32, as
+    # the released Talk2DINO code does.
+    if periods is not None:
+        if periods.shape != rope.periods.shape or not bool((periods > 0).all()):
+            raise WeightsError(
+                f"{where}: {ROPE_PERIODS} are {tuple(periods.shape)}, expected {tuple(rope.periods.shape)} positive "
+                "numbers; the file is of another model"
+            )
+        rope.periods.copy_(periods)
     rope.pos_embed_cached.copy_(rope.get_embed(shape=list(grid)))
 
 
@@ -77,11 +87,21 @@ def load_text_tower(weights: str, config: TextConfig | None = None) -> tuple[Tex
         tensors, source = random_tensors(transformer.state_dict(), name="text"), RANDOM_SOURCE
     else:
         tensors, source = text_weights(weights)
+        _check_projected(tensors, source.name)
         transformer = _empty_text_transformer(config or _config_of(tensors, source.name))
     check_keys(tensors, transformer.state_dict(), f"{source.name}, text tower")
     check_shapes(tensors, transformer.state_dict(), f"{source.name}, text tower")
     transformer.load_state_dict(tensors, assign=True)
     return _frozen(TextTower(transformer)), source
+
+
+def _check_projected(tensors: dict[str, Tensor], name: str) -> None:
+    """Raise WeightsError for a tower that ends before the space which it shares with images."""
+    if "token_embedding.weight" in tensors and "text_projection" not in tensors:
+        raise WeightsError(
+            f"{name}: a text tower without its text_projection, as transformers' CLIPTextModel is saved; expected that "
+            "of CLIPTextModelWithProjection or of a whole CLIP: give its file"
+        )
 
 
 def _empty_text_transformer(config: TextConfig) -> TextTransformer:

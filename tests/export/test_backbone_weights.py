@@ -187,19 +187,28 @@ def test_dinov3_computes_with_the_periods_of_its_file(tmp_path: Path) -> None:
     periods = 100.0 ** (2 * torch.arange(16) / 32)
     paths = {
         name: saved(dinov3_authors(weights, values), tmp_path / f"{name}.safetensors")
-        for name, values in {"rounded": periods.bfloat16().float(), "other": periods * 2}.items()
+        for name, values in {"exact": periods, "rounded": periods.bfloat16(), "other": periods * 2}.items()
     }
-    rounded, other = (features_of(load_backbone(architecture, path, (64, 64))[0]) for path in paths.values())
+    exact, rounded, other = (features_of(load_backbone(architecture, path, (64, 64))[0]) for path in paths.values())
     without = {key: value for key, value in weights.items() if not key.endswith(("q_bias", "v_bias"))}
     zeros = {key: value * 0 if key.endswith(("q_bias", "v_bias")) else value for key, value in weights.items()}
-    assert not torch.allclose(rounded.patch_tokens, other.patch_tokens, atol=1e-2)
+    assert not torch.allclose(exact.patch_tokens, other.patch_tokens, atol=1e-2)
+    assert not torch.allclose(exact.patch_tokens, rounded.patch_tokens, atol=1e-4)
     assert_same(
         features_of(load_backbone(architecture, saved(without, tmp_path / "a.safetensors"), (64, 64))[0]),
         features_of(load_backbone(architecture, saved(zeros, tmp_path / "b.safetensors"), (64, 64))[0]),
     )
     assert_same(
-        features_of(load_backbone(architecture, saved(weights, tmp_path / "c.safetensors"), (64, 64))[0]), rounded
+        features_of(load_backbone(architecture, saved(weights, tmp_path / "c.safetensors"), (64, 64))[0]), exact
     )
+
+
+@pytest.mark.parametrize("periods", [torch.ones(8), torch.zeros(16), torch.full((16,), -1.0)])
+def test_periods_of_another_model_are_refused(tmp_path: Path, periods: torch.Tensor) -> None:
+    architecture = shallow("dinov3_vitb16")
+    authors = dinov3_authors(stored(architecture, 64), periods)
+    with pytest.raises(WeightsError, match=r"rope.periods are .*expected \(16,\) positive numbers"):
+        load_backbone(architecture, saved(authors, tmp_path / "meta.safetensors"), (64, 64))
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if "vitg" not in name and "vitl" not in name])

@@ -13,7 +13,10 @@ from t2d_export.bundle import verify
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
-@pytest.mark.parametrize("name", ["vitb14_reg4_448_astronaut", "vits14_448_coffee", "vits14_reg4_518_coffee"])
+NAMES = ["vitb14_reg4_448_astronaut", "vits14_448_coffee", "vits14_reg4_518_coffee", "dinov3_vitb16_448_coffee"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_stage_of_the_reference_and_of_the_bundle(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

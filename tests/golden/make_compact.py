@@ -13,7 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-FILES = ("vitb14_reg4_448_astronaut", "vits14_448_coffee", "vits14_reg4_518_coffee")
+FILES = (
+    "vitb14_reg4_448_astronaut",
+    "vits14_448_coffee",
+    "vits14_reg4_518_coffee",
+    "dinov3_vitb16_448_coffee",
+)
 IMAGES = {
     "astronaut_resized": (FILES[0], "resized"),
     "coffee": (FILES[1], "image"),
