@@ -215,9 +215,9 @@ def _checked_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in state_dict.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise WeightsError(f"projection: expected a tensor of floats under {key!r}, got {_kind(value)}")
-        if not torch.isfinite(value).all():
-            raise WeightsError(f"projection: {key!r} holds values that are not finite; use an intact file")
         weights[key] = value.detach().to("cpu", torch.float32, copy=True)
+        if not torch.isfinite(weights[key]).all():
+            raise WeightsError(f"projection: {key!r} holds values that are not finite; use an intact file")
     return weights
 
 

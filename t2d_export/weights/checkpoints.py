@@ -1,13 +1,16 @@
 """Checkpoint files -> tensors by key. No code from a file is run: no arbitrary pickle, no TorchScript.
 
-Read are `.safetensors`, `torch.save` files (`.pth`, `.pt`, `.bin`), and TorchScript archives such as OpenAI's CLIP,
-whose tensors are taken from the zip file without loading the program in it (`script_archive.py`).
+Read are `.safetensors`, `torch.save` files (`.pth`, `.pt`, `.bin`), the shards of either (`shards.py`), and TorchScript
+archives such as OpenAI's CLIP, whose tensors are taken from the zip file without loading the program in it
+(`script_archive.py`).
 """
 
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,59 +20,116 @@ import torch
 from torch import Tensor
 
 from t2d_export.weights.script_archive import is_script_archive, read_script_archive
+from t2d_export.weights.shards import shards_of
 from t2d_runtime.errors import WeightsError, WeightsNotFoundError
-
-WRAPPERS = ("model", "state_dict")
-"""Entries under which training code keeps the weights beside optimiser and counters (MAE; open_clip)."""
 
 PICKLE_MAGIC = b"\x80"
 ZIP_MAGIC = b"PK"
+LFS_MAGIC = b"version https://git-lfs"
+"""First letters of the note that a repository cloned without Git LFS holds in a file's place."""
+
+
+class _SetAside:
+    """Stands in for an object that is no weight: it takes what was saved of it and is never looked at."""
+
+    def __init__(self, *_arguments: object) -> None: ...
+
+    def __setstate__(self, _state: object) -> None: ...
+
+
+SET_ASIDE = (
+    "argparse.Namespace",  # the command line of DINO, MAE and timm
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(f"numpy.{home}.multiarray.{name}" for home in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(f"{home}.{name}" for home in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")),
+)
+"""Types that training code saves beside the weights. None of them is built: `_SetAside` takes the place of each."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint file on the CPU, in the dtypes and under the keys that it stores.
+    """Tensors of a checkpoint on the CPU, in the dtypes and under the keys that it stores.
 
-    Entries that are no tensors (counters, resolutions) are left out.
-    Raises WeightsNotFoundError where there is no such file, WeightsError where it is truncated, no checkpoint,
-    asks for code to be run, or holds no tensor.
+    `path` is a file, an index of shards, or a folder that holds one of these. Dictionaries inside dictionaries, as
+    training code saves them beside optimisers and counters, become dotted keys ("teacher.backbone.norm.weight"); a
+    dictionary that alone holds tensors gives its keys as they are. Entries that are no tensors are left out.
+    Raises WeightsNotFoundError where there is no such file or a shard is missing, WeightsError where it is truncated,
+    no checkpoint, asks for code to be run, or holds no tensor.
     """
+    files, names = shards_of(path)
+    if len(files) == 1 and names is None:
+        return _read_file(files[0])
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        shard = _read_file(file)
+        twice = sorted(tensors.keys() & shard.keys())
+        if twice:
+            raise WeightsError(f"{path}: {file.name} holds {twice[0]} once more; the shards are of two models")
+        tensors |= shard
+    if names is not None and names != tensors.keys():
+        odd = sorted(names ^ tensors.keys())
+        raise WeightsError(
+            f"{path}: the index and its shards differ in {len(odd)} keys ({', '.join(odd[:3])}); get all of them again"
+        )
+    return tensors
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsNotFoundError(f"{path} is no file: expected a checkpoint (.pth, .pt or .safetensors)")
-    if path.suffix == ".safetensors":
-        content: object = _read_safetensors(path)
-    else:
-        content = _read_torch(path)
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    tensors = {key: value.detach() for key, value in _items(content) if isinstance(value, Tensor)}
+    with path.open("rb") as file:
+        magic = file.read(len(LFS_MAGIC))
+    if magic == LFS_MAGIC:
+        raise WeightsError(f"{path} is a note of Git LFS in the weights' place; run 'git lfs pull' there")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, magic)
+    tensors = _named_tensors(content, path)
     if not tensors:
         raise WeightsError(f"{path} holds no tensors by name: expected a state dict")
     return tensors
 
 
-def _items(content: object) -> list[tuple[str, object]]:
-    if not isinstance(content, Mapping):
-        return []
-    return [(key, value) for key, value in content.items() if isinstance(key, str)]
+def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:
+    """Tensors of a dictionary of dictionaries; each dictionary is read once, however often it is referred to."""
+    found: dict[str, dict[str, Tensor]] = {}
+    seen: set[int] = set()
+    waiting: deque[tuple[str, object]] = deque([("", content)])
+    while waiting:
+        prefix, node = waiting.popleft()
+        if not isinstance(node, Mapping) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        for key, value in node.items():
+            if isinstance(key, str) and isinstance(value, Tensor):
+                found.setdefault(prefix, {})[key] = value.detach()
+            elif isinstance(key, str):
+                waiting.append((f"{prefix}{key}.", value))
+    if len(found) == 1:
+        return next(iter(found.values()))
+    named = [(prefix + key, value) for prefix, tensors in found.items() for key, value in tensors.items()]
+    if len(dict(named)) < len(named):
+        raise WeightsError(f"{path}: two of its entries have one name; expected a state dict")
+    return dict(named)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
     try:
-        return safetensors.torch.load_file(path, device="cpu")
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path, device="cpu")
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is truncated or no safetensors file ({error}); get it again") from error
+    return tensors
 
 
-def _read_torch(path: Path) -> object:
-    with path.open("rb") as file:
-        magic = file.read(2)
+def _read_torch(path: Path, magic: bytes) -> object:
     if not magic.startswith((PICKLE_MAGIC, ZIP_MAGIC)):
         raise WeightsError(f"{path} is no checkpoint: expected a .safetensors file or one that torch.save wrote")
     try:
-        if magic == ZIP_MAGIC and is_script_archive(path):
+        if magic.startswith(ZIP_MAGIC) and is_script_archive(path):
             return read_script_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(_SetAside, name) for name in SET_ASIDE]):
+            # It says that validation takes time; a sparse tensor is refused behind it.
+            warnings.filterwarnings("ignore", message="Validating sparse tensor")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's message is a page of advice on how to run the file's code after all.
         raise WeightsError(
@@ -82,3 +142,20 @@ def _read_torch(path: Path) -> object:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0].strip() or type(error).__name__
+
+
+def usable(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Floating-point tensors, also of eight bits -> float32, contiguous. Raises WeightsError that names any other."""
+    return {key: _float32(key, value, where) for key, value in tensors.items()}
+
+
+def _float32(key: str, value: Tensor, where: str) -> Tensor:
+    kind = str(value.dtype).removeprefix("torch.")
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        kind = "on no device" if value.is_meta else f"sparse or quantised ({kind})"
+    elif value.is_floating_point():
+        try:
+            return value.detach().to("cpu", torch.float32).contiguous()
+        except (NotImplementedError, RuntimeError):
+            kind = f"{kind}, which cannot be widened to float32"
+    raise WeightsError(f"{where}: {key} is {kind}, expected dense floating-point values; save the weights as float32")

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
 
 from torch import Tensor
 
 from t2d_export.architectures.backbones import Family
+from t2d_export.weights import huggingface
+from t2d_export.weights.entries import Part
 from t2d_runtime.errors import WeightsError
-
-WRAPPING_MODULE = "module."
-"""Prefix of every key that a data-parallel training run saved."""
-
-Part = Literal["backbone", "text", "projection"]
 
 TALK2DINO_PARTS: Mapping[Part, str] = {"backbone": "model.", "text": "clip_model.", "projection": "proj."}
 """Prefixes in the authors' hub file: the attributes of their class `DINOText` (`hf_model.py`)."""
 
-CLIP_OTHERS = (
-    "visual.", "logit_scale", "logit_bias", "input_resolution", "context_length", "vocab_size", "attn_mask"
-)  # fmt: skip
-"""What a whole CLIP holds beside its text tower."""
+IMAGE_TOWER = "visual."
+"""Prefix of the image tower in OpenAI's layout of CLIP."""
+
+CLIP_OTHERS = ("logit_scale", "logit_bias", "input_resolution", "context_length", "vocab_size", "attn_mask")
+"""What a whole CLIP holds beside its towers."""
+
+TEXT_TOWER = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection", "text.")
+"""First letters of the text tower's keys in OpenAI's layout and in open_clip's."""
+
+BLOCK_CHUNK = re.compile(r"^blocks\.\d+\.(\d+)\.")
+"""Blocks in chunks, as DINOv2's training groups them; the second number counts through (`BlockChunk`)."""
 
 UNUSED: Mapping[Family, tuple[str, ...]] = {
     "dinov2": ("mask_token",),
@@ -66,15 +69,21 @@ def backbone_layout(tensors: Mapping[str, Tensor], family: Family) -> dict[str, 
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] = {
         "dinov2": _dinov2, "dino": _as_it_is, "mae": _as_it_is, "clip": _clip, "dinov3": _dinov3
     }[family]  # fmt: skip
-    converted = convert(_unwrapped(tensors))
+    if huggingface.is_vit(tensors):
+        tensors = huggingface.from_vit(tensors)
+    elif huggingface.is_clip(tensors):
+        tensors = huggingface.from_clip(tensors)
+    converted = convert(_without_chunks(tensors))
     return {key: value for key, value in converted.items() if not key.startswith(UNUSED[family])}
 
 
 def text_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The text tower of OpenAI's layout, whole or text tower only, or of open_clip's -> open_clip's text keys."""
-    tensors = _unwrapped(tensors)
-    if text := _with_prefix(tensors, "text."):
-        return text  # open_clip's custom-text models keep the tower in a module of its own
+    """The text tower of OpenAI's layout or of transformers', whole or text tower only -> open_clip's text keys.
+
+    An image tower beside it stays, under "visual.".
+    """
+    if huggingface.is_clip(tensors):
+        tensors = huggingface.from_clip(tensors)
     return {key: value for key, value in tensors.items() if not key.startswith(CLIP_OTHERS)}
 
 
@@ -114,10 +123,15 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if all(key.startswith(WRAPPING_MODULE) for key in tensors):
-        return _with_prefix(tensors, WRAPPING_MODULE)
-    return dict(tensors)
+def _without_chunks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`blocks.0.7.` -> `blocks.7.`. Raises WeightsError where the blocks of the chunks are numbered alike."""
+    joined = {BLOCK_CHUNK.sub(r"blocks.\1.", key): value for key, value in tensors.items()}
+    if len(joined) < len(tensors):
+        raise WeightsError(
+            "the blocks are in chunks that each begin to count anew; expected numbers that go on through the chunks, "
+            "as in DINOv2's: save the state dict with the blocks in one row"
+        )
+    return joined
 
 
 def _as_it_is(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -139,10 +153,11 @@ def _dinov2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _clip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    visual = _with_prefix(tensors, "visual.")
+    visual = _with_prefix(tensors, IMAGE_TOWER)
     if not visual:
         return tensors
-    converted = {}
+    # What is neither tower's stays, to be told.
+    converted = {k: v for k, v in tensors.items() if not k.startswith((IMAGE_TOWER, *TEXT_TOWER, *CLIP_OTHERS))}
     for key, value in visual.items():
         for theirs, ours in OPENAI_VISUAL:
             key = key.replace(theirs, ours)
@@ -156,17 +171,22 @@ def _clip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _dinov3(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Meta's layout or timm's, either with or without biases -> timm's with biases.
+    """Meta's layout, transformers' or timm's, each with or without biases -> timm's with biases.
 
-    Meta stores a bias for the keys and a mask that sets it to zero; where a file has no biases they are zero.
+    Meta stores a bias for the keys and a mask that sets it to zero; transformers stores none for the keys. Where a file
+    has no biases they are zero.
     """
+    tensors = _queries_and_values(tensors)
     renamed = {}
     for key, value in tensors.items():
-        key = key.replace("storage_tokens", "reg_token").replace("rope_embed.periods", "rope.periods")
+        key = key.replace("storage_tokens", "reg_token").replace("register_tokens", "reg_token")
+        key = key.replace("rope_embed.periods", "rope.periods")
         key = re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", key)
         if key.endswith(".attn.qkv.bias"):
             stem = key.removesuffix("qkv.bias")
-            renamed[stem + "q_bias"], _, renamed[stem + "v_bias"] = value.chunk(3)
+            renamed[stem + "q_bias"], of_keys, renamed[stem + "v_bias"] = value.chunk(3)
+            if f"{key}_mask" not in tensors and of_keys.any():
+                renamed[stem + "k_bias"] = of_keys  # the model has no place for it: to be told
         elif not key.endswith(".attn.qkv.bias_mask"):
             renamed[key] = value
     for key, value in list(renamed.items()):
@@ -175,4 +195,15 @@ def _dinov3(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             zeros = value.new_zeros(value.shape[0] // 3)
             renamed.setdefault(stem + "q_bias", zeros)
             renamed.setdefault(stem + "v_bias", zeros)
+    return renamed
+
+
+def _queries_and_values(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Biases of queries and values that stand apart, without one of keys -> timm's names."""
+    renamed = dict(tensors)
+    for key, value in tensors.items():
+        stem, mark, _ = key.rpartition("attn.q.bias")
+        if mark and f"{stem}attn.v.bias" in renamed and f"{stem}attn.k.bias" not in renamed:
+            renamed[f"{stem}attn.q_bias"] = renamed.pop(key, value)
+            renamed[f"{stem}attn.v_bias"] = renamed.pop(f"{stem}attn.v.bias")
     return renamed

@@ -1,9 +1,12 @@
 """Where weights come from: a published checkpoint file, a hub, or random; given as float32 tensors under the keys of
 timm's vision transformers, open_clip's text transformer and the released projections.
+
+FILE may be a file, an index of shards or a folder, and may name an entry of it: `FILE::teacher.backbone`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,10 +15,11 @@ from torch import Tensor
 from t2d_export.architectures.backbones import Architecture
 from t2d_export.architectures.position import resize_positions
 from t2d_export.weights import published
-from t2d_export.weights.checkpoints import read_checkpoint
+from t2d_export.weights.checkpoints import read_checkpoint, usable
+from t2d_export.weights.entries import Part, find_entry, groups, is_head, split_spec, unwrapped
 from t2d_export.weights.hub import HubFile, download
 from t2d_export.weights.key_layouts import (
-    Part,
+    IMAGE_TOWER,
     backbone_layout,
     check_keys,
     check_shapes,
@@ -23,8 +27,10 @@ from t2d_export.weights.key_layouts import (
     text_layout,
 )
 from t2d_export.weights.random_weights import random_tensors
-from t2d_runtime.bundle.files import sha256_of
+from t2d_export.weights.shards import part_file, sha256_of_weights
 from t2d_runtime.bundle.manifest import Source
+
+log = logging.getLogger(__name__)
 
 HUB = "hub"
 RANDOM = "random"
@@ -45,10 +51,14 @@ def backbone_weights(
     """
     if spec == RANDOM:
         return random_tensors(shapes, name="backbone"), RANDOM_SOURCE
-    tensors, source = _read(spec, "backbone", lambda: published.backbone_file(architecture.name))
+    found, source = _read(spec, "backbone", lambda: published.backbone_file(architecture.name))
     where = f"{source.name}, backbone {architecture.name}"
-    tensors = backbone_layout(tensors, architecture.family)
+    tensors = backbone_layout(found, architecture.family)
+    heads = [key for key in tensors if key not in shapes and is_head(key)]
+    _tell_left_out(where, groups(heads))
+    tensors = {key: value for key, value in tensors.items() if key not in heads}
     check_keys(tensors, shapes, where, optional={ROPE_PERIODS})
+    tensors = usable(tensors, where)
     if "pos_embed" in shapes:
         grid = architecture.grid(input_size)
         prefix = shapes["pos_embed"].shape[1] - grid[0] * grid[1]
@@ -56,7 +66,7 @@ def backbone_weights(
             tensors["pos_embed"], prefix=prefix, grid=grid, rule=architecture.positions
         )
     check_shapes(tensors, shapes, where)
-    return _float32(tensors), source
+    return tensors, source
 
 
 def text_weights(spec: str) -> tuple[dict[str, Tensor], Source]:
@@ -64,8 +74,12 @@ def text_weights(spec: str) -> tuple[dict[str, Tensor], Source]:
 
     Raises WeightsError and WeightsNotFoundError.
     """
-    tensors, source = _read(spec, "text", lambda: published.CLIP_VITB16)
-    return _float32(text_layout(tensors)), source
+    found, source = _read(spec, "text", lambda: published.CLIP_VITB16)
+    tensors = text_layout(found)
+    left_out = [key for key in tensors if key.startswith(IMAGE_TOWER) or is_head(key)]
+    if spec != HUB:  # the published file is known to be a whole CLIP
+        _tell_left_out(f"{source.name}, text tower", groups(left_out))
+    return usable({key: value for key, value in tensors.items() if key not in left_out}, source.name), source
 
 
 def projection_weights(spec: str, backbone: str) -> tuple[dict[str, Tensor], Source]:
@@ -74,17 +88,36 @@ def projection_weights(spec: str, backbone: str) -> tuple[dict[str, Tensor], Sou
     Raises WeightsError and WeightsNotFoundError.
     """
     tensors, source = _read(spec, "projection", lambda: published.projection_file(backbone))
-    return _float32(tensors), source
+    return usable(tensors, f"{source.name}, projection"), source
 
 
-def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[dict[str, Tensor], Source]:
+def weights_path(spec: str, part: Part) -> Path:
+    """The file or folder of a `spec` that is neither "hub" nor "random"."""
+    return part_file(Path(_split(spec)[0]), part)
+
+
+def _split(spec: str) -> tuple[str, str | None]:
+    return (spec, None) if Path(spec).exists() else split_spec(spec)
+
+
+def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[Mapping[str, Tensor], Source]:
+    entry = None
     if spec == HUB:
         file = hub_file()
         path, name = download(file), str(file)
     else:
-        path, name = Path(spec), Path(spec).name
-    return talk2dino_part(read_checkpoint(path), part), Source(name=name, sha256=sha256_of(path))
+        path, entry = weights_path(spec, part), _split(spec)[1]
+        name = path.name or str(path.resolve().name)
+    tensors = unwrapped(read_checkpoint(path), str(path))
+    if entry is None:
+        tensors = talk2dino_part(tensors, part)
+    found = find_entry(tensors, part, str(path), entry)
+    if found.entry:
+        log.info("%s: the %s is read from its entry %s", path, part, found.entry)
+    _tell_left_out(f"{name}, {part}" + (f" from {found.entry}" if found.entry else ""), found.beside)
+    return found.tensors, Source(name=name, sha256=sha256_of_weights(path))
 
 
-def _float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.float().contiguous() for key, value in tensors.items()}
+def _tell_left_out(where: str, beside: tuple[str, ...]) -> None:
+    if beside:
+        log.warning("%s: left out what lies beside it: %s", where, ", ".join(beside))

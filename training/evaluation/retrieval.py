@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from t2d_export.model.projection import LastBlockProjection, Projection, projection_from_state_dict
-from t2d_export.weights.checkpoints import read_checkpoint
+from t2d_export.weights.sources import projection_weights
 from t2d_runtime.errors import DataError, NotFiniteError, OptionError
 from training.features.batches import BatchReader, FeatureChoice
 from training.features.feature_set import FeatureSet, IndexArray
@@ -59,8 +59,9 @@ class Retrieval:
 def load_projection(path: Path, features: FeatureSet) -> Projection:
     """A projection file for the towers of a feature set. Raises WeightsError and WeightsNotFoundError."""
     facts = features.manifest
+    tensors, _ = projection_weights(str(path), facts.backbone)
     return projection_from_state_dict(
-        read_checkpoint(path),
+        tensors,
         text_dim=facts.text_dim,
         embed_dim=facts.embed_dim,
         text_heads=facts.text_heads,
