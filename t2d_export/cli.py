@@ -11,6 +11,7 @@ from pathlib import Path
 from t2d_runtime import __version__
 from t2d_runtime.commands.parity_table import print_matrix, print_stages, print_verdict
 from t2d_runtime.commands.running import FAILED_CHECK, run_command
+from t2d_runtime.device.install import needs_extra
 from t2d_runtime.errors import OptionError
 
 
@@ -18,7 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for a failed check, 2 for bad input."""
     args = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
-    return run_command("t2d-export", lambda: COMMANDS[args.command](args))
+    return run_command("t2d-export", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    with needs_extra("export"):
+        return COMMANDS[args.command](args)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,7 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    weights = "a checkpoint FILE, hub (the published weights) or random; default: hub, or the folder's own"
+    weights = (
+        "a checkpoint FILE (also FILE::ENTRY, a folder or index of shards), hub (the published weights) or random; "
+        "default: hub, or the folder's own"
+    )
     parser.add_argument(
         "--backbone",
         required=True,
@@ -59,6 +68,11 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
         "--average-tokens",
         action="store_true",
         help="a text is the mean of its words, not its end token: for a projection trained with --text-input average",
+    )
+    parser.add_argument(
+        "--text-activation",
+        choices=["quick_gelu", "gelu"],  # written out: a help text must not import what knows them
+        help="of the text tower; default: as its source tells, else quick_gelu with a warning (LAION's have gelu)",
     )
     parser.add_argument(
         "--fused", action="store_true", help="also write segmenter.onnx: image and word vectors to labels in one graph"
@@ -102,12 +116,14 @@ def _bundle(args: argparse.Namespace) -> int:
         precisions=tuple(args.precision.split(",")),
         calibration=args.calibration,
         average_tokens=args.average_tokens,
+        text_activation=args.text_activation,
         fused=args.fused,
     )
     manifest = export_bundle(settings, args.output, overwrite=args.overwrite)
     print_stages(manifest.parity)
     size = sum(record.size_bytes for record in manifest.files.values())
     print_matrix(manifest)
+    print(f"text tower: {manifest.sources['text'].name}, activation {manifest.model.text_activation}")
     print(f"{args.output}: {len(manifest.files)} files, {size / 2**20:.1f} MiB, verified against PyTorch")
     left_out = [name for name, row in manifest.precisions.items() if "all" in row]
     if left_out:
@@ -116,12 +132,18 @@ def _bundle(args: argparse.Namespace) -> int:
 
 
 def _engine(args: argparse.Namespace) -> int:
-    from t2d_export.engines.to_engine import Target, build_engine
+    from t2d_export.engines.to_engine import Target, build_engine, check_target
     from t2d_runtime.bundle.engines import read_engines
     from t2d_runtime.bundle.files import Bundle
 
-    targets = [Target(args.backend, capability) for capability in (args.compute_capability or "").split(",")]
-    for target in targets if args.compute_capability else [Target(args.backend)]:
+    if args.compute_capability is None:
+        targets = [Target(args.backend)]
+    else:
+        capabilities = dict.fromkeys(name.strip() for name in args.compute_capability.split(","))
+        targets = [Target(args.backend, capability) for capability in capabilities]
+    for target in targets:
+        check_target(target)
+    for target in targets:
         for precision in args.precision.split(","):
             folder = build_engine(args.bundle, target, precision, fused=args.fused)
             manifest = read_engines(Bundle.open(args.bundle), args.backend)[folder]

@@ -22,6 +22,7 @@ from t2d_export.encoders.to_onnx import OPSET, export_image_encoder, export_text
 from t2d_export.fused.graph import write_fused
 from t2d_export.model.reference import Reference, load_reference
 from t2d_export.model.reference_masks import DILATIONS, ITERATIONS, LAMBDA
+from t2d_export.weights.text_facts import Activation
 from t2d_runtime.bundle.files import IMAGE_ENCODER, PRECISIONS_FOLDER, SELFTEST, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import (
     SCHEMA_VERSION,
@@ -59,6 +60,8 @@ class ExportSettings:
     """Also write the fused graph, in every precision."""
     average_tokens: bool = False
     """The ablation that takes the mean over a prompt's words instead of its end token."""
+    text_activation: Activation | None = None
+    """The text tower's, "quick_gelu" or "gelu"; None is as its source tells, else QuickGELU with a warning."""
 
     def load_reference(self) -> Reference:
         """The PyTorch model of these weights."""
@@ -69,6 +72,7 @@ class ExportSettings:
             projection=self.projection,
             input_size=self.input_size,
             average_tokens=self.average_tokens,
+            text_activation=self.text_activation,
         )
 
 
@@ -76,10 +80,16 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
     """Write a bundle to `output`, verified against the PyTorch reference before it is moved there.
 
     A precision below fp32 that misses its gates is left out; the manifest's matrix says by how much.
-    Raises WeightsError and WeightsNotFoundError (checkpoints), OptionError (sizes, precisions), OutputError,
+    Raises WeightsError and WeightsNotFoundError (checkpoints), OptionError (sizes, precisions, a calibration without
+    int8), OutputError,
     ExportError, and VerificationError, which names the first stage of fp32 out of tolerance.
     """
     others = _other_precisions(settings.precisions)
+    if settings.calibration is not None and "int8" not in others:
+        raise OptionError(
+            f"--calibration {settings.calibration} has no effect without int8; add int8 to --precision, or leave the "
+            "images out"
+        )
     images = calibration_images(settings.calibration) if settings.calibration else None
     steps = 5 + len(others) + settings.fused
     with staged_folder(output, overwrite=overwrite) as folder, tqdm(total=steps, disable=None, leave=False) as bar:
@@ -166,6 +176,7 @@ def _manifest(reference: Reference) -> Manifest:
             input_size=backbone.input_size,
             context_length=reference.text_tower.context_length,
             average_tokens=reference.average_tokens,
+            text_activation=reference.text_tower.activation,
         ),
         preprocessing=Preprocessing(backbone.mean, backbone.std),
         windows=reference.windows,

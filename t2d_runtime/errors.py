@@ -45,6 +45,10 @@ class BackendUnavailableError(T2DError, ImportError):
     """An inference engine, or a device of it, that was asked for by name and is not there."""
 
 
+class MissingPackageError(T2DError, ImportError):
+    """A package of an extra that a command needs and that is not installed."""
+
+
 class SelfTestError(T2DError, RuntimeError):
     """Outputs on this machine that differ from the reference's by more than the tolerance."""
 

@@ -58,6 +58,7 @@ class FeatureConfig:
     backbone: str = "dinov2_vitb14_reg"
     backbone_weights: str | None = None
     text_weights: str | None = None
+    text_activation: Literal["quick_gelu", "gelu"] | None = None
     input_size: tuple[int, int] | None = None
     token_arrays: tuple[TokenArray, ...] = ()
     precision: str = "fp32"

@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 BACKENDS = ("tensorrt", "tensorrt-rtx", "openvino")
 
+CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
+"""Major and minor version of a GPU's design: no minor one has had two digits, so that 1.20 is not taken for 12.0."""
+
 TEXT_BATCH = 16
 """Classes encoded at once; the runtime cuts longer lists into parts. Bounds the memory that a context reserves."""
 
@@ -75,12 +78,7 @@ def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = 
     Raises OptionError (a compute capability), BackendUnavailableError (no such library, no GPU), BundleError (no such
     precision), BackendError (one that this processor lacks), and ExportError where TensorRT refuses a graph.
     """
-    if target.backend not in BACKENDS:
-        raise OptionError(
-            f"backend {target.backend!r} has no engines to build, expected {', '.join(BACKENDS)}; ONNX Runtime reads "
-            "the bundle's graphs"
-        )
-    _check_capability(target)
+    check_target(target)
     bundle = Bundle.open(folder)
     if target.backend == "openvino":
         return build_openvino(bundle, precision, fused=fused)
@@ -103,12 +101,20 @@ def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = 
     return output
 
 
-def _check_capability(target: Target) -> None:
+def check_target(target: Target) -> None:
+    """Raise OptionError for a backend without engines, or a compute capability that is none or has no use there."""
+    if target.backend not in BACKENDS:
+        raise OptionError(
+            f"backend {target.backend!r} has no engines to build, expected {', '.join(BACKENDS)}; ONNX Runtime reads "
+            "the bundle's graphs"
+        )
     given = target.compute_capability
     if target.backend != "tensorrt-rtx" and given is not None:
         raise OptionError(f"{target.backend} builds for this machine; --compute-capability is for tensorrt-rtx")
-    if target.backend == "tensorrt-rtx" and not re.fullmatch(r"\d+\.\d+", given or ""):
-        raise OptionError(f"tensorrt-rtx builds for a compute capability such as 8.6, got {given!r}")
+    if target.backend == "tensorrt-rtx" and not CAPABILITY.fullmatch(given or ""):
+        raise OptionError(
+            f"tensorrt-rtx builds for a compute capability such as 8.6, got {given!r}; NVIDIA lists each GPU's"
+        )
 
 
 def _encoder_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:

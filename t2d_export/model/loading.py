@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -23,10 +25,13 @@ from t2d_export.weights.sources import (
     projection_weights,
     text_weights,
 )
+from t2d_export.weights.text_facts import Activation, TextFacts
 from t2d_runtime.bundle.manifest import Source
 from t2d_runtime.errors import WeightsError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+log = logging.getLogger(__name__)
 
 CLIP_VOCABULARY = 49408
 """Size of CLIP's vocabulary; the end token is its last."""
@@ -76,23 +81,52 @@ def _fill_buffers(vit: Eva, periods: Tensor | None, grid: tuple[int, int], where
     rope.pos_embed_cached.copy_(rope.get_embed(shape=list(grid)))
 
 
-def load_text_tower(weights: str, config: TextConfig | None = None) -> tuple[TextTower, Source]:
+def load_text_tower(
+    weights: str, config: TextConfig | None = None, activation: Activation | None = None
+) -> tuple[TextTower, Source]:
     """A frozen text tower in eval mode; `weights` is a file, "hub" or "random".
 
-    Without a `config` its sizes are the weights' own, its heads 64 wide and its activation QuickGELU, as in
-    OpenAI's CLIP. Raises WeightsError and WeightsNotFoundError.
+    Without a `config` its sizes are the weights' own, and its heads 64 wide as in every CLIP unless settings beside
+    the weights say otherwise. Its activation is the given one; else what the source of the weights tells (see
+    `t2d_export.weights.text_facts`), else the config's, else QuickGELU as in OpenAI's CLIP, the last two with a
+    warning where the weights are not the config's own. Raises WeightsError and WeightsNotFoundError.
     """
     if weights == RANDOM:
-        transformer = _empty_text_transformer(config or CLIP_TEXT)
+        config = config or CLIP_TEXT
+        transformer = _empty_text_transformer(replace(config, activation=activation or config.activation))
         tensors, source = random_tensors(transformer.state_dict(), name="text"), RANDOM_SOURCE
     else:
-        tensors, source = text_weights(weights)
+        tensors, source, facts = text_weights(weights, activation)
         _check_projected(tensors, source.name)
-        transformer = _empty_text_transformer(config or _config_of(tensors, source.name))
+        taken = _activation(activation, facts, config, source.name)
+        transformer = _empty_text_transformer(
+            replace(config or _config_of(tensors, facts, source.name), activation=taken)
+        )
     check_keys(tensors, transformer.state_dict(), f"{source.name}, text tower")
     check_shapes(tensors, transformer.state_dict(), f"{source.name}, text tower")
     transformer.load_state_dict(tensors, assign=True)
     return _frozen(TextTower(transformer)), source
+
+
+def _activation(asked: Activation | None, facts: TextFacts, config: TextConfig | None, name: str) -> str:
+    """The activation of a text tower from a file."""
+    if asked is not None:
+        if facts.activation not in (None, asked):
+            log.warning("%s: %s is taken as asked, where %s says %s", name, asked, facts.told_by, facts.activation)
+        return asked
+    if facts.activation is not None:
+        if config is not None and config.activation != facts.activation:
+            log.warning("%s: %s is taken, as %s says, not the model folder's", name, facts.activation, facts.told_by)
+        return facts.activation
+    taken = config.activation if config is not None else CLIP_TEXT.activation
+    log.warning(
+        "%s: nothing tells the activation of this text tower; %s is taken, that of %s; where the tower has another, as "
+        "LAION's, DataComp's and OpenCLIP's own have gelu, give --text-activation",
+        name,
+        taken,
+        "the model folder" if config is not None else "OpenAI's CLIP",
+    )
+    return taken
 
 
 def _check_projected(tensors: dict[str, Tensor], name: str) -> None:
@@ -118,8 +152,8 @@ def _empty_text_transformer(config: TextConfig) -> TextTransformer:
         )
 
 
-def _config_of(tensors: dict[str, Tensor], name: str) -> TextConfig:
-    """Sizes of a text tower from its weights' shapes."""
+def _config_of(tensors: dict[str, Tensor], facts: TextFacts, name: str) -> TextConfig:
+    """Sizes of a text tower from its weights' shapes, its heads from what else is known."""
     for key in ("positional_embedding", "text_projection"):
         if key not in tensors or tensors[key].ndim != 2:
             raise WeightsError(
@@ -127,20 +161,23 @@ def _config_of(tensors: dict[str, Tensor], name: str) -> TextConfig:
                 "open_clip's"
             )
     context_length, width = tensors["positional_embedding"].shape
+    heads = facts.heads or max(1, width // CLIP_HEAD_WIDTH)
+    if width % heads:
+        raise WeightsError(
+            f"{name}: {heads} heads do not divide the width {width}; the settings beside it are another's"
+        )
     blocks = {key.split(".")[2] for key in tensors if key.startswith("transformer.resblocks.")}
     return TextConfig(
         width=width,
         layers=len(blocks),
-        heads=max(1, width // CLIP_HEAD_WIDTH),
+        heads=heads,
         context_length=context_length,
         embed_dim=tensors["text_projection"].shape[1],
-        activation="quick_gelu",
+        activation=CLIP_TEXT.activation,
     )
 
 
-def load_projection(
-    weights: str, backbone: Backbone, text_tower: TextTower, *, quick_gelu: bool = True
-) -> tuple[Projection, Source]:
+def load_projection(weights: str, backbone: Backbone, text_tower: TextTower) -> tuple[Projection, Source]:
     """A frozen projection in eval mode between these two towers; `weights` is a file, "hub" or "random".
 
     Raises WeightsError, where it was trained for another backbone too, and WeightsNotFoundError.
@@ -156,7 +193,7 @@ def load_projection(
         text_dim=text_tower.output_dim,
         embed_dim=backbone.embed_dim,
         text_heads=text_tower.heads,
-        quick_gelu=quick_gelu,
+        quick_gelu=text_tower.activation == "quick_gelu",
     )
     return _frozen(projection), source
 

@@ -26,6 +26,7 @@ from t2d_export.model.reference_masks import (
 )
 from t2d_export.model.towers import Backbone, ImageFeatures, TextTower, end_positions
 from t2d_export.weights.sources import HUB
+from t2d_export.weights.text_facts import ACTIVATIONS, Activation
 from t2d_runtime.bundle.manifest import Source, WindowSettings
 from t2d_runtime.errors import OptionError
 from t2d_runtime.image.preprocess import resize
@@ -191,14 +192,18 @@ def load_reference(
     projection: str | None = None,
     input_size: tuple[int, int] | None = None,
     average_tokens: bool = False,
+    text_activation: Activation | None = None,
 ) -> Reference:
     """Load a model. `backbone` is a known name, or a folder with a config.json.
 
     Each of the three weights is a checkpoint file, "hub" or "random"; None takes the folder's own, or the hub for a
     known name. The input size (height, width) in pixels is the folder's, or 448 x 448, unless given.
-    Raises OptionError for an unknown name, a size off the patch grid, or averaged tokens where the projection reads the
-    end token itself; WeightsError and WeightsNotFoundError.
+    `text_activation` is "quick_gelu", "gelu", or None: as the source of the text tower tells (see `load_text_tower`).
+    Raises OptionError for an unknown name or activation, a size off the patch grid, or averaged tokens where the
+    projection reads the end token itself; WeightsError and WeightsNotFoundError.
     """
+    if text_activation not in (None, *ACTIVATIONS):
+        raise OptionError(f"text activation is {text_activation!r}, expected {' or '.join(ACTIVATIONS)}")
     folder = Path(backbone)
     if (folder / folder_model.CONFIG).is_file():
         config = read_config(folder)
@@ -211,13 +216,8 @@ def load_reference(
         architecture, text_config = named_architecture(backbone), None
         windows, own_weights, own_size = PUBLISHED_WINDOWS, (HUB, HUB, HUB), PUBLISHED_INPUT_SIZE
     vision, vision_source = load_backbone(architecture, backbone_weights or own_weights[0], input_size or own_size)
-    text_tower, text_source = load_text_tower(text_weights or own_weights[1], text_config)
-    mapping, mapping_source = load_projection(
-        projection or own_weights[2],
-        vision,
-        text_tower,
-        quick_gelu=text_config is None or text_config.activation == "quick_gelu",
-    )
+    text_tower, text_source = load_text_tower(text_weights or own_weights[1], text_config, text_activation)
+    mapping, mapping_source = load_projection(projection or own_weights[2], vision, text_tower)
     if average_tokens and isinstance(mapping, LastBlockProjection):
         raise OptionError(
             f"averaged tokens: {mapping_source.name} has CLIP's last block and reads the end token behind it; "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
-from open_clip.transformer import TextTransformer
+from open_clip.transformer import QuickGELU, TextTransformer
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -136,6 +136,11 @@ class TextTower(nn.Module):
         self.width: int = transformer.width
         self.heads: int = transformer.heads
         self.output_dim: int = transformer.output_dim
+
+    @property
+    def activation(self) -> Literal["quick_gelu", "gelu"]:
+        """The activation of its feed-forwards: OpenAI's QuickGELU, or GELU."""
+        return "quick_gelu" if isinstance(self.transformer.transformer.resblocks[-1].mlp.gelu, QuickGELU) else "gelu"
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """(n,L) int64, an end token in every row -> (n,output_dim)."""

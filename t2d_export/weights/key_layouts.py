@@ -54,10 +54,13 @@ OPENAI_VISUAL = (
 """OpenAI's names of the image tower's parts -> timm's, one after the other."""
 
 
+def is_talk2dino(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these are the keys of the authors' hub file, with backbone, text tower and projection."""
+    return all(_with_prefix(tensors, prefix) for prefix in TALK2DINO_PARTS.values())
+
+
 def talk2dino_part(tensors: Mapping[str, Tensor], part: Part) -> dict[str, Tensor]:
-    """One of backbone, text and projection out of the authors' hub file; any other file as it is."""
-    if not all(_with_prefix(tensors, prefix) for prefix in TALK2DINO_PARTS.values()):
-        return dict(tensors)
+    """One of backbone, text and projection out of the authors' hub file."""
     return _with_prefix(tensors, TALK2DINO_PARTS[part])
 
 

@@ -23,11 +23,13 @@ from t2d_export.weights.key_layouts import (
     backbone_layout,
     check_keys,
     check_shapes,
+    is_talk2dino,
     talk2dino_part,
     text_layout,
 )
 from t2d_export.weights.random_weights import random_tensors
 from t2d_export.weights.shards import part_file, sha256_of_weights
+from t2d_export.weights.text_facts import OPENAI, Activation, TextFacts, text_facts
 from t2d_runtime.bundle.manifest import Source
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ def backbone_weights(
     """
     if spec == RANDOM:
         return random_tensors(shapes, name="backbone"), RANDOM_SOURCE
-    found, source = _read(spec, "backbone", lambda: published.backbone_file(architecture.name))
+    found, source, _ = _read(spec, "backbone", lambda: published.backbone_file(architecture.name))
     where = f"{source.name}, backbone {architecture.name}"
     tensors = backbone_layout(found, architecture.family)
     heads = [key for key in tensors if key not in shapes and is_head(key)]
@@ -69,17 +71,23 @@ def backbone_weights(
     return tensors, source
 
 
-def text_weights(spec: str) -> tuple[dict[str, Tensor], Source]:
-    """Weights of a CLIP text tower under open_clip's keys, whatever its size; not for "random".
+def text_weights(spec: str, asked: Activation | None = None) -> tuple[dict[str, Tensor], Source, TextFacts]:
+    """Weights of a CLIP text tower under open_clip's keys, whatever its size, and what else is known of it.
 
+    `asked` is the activation that the user names; not for "random".
     Raises WeightsError and WeightsNotFoundError.
     """
-    found, source = _read(spec, "text", lambda: published.CLIP_VITB16)
+    found, source, of_authors = _read(spec, "text", lambda: published.CLIP_VITB16)
+    if spec == HUB or of_authors:
+        facts = OPENAI
+    else:
+        facts = text_facts(weights_path(spec, "text"), found, source.sha256, asked)
     tensors = text_layout(found)
     left_out = [key for key in tensors if key.startswith(IMAGE_TOWER) or is_head(key)]
     if spec != HUB:  # the published file is known to be a whole CLIP
         _tell_left_out(f"{source.name}, text tower", groups(left_out))
-    return usable({key: value for key, value in tensors.items() if key not in left_out}, source.name), source
+    kept = {key: value for key, value in tensors.items() if key not in left_out}
+    return usable(kept, source.name), source, facts
 
 
 def projection_weights(spec: str, backbone: str) -> tuple[dict[str, Tensor], Source]:
@@ -87,7 +95,7 @@ def projection_weights(spec: str, backbone: str) -> tuple[dict[str, Tensor], Sou
 
     Raises WeightsError and WeightsNotFoundError.
     """
-    tensors, source = _read(spec, "projection", lambda: published.projection_file(backbone))
+    tensors, source, _ = _read(spec, "projection", lambda: published.projection_file(backbone))
     return usable(tensors, f"{source.name}, projection"), source
 
 
@@ -100,7 +108,8 @@ def _split(spec: str) -> tuple[str, str | None]:
     return (spec, None) if Path(spec).exists() else split_spec(spec)
 
 
-def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[Mapping[str, Tensor], Source]:
+def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[Mapping[str, Tensor], Source, bool]:
+    """A part's tensors, where they came from, and whether that is a file of the authors with all three parts."""
     entry = None
     if spec == HUB:
         file = hub_file()
@@ -109,13 +118,14 @@ def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[Mappi
         path, entry = weights_path(spec, part), _split(spec)[1]
         name = path.name or str(path.resolve().name)
     tensors = unwrapped(read_checkpoint(path), str(path))
-    if entry is None:
+    of_authors = entry is None and is_talk2dino(tensors)
+    if of_authors:
         tensors = talk2dino_part(tensors, part)
     found = find_entry(tensors, part, str(path), entry)
     if found.entry:
         log.info("%s: the %s is read from its entry %s", path, part, found.entry)
     _tell_left_out(f"{name}, {part}" + (f" from {found.entry}" if found.entry else ""), found.beside)
-    return found.tensors, Source(name=name, sha256=sha256_of_weights(path))
+    return found.tensors, Source(name=name, sha256=sha256_of_weights(path)), of_authors
 
 
 def _tell_left_out(where: str, beside: tuple[str, ...]) -> None:

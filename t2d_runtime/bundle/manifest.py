@@ -40,6 +40,8 @@ class ModelFacts:
     """Tokens of the longest prompt the text encoder takes, start and end included."""
     average_tokens: bool = False
     """Whether a prompt's feature is the mean of its words (an ablation), not the one at its end token."""
+    text_activation: Literal["quick_gelu", "gelu"] | None = None
+    """The activation of the text tower's feed-forwards; None in bundles of versions that did not write it."""
 
     @property
     def grid_size(self) -> tuple[int, int]:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from t2d_runtime.errors import MissingPackageError, T2DError
+
+OWN_PACKAGES = ("t2d_runtime", "t2d_export", "training", "benchmarks")
+
 HOW_TO_COMPILE = "where there is a C compiler, in a checkout of t2d-runtime: pip install --force-reinstall --no-deps ."
 """What adds PAMR's compiled loops to an installation without them."""
 
@@ -9,3 +16,22 @@ HOW_TO_COMPILE = "where there is a C compiler, in a checkout of t2d-runtime: pip
 def how_to_install(extra: str) -> str:
     """The command that adds an extra of this distribution, which is on no package index."""
     return f"in a checkout of t2d-runtime: pip install '.[{extra}]'"
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Context of a command that needs an extra: where one of its packages cannot be imported, the error says so.
+
+    Raises MissingPackageError, which names the package and the command that installs the extra. An import that fails
+    within this distribution itself is a fault of the program and stays what it is.
+    """
+    try:
+        yield
+    except ImportError as error:
+        name = (error.name or "").partition(".")[0]
+        if isinstance(error, T2DError) or name in OWN_PACKAGES:
+            raise
+        missing = f"{name} is not installed" if isinstance(error, ModuleNotFoundError) and name else f"{error}"
+        raise MissingPackageError(
+            f"{missing}; this command needs the extra {extra!r}, {how_to_install(extra)}"
+        ) from error

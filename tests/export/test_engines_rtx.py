@@ -22,6 +22,7 @@ from t2d_runtime.errors import BackendError, BackendUnavailableError, BundleErro
 from t2d_runtime.proof.parity import PRECISIONS
 
 CAPABILITIES = ("8.6", "8.9")
+NO_CAPABILITY = ("1.20", "12", "8.60", "08.6", "8,6", "sm_86", "8.6a", "", " 8.6", "٨.٦")
 KNOWN_WARNINGS = {IMAGE_ENCODER: set(), TEXT_ENCODER: {"Make sure input input_ids has Int64 binding."}}
 
 
@@ -50,10 +51,21 @@ def test_the_command_prints_layers_sizes_and_warnings(bundle_copy: Path, capsys:
     assert "Int64 binding" in printed
 
 
+def test_capabilities_are_judged_before_the_first_engine_is_built(
+    bundle_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["engine", str(bundle_copy), "--backend", "tensorrt-rtx", "--compute-capability"]
+    for given in ("8.6,1.20", "8.6,", ""):
+        assert main([*command, given]) == 2
+        assert "builds for a compute capability such as 8.6, got" in capsys.readouterr().err
+    assert not list((bundle_copy / "engines").glob("*"))
+
+
 @pytest.mark.parametrize(
     ("target", "precision", "error", "message"),
     [
         (Target("tensorrt-rtx"), "fp32", OptionError, "builds for a compute capability such as 8.6, got None"),
+        *((Target("tensorrt-rtx", name), "fp32", OptionError, f"such as 8.6, got '{name}'") for name in NO_CAPABILITY),
         (Target("tensorrt-rtx", "9.0"), "fp32", OptionError, "'9.0' is not among those offered: .*8.6, 8.9"),
         (Target("onnxruntime"), "fp32", OptionError, "expected tensorrt, tensorrt-rtx, openvino"),
         (Target("openvino", "8.6"), "fp32", OptionError, "--compute-capability is for tensorrt-rtx"),

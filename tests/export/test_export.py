@@ -104,10 +104,10 @@ def test_the_same_export_gives_the_same_bytes_and_names_no_machine(bundle: Path,
 
 @pytest.fixture(scope="module")
 def averaged(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rectangular bundle that averages tokens, written by the command."""
+    """A rectangular bundle that averages tokens of a tower with GELU, written by the command."""
     folder = tmp_path_factory.mktemp("bundles") / "averaged"
     weights = ["--backbone-weights", "random", "--text-weights", "random", "--projection", "random"]
-    options = ["--input-size", "42x70", "--average-tokens", "--output", str(folder)]
+    options = ["--input-size", "42x70", "--average-tokens", "--text-activation", "gelu", "--output", str(folder)]
     assert main(["bundle", "--backbone", str(model), *weights, *options]) == 0
     return folder
 
@@ -125,7 +125,9 @@ def test_averaged_tokens_by_the_command(bundle: Path, model: Path, averaged: Pat
     assert not published.manifest.model.average_tokens
     ids = np.array([[[49406, 320, 1929, 49407]]])
     with torch.inference_mode():
-        expected = replace(settings(model), average_tokens=True).load_reference().text_embeds(torch.from_numpy(ids))
+        asked = replace(settings(model), average_tokens=True, text_activation="gelu")
+        expected = asked.load_reference().text_embeds(torch.from_numpy(ids))
+    assert (other.manifest.model.text_activation, published.manifest.model.text_activation) == ("gelu", "quick_gelu")
     np.testing.assert_allclose(other.encoders.run_text_encoder(ids), expected.numpy(), atol=1e-6, rtol=0)
     assert np.abs(other.encoders.run_text_encoder(ids) - published.encoders.run_text_encoder(ids)).max() > 1e-3
 
@@ -278,3 +280,15 @@ def test_input_sizes_are_height_by_width() -> None:
     assert parse_input_size("448x672") == (448, 672)
     with pytest.raises(OptionError, match="expected pixels such as 448"):
         parse_input_size("448x")
+
+
+def test_calibration_images_without_int8_are_an_error_before_any_work(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = replace(settings(model), calibration=tmp_path)
+    with pytest.raises(OptionError, match="has no effect without int8; add int8 to --precision"):
+        export_bundle(asked, tmp_path / "bundle")
+    command = ["bundle", "--backbone", str(model), "--calibration", str(tmp_path), "--precision", "fp32,fp16"]
+    assert main([*command, "--output", str(tmp_path / "bundle")]) == 2
+    assert "no effect without int8" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

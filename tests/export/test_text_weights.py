@@ -45,6 +45,14 @@ def test_text_towers_equal_open_clip(tmp_path: Path, clip: open_clip.model.CLIP,
     assert (tower.context_length, tower.width, tower.heads, tower.output_dim) == (16, 128, 2, 24)
 
 
+def test_the_tower_of_the_authors_file_is_known_to_be_openais(
+    tmp_path: Path, clip: open_clip.model.CLIP, caplog: pytest.LogCaptureFixture
+) -> None:
+    tower, _ = load_text_tower(saved(LAYOUTS["Talk2DINO hub"](dict(clip.state_dict())), tmp_path / "all.safetensors"))
+    assert tower.activation == "quick_gelu"
+    assert "--text-activation" not in caplog.text
+
+
 def test_half_precision_text_weights_become_float32(tmp_path: Path, clip: open_clip.model.CLIP) -> None:
     half = {key: value.half() for key, value in clip.state_dict().items()}
     torch.save(half, tmp_path / "clip.pt")

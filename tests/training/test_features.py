@@ -130,6 +130,11 @@ def test_crop_to_a_rectangle_covers_it():
     assert crop(image, (14, 56)).shape == (14, 56, 3)
 
 
+def test_the_text_towers_activation_is_the_one_asked_for(config):
+    asked = dataclasses.replace(config, text_activation="gelu")
+    assert (load_encoders(config).quick_gelu, load_encoders(asked).quick_gelu) == (True, False)
+
+
 def test_a_feature_set_holds_what_the_towers_give(config, model):
     manifest = extract(config)
     assert (manifest.images, manifest.captions, manifest.skipped, manifest.complete) == (10, 19, (), True)

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip.transformer import QuickGELU
 from torch import Tensor
 
 from t2d_export.bundle.tokenizer import write_tokenizer
 from t2d_export.model.reference import Reference, load_reference, mean_of_words
 from t2d_export.model.towers import Backbone, ImageFeatures, TextTower, end_positions
 from t2d_export.weights.sources import RANDOM
+from t2d_export.weights.text_facts import Activation
 from t2d_runtime.words.text import END_TOKEN, Tokenizer, token_batches
 from training.config import TokenArray
 
@@ -106,7 +106,7 @@ class Encoders:
     @property
     def quick_gelu(self) -> bool:
         """Whether the text tower's activation is QuickGELU."""
-        return isinstance(self.text_tower.transformer.transformer.resblocks[-1].mlp.gelu, QuickGELU)
+        return self.text_tower.activation == "quick_gelu"
 
     def last_block_state(self) -> dict[str, Tensor]:
         """CLIP's last block, final LayerNorm and text projection under the names of a `LastBlockProjection`."""
@@ -129,7 +129,11 @@ def clip_tokenizer(context_length: int) -> Tokenizer:
 
 
 def load_towers(
-    backbone: str, backbone_weights: str | None, text_weights: str | None, input_size: tuple[int, int] | None
+    backbone: str,
+    backbone_weights: str | None,
+    text_weights: str | None,
+    input_size: tuple[int, int] | None,
+    text_activation: Activation | None = None,
 ) -> Reference:
     """The frozen towers, as `load_reference`; their projection is random and not for use."""
     return load_reference(
@@ -138,4 +142,5 @@ def load_towers(
         text_weights=text_weights,
         projection=RANDOM,
         input_size=input_size,
+        text_activation=text_activation,
     )

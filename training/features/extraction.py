@@ -177,7 +177,9 @@ def _stack(vectors: dict[int, ImageVectors], places: Sequence[int], manifest: Fe
 def load_encoders(config: FeatureConfig) -> Encoders:
     """The frozen towers of an extraction, on its device and in its precision. Raises as `load_reference`."""
     device = open_device(config.device)
-    towers = load_towers(config.backbone, config.backbone_weights, config.text_weights, config.input_size)
+    towers = load_towers(
+        config.backbone, config.backbone_weights, config.text_weights, config.input_size, config.text_activation
+    )
     tokenizer = clip_tokenizer(towers.text_tower.context_length)
     return Encoders(towers, tokenizer, bf16=config.precision == "bf16", device=device)
 

@@ -1,0 +1,63 @@
+"""`t2d-export` where a package of its extra is missing: one line that says what to install."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from t2d_runtime.device.install import needs_extra
+from t2d_runtime.errors import BackendUnavailableError, MissingPackageError
+
+RUN_WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from t2d_export.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("package", "command"), [("torch", "bundle"), ("onnx", "engine")])
+def test_a_missing_package_is_one_line(package: str, command: str, tmp_path: Path) -> None:
+    arguments = {
+        "bundle": ["--backbone", "dinov2_vits14", "--output", str(tmp_path / "bundle")],
+        "engine": [str(tmp_path), "--backend", "openvino"],
+    }[command]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(RUN_WITHOUT), package, command, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"t2d-export: error: {package} is not installed; this command needs the extra 'export', ")
+    assert line.endswith("in a checkout of t2d-runtime: pip install '.[export]'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_that_is_there_but_broken_says_why() -> None:
+    message = r"libcudart.so.13: cannot open .*extra 'train', .*'.\[train\]'"
+    with pytest.raises(MissingPackageError, match=message), needs_extra("train"):
+        raise ImportError("libcudart.so.13: cannot open shared object file")
+
+
+def test_faults_of_the_program_and_errors_that_say_more_stay_what_they_are() -> None:
+    for error in (
+        ModuleNotFoundError("No module named 't2d_export.absent'", name="t2d_export.absent"),
+        ImportError("cannot import name 'absent'", name="t2d_runtime.bundle"),
+        BackendUnavailableError("OpenVINO is not installed"),
+    ):
+        with pytest.raises(type(error)) as raised, needs_extra("export"):
+            raise error
+        assert raised.value is error
