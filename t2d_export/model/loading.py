@@ -131,7 +131,7 @@ def _activation(asked: Activation | None, facts: TextFacts, config: TextConfig |
 
 def _check_projected(tensors: dict[str, Tensor], name: str) -> None:
     """Raise WeightsError for a tower that ends before the space which it shares with images."""
-    if "token_embedding.weight" in tensors and "text_projection" not in tensors:
+    if "token_embedding.weight" in tensors and not any(key.startswith("text_projection") for key in tensors):
         raise WeightsError(
             f"{name}: a text tower without its text_projection, as transformers' CLIPTextModel is saved; expected that "
             "of CLIPTextModelWithProjection or of a whole CLIP: give its file"

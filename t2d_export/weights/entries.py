@@ -71,7 +71,8 @@ OTHER_TOWERS: Mapping[Part, frozenset[str]] = {
 }  # fmt: skip
 """Names of the rest of a CLIP, beside one of its towers."""
 
-NOT_THE_TEACHER = frozenset(("student", "gram_teacher"))
+NOT_THE_TEACHER = frozenset(("student", "gram"))
+"""Words in the names of a teacher's student, and of the frozen earlier teacher that DINOv3's training looks at."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ def _prefixes(tensors: Mapping[str, Tensor], part: Part) -> list[str]:
 def _the_one(tensors: Mapping[str, Tensor], prefixes: list[str], part: Part, where: str) -> str:
     """The prefix that is meant."""
     left = prefixes
-    if any("teacher" in _names(prefix) for prefix in left):
-        left = [prefix for prefix in left if not NOT_THE_TEACHER & _names(prefix)]
+    if any("teacher" in _words(prefix) for prefix in left):
+        left = [prefix for prefix in left if not NOT_THE_TEACHER & _words(prefix)]
     first, *others = left
     if all(_equal(tensors, first, other) for other in others):
         return first
@@ -162,8 +163,9 @@ def _the_one(tensors: Mapping[str, Tensor], prefixes: list[str], part: Part, whe
     )
 
 
-def _names(prefix: str) -> set[str]:
-    return set(prefix.split("."))
+def _words(name: str) -> set[str]:
+    """The words of a key or prefix: "student_backbone.norm" has student, backbone and norm."""
+    return set(re.split(r"[._]", name))
 
 
 def _shown(prefix: str) -> str:
@@ -200,7 +202,7 @@ def _beside(tensors: Mapping[str, Tensor], prefix: str, prefixes: list[str], par
             key.startswith(rivals + others)
             or names[0] in OTHER_TOWERS[part]
             or any(HEAD.fullmatch(name) for name in names[:-1])
-            or NOT_THE_TEACHER & set(names)
+            or NOT_THE_TEACHER & _words(rest)
         )
         (known if expected else unknown).append(rest)
     if unknown:

@@ -79,6 +79,9 @@ WRAPPED: dict[str, Layout] = {
         | under("gram_teacher.backbone.", other(t))
         | under("student.", HEADS)
     },
+    "names with underscores": lambda t: (
+        under("student_backbone.", other(t)) | under("teacher_backbone.", t) | under("teacher_head.", HEADS)
+    ),
     "the same twice": lambda t: {"model": t, "ema": {key: value.clone() for key, value in t.items()}},
     "block chunks": chunked,
     "block chunks of a teacher": lambda t: {"teacher": under("backbone.", chunked(t))},
