@@ -38,6 +38,8 @@ def resize_positions(positions: Tensor, *, prefix: int, grid: tuple[int, int], r
     where the grid is the stored one.
     Raises WeightsError where the stored positions are no square grid.
     """
+    if positions.ndim != 3 or positions.shape[0] != 1:
+        raise WeightsError(f"pos_embed is {tuple(positions.shape)}, expected (1, positions, width)")
     side = math.isqrt(max(positions.shape[1] - prefix, 0))
     if side == 0 or side * side != positions.shape[1] - prefix:
         raise WeightsError(

@@ -155,7 +155,7 @@ def _empty_text_transformer(config: TextConfig) -> TextTransformer:
 def _config_of(tensors: dict[str, Tensor], facts: TextFacts, name: str) -> TextConfig:
     """Sizes of a text tower from its weights' shapes, its heads from what else is known."""
     for key in ("positional_embedding", "text_projection"):
-        if key not in tensors or tensors[key].ndim != 2:
+        if key not in tensors or tensors[key].ndim != 2 or 0 in tensors[key].shape:
             raise WeightsError(
                 f"{name}: no matrix {key}; expected the text tower of OpenAI's CLIP ViT-B/16, in OpenAI's layout or "
                 "open_clip's"

@@ -8,8 +8,10 @@ archives such as OpenAI's CLIP, whose tensors are taken from the zip file withou
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +29,24 @@ PICKLE_MAGIC = b"\x80"
 ZIP_MAGIC = b"PK"
 LFS_MAGIC = b"version https://git-lfs"
 """First letters of the note that a repository cloned without Git LFS holds in a file's place."""
+
+
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""Errors that torch's reader was seen to raise on files with bytes changed at random."""
 
 
 class _SetAside:
@@ -127,8 +147,8 @@ def _read_torch(path: Path, magic: bytes) -> object:
         if magic.startswith(ZIP_MAGIC) and is_script_archive(path):
             return read_script_archive(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals([(_SetAside, name) for name in SET_ASIDE]):
-            # It says that validation takes time; a sparse tensor is refused behind it.
-            warnings.filterwarnings("ignore", message="Validating sparse tensor")
+            # They are of pickle protocols and of how long a check takes; what is wrong with a file is an error.
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's message is a page of advice on how to run the file's code after all.
@@ -136,7 +156,7 @@ def _read_torch(path: Path, magic: bytes) -> object:
             f"{path} holds more than tensors, or is damaged ({_first_line(error)}); expected a plain state dict: "
             "nothing else is unpickled, for it could run code"
         ) from error
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
+    except DAMAGED as error:
         raise WeightsError(f"{path} is truncated or damaged ({_first_line(error)}); get the file again") from error
 
 
@@ -144,18 +164,31 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0].strip() or type(error).__name__
 
 
-def usable(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Floating-point tensors, also of eight bits -> float32, contiguous. Raises WeightsError that names any other."""
-    return {key: _float32(key, value, where) for key, value in tensors.items()}
+def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Floating-point tensors, also of eight bits -> float32, contiguous; others stay, for `check_weights` to name."""
+    return {key: value if _fault(value) else value.float().contiguous() for key, value in tensors.items()}
 
 
-def _float32(key: str, value: Tensor, where: str) -> Tensor:
+def check_weights(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise WeightsError that names the first tensor which is no float32."""
+    for key, value in tensors.items():
+        if fault := _fault(value):
+            raise WeightsError(
+                f"{where}: {key} is {fault}, expected dense floating-point values; save the weights as float32"
+            )
+
+
+def _fault(value: Tensor) -> str:
+    """Why a tensor cannot be a weight, or nothing."""
     kind = str(value.dtype).removeprefix("torch.")
-    if value.layout != torch.strided or value.is_quantized or value.is_meta:
-        kind = "on no device" if value.is_meta else f"sparse or quantised ({kind})"
-    elif value.is_floating_point():
-        try:
-            return value.detach().to("cpu", torch.float32).contiguous()
-        except (NotImplementedError, RuntimeError):
-            kind = f"{kind}, which cannot be widened to float32"
-    raise WeightsError(f"{where}: {key} is {kind}, expected dense floating-point values; save the weights as float32")
+    if value.is_meta:
+        return "on no device"
+    if value.layout != torch.strided or value.is_quantized:
+        return f"sparse or quantised ({kind})"
+    if not value.is_floating_point():
+        return kind
+    try:
+        value.flatten()[:1].float()
+    except (NotImplementedError, RuntimeError):
+        return f"{kind}, which cannot be widened to float32"
+    return ""

@@ -178,9 +178,19 @@ def _equal(tensors: Mapping[str, Tensor], prefix: str, other: str) -> bool:
         if not key.startswith(prefix) or (not prefix and key.startswith(other)):
             continue
         twin = tensors.get(other + key.removeprefix(prefix))
-        if twin is None or twin.dtype != value.dtype or not torch.equal(twin, value):
+        if twin is None or not _same_bits(twin, value):
             return False
     return True
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are one, byte by byte: not every type can be compared by value."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    if any(tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized for tensor in (one, other)):
+        return False
+    ours, theirs = (tensor.reshape(-1).contiguous().view(torch.uint8) for tensor in (one, other))
+    return torch.equal(ours, theirs)
 
 
 def _beside(tensors: Mapping[str, Tensor], prefix: str, prefixes: list[str], part: Part, where: str) -> tuple[str, ...]:

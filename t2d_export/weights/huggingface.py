@@ -114,10 +114,10 @@ def from_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if bare == POSITION_IDS:
             continue
         if bare == "text_projection.weight":
-            renamed["text_projection"] = value.T.contiguous()
+            renamed["text_projection"] = value.mT.contiguous() if value.ndim == 2 else value
             continue
         if bare == "visual_projection.weight":
-            renamed["visual.proj"] = value.T.contiguous()
+            renamed["visual.proj"] = value
             continue
         match = CLIP_BLOCK.fullmatch(bare)
         if match:
@@ -138,9 +138,15 @@ def _joined(tensors: Mapping[str, Tensor], joint: str) -> dict[str, Tensor]:
     for key in tensors:
         stem, mark, leaf = key.rpartition("attn.q.")
         parts = [f"{stem}attn.{letter}.{leaf}" for letter in "qkv"]
-        if mark and all(part in joined for part in parts):
+        if mark and all(part in joined for part in parts) and _alike([joined[part] for part in parts]):
             joined[f"{stem}attn.{joint}{leaf}"] = torch.cat([joined.pop(part) for part in parts])
     return joined
+
+
+def _alike(parts: list[Tensor]) -> bool:
+    """Whether these are of one shape and type, so that one tensor can hold them; else they stay apart, to be named."""
+    first, *others = parts
+    return first.ndim > 0 and all(part.shape == first.shape and part.dtype == first.dtype for part in others)
 
 
 def _swiglu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -149,7 +155,7 @@ def _swiglu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key in tensors:
         stem, mark, leaf = key.rpartition("mlp.gate_proj.")
         up, down = f"{stem}mlp.fc1.{leaf}", f"{stem}mlp.fc2.{leaf}"
-        if mark and up in changed and down in changed:
+        if mark and up in changed and down in changed and _alike([changed[key], changed[up]]):
             changed[f"{stem}mlp.w12.{leaf}"] = torch.cat([changed.pop(key), changed.pop(up)])
             changed[f"{stem}mlp.w3.{leaf}"] = changed.pop(down)
     return changed

@@ -148,7 +148,8 @@ def _dinov2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
     if "register_tokens" in renamed:
         renamed["reg_token"] = renamed.pop("register_tokens")
-        if {"cls_token", "pos_embed"} <= renamed.keys():
+        shapes = [tuple(renamed[key].shape) for key in ("cls_token", "pos_embed") if key in renamed]
+        if len(shapes) == 2 and all(len(shape) == 3 for shape in shapes) and shapes[0][2] == shapes[1][2]:
             positions = renamed["pos_embed"]
             renamed["cls_token"] = renamed["cls_token"] + positions[:, :1]
             renamed["pos_embed"] = positions[:, 1:]
@@ -185,7 +186,7 @@ def _dinov3(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         key = key.replace("storage_tokens", "reg_token").replace("register_tokens", "reg_token")
         key = key.replace("rope_embed.periods", "rope.periods")
         key = re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", key)
-        if key.endswith(".attn.qkv.bias"):
+        if key.endswith(".attn.qkv.bias") and value.ndim == 1 and len(value) % 3 == 0:
             stem = key.removesuffix("qkv.bias")
             renamed[stem + "q_bias"], of_keys, renamed[stem + "v_bias"] = value.chunk(3)
             if f"{key}_mask" not in tensors and of_keys.any():
@@ -193,7 +194,7 @@ def _dinov3(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         elif not key.endswith(".attn.qkv.bias_mask"):
             renamed[key] = value
     for key, value in list(renamed.items()):
-        if key.endswith(".attn.qkv.weight"):
+        if key.endswith(".attn.qkv.weight") and value.ndim == 2:
             stem = key.removesuffix("qkv.weight")
             zeros = value.new_zeros(value.shape[0] // 3)
             renamed.setdefault(stem + "q_bias", zeros)

@@ -15,7 +15,7 @@ from torch import Tensor
 from t2d_export.architectures.backbones import Architecture
 from t2d_export.architectures.position import resize_positions
 from t2d_export.weights import published
-from t2d_export.weights.checkpoints import read_checkpoint, usable
+from t2d_export.weights.checkpoints import check_weights, read_checkpoint, widened
 from t2d_export.weights.entries import Part, find_entry, groups, is_head, split_spec, unwrapped
 from t2d_export.weights.hub import HubFile, download
 from t2d_export.weights.key_layouts import (
@@ -60,14 +60,15 @@ def backbone_weights(
     _tell_left_out(where, groups(heads))
     tensors = {key: value for key, value in tensors.items() if key not in heads}
     check_keys(tensors, shapes, where, optional={ROPE_PERIODS})
-    tensors = usable(tensors, where)
+    check_weights(tensors, where)
+    check_shapes(tensors, {key: value for key, value in shapes.items() if key != "pos_embed"}, where)
     if "pos_embed" in shapes:
         grid = architecture.grid(input_size)
         prefix = shapes["pos_embed"].shape[1] - grid[0] * grid[1]
         tensors["pos_embed"] = resize_positions(
             tensors["pos_embed"], prefix=prefix, grid=grid, rule=architecture.positions
         )
-    check_shapes(tensors, shapes, where)
+        check_shapes({"pos_embed": tensors["pos_embed"]}, shapes, where)
     return tensors, source
 
 
@@ -87,7 +88,8 @@ def text_weights(spec: str, asked: Activation | None = None) -> tuple[dict[str, 
     if spec != HUB:  # the published file is known to be a whole CLIP
         _tell_left_out(f"{source.name}, text tower", groups(left_out))
     kept = {key: value for key, value in tensors.items() if key not in left_out}
-    return usable(kept, source.name), source, facts
+    check_weights(kept, f"{source.name}, text tower")
+    return kept, source, facts
 
 
 def projection_weights(spec: str, backbone: str) -> tuple[dict[str, Tensor], Source]:
@@ -96,7 +98,8 @@ def projection_weights(spec: str, backbone: str) -> tuple[dict[str, Tensor], Sou
     Raises WeightsError and WeightsNotFoundError.
     """
     tensors, source, _ = _read(spec, "projection", lambda: published.projection_file(backbone))
-    return usable(tensors, f"{source.name}, projection"), source
+    check_weights(tensors, f"{source.name}, projection")
+    return dict(tensors), source
 
 
 def weights_path(spec: str, part: Part) -> Path:
@@ -108,7 +111,7 @@ def _split(spec: str) -> tuple[str, str | None]:
     return (spec, None) if Path(spec).exists() else split_spec(spec)
 
 
-def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[Mapping[str, Tensor], Source, bool]:
+def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[dict[str, Tensor], Source, bool]:
     """A part's tensors, where they came from, and whether that is a file of the authors with all three parts."""
     entry = None
     if spec == HUB:
@@ -125,7 +128,7 @@ def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[Mappi
     if found.entry:
         log.info("%s: the %s is read from its entry %s", path, part, found.entry)
     _tell_left_out(f"{name}, {part}" + (f" from {found.entry}" if found.entry else ""), found.beside)
-    return found.tensors, Source(name=name, sha256=sha256_of_weights(path)), of_authors
+    return widened(found.tensors), Source(name=name, sha256=sha256_of_weights(path)), of_authors
 
 
 def _tell_left_out(where: str, beside: tuple[str, ...]) -> None:

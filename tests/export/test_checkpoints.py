@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -9,6 +10,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -128,6 +130,22 @@ def test_truncated_files_are_refused(archive: Path, tmp_path: Path, name: str, s
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(WeightsError, match=f"{path.name} is truncated"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_files_with_changed_bytes_are_read_or_refused(tmp_path: Path, legacy: bool) -> None:
+    """torch's reader meets such bytes with errors of a dozen kinds, and with warnings."""
+    path = tmp_path / "weights.pth"
+    torch.save({"model": TENSORS, "epoch": 3}, path, _use_new_zipfile_serialization=not legacy)
+    intact = path.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        content = bytearray(intact)
+        for place in random.integers(0, len(content), random.integers(1, 5)):
+            content[place] = random.integers(256)
+        path.write_bytes(content)
+        with contextlib.suppress(WeightsError):
+            read_checkpoint(path)
 
 
 @pytest.mark.parametrize("name", ["notes.pth", "notes.safetensors", "notes.pt"])

@@ -242,6 +242,14 @@ def test_other_floating_point_types_are_widened(model_folder: Path, backbone: Te
     assert torch.equal(loaded, narrow.to(torch.float32))
 
 
+def test_equal_copies_of_eight_bits_are_one(model_folder: Path, backbone: Tensors) -> None:
+    eight = backbone | {"norm.weight": backbone["norm.weight"].to(torch.float8_e4m3fn)}
+    load(model_folder, {"model": eight, "ema": {key: value.clone() for key, value in eight.items()}})
+    eight["cls_token"] = eight["cls_token"].to(torch.float8_e5m2)  # sums are taken behind the widening
+    loaded = load(model_folder, eight).backbone.vit.cls_token
+    assert torch.equal(loaded, eight["cls_token"].float() + backbone["pos_embed"][:, :1])
+
+
 def test_a_projection_of_eight_bits_is_widened(model_folder: Path) -> None:
     tensors = load_file(model_folder / "projection.safetensors")
     path = model_folder.parent / "eight.pth"
@@ -267,3 +275,18 @@ def test_values_that_are_no_weights_are_one_clear_error(
 ) -> None:
     with pytest.raises(WeightsError, match=message):
         load(model_folder, backbone | {"norm.weight": value})
+
+
+@pytest.mark.parametrize(
+    "key", ["cls_token", "pos_embed", "register_tokens", "norm.weight", "blocks.0.attn.qkv.weight"]
+)
+@pytest.mark.parametrize("change", ["flat", "scalar", "empty", "deeper"])
+def test_tensors_of_other_shapes_are_one_clear_error(
+    model_folder: Path, backbone: Tensors, key: str, change: str
+) -> None:
+    value = backbone[key]
+    shapes = {"flat": value.flatten(), "scalar": torch.ones(()), "empty": value[:0], "deeper": value[None]}
+    if change == "flat" and value.ndim == 1:
+        shapes["flat"] = value[1:]
+    with pytest.raises(WeightsError, match=r"expected \(|square number of patches"):
+        load(model_folder, backbone | {key: shapes[change]})
