@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from t2d_runtime.commands.running import FAILED_CHECK, NOTHING_DONE, run_command
-from t2d_runtime.device.install import how_to_install
+from t2d_runtime.device.install import needs_extra
 from t2d_runtime.errors import NotFiniteError, T2DError
 
 COMMANDS = {
@@ -35,17 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     try:
-        args = _parse(given)
+        with needs_extra("train"):
+            args = _parse(given)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("training").setLevel(logging.INFO)
         # Captions that are cut are counted at the end, not named for every shard.
         logging.getLogger("t2d_runtime.words.text").setLevel(logging.ERROR)
-        return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
-    except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        if not module or module in ("training", "t2d_runtime", "t2d_export"):
-            raise  # a fault of this project's own
-        return _fail(f"{module} is not installed; {how_to_install('train')}", NOTHING_DONE)
+        with needs_extra("train"):
+            return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except NotFiniteError as error:
         # Processes that train as one all stop with the same words: one says them.
         return _fail(str(error), FAILED_CHECK) if os.environ.get("RANK", "0") == "0" else FAILED_CHECK

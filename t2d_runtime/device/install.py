@@ -32,6 +32,4 @@ def needs_extra(extra: str) -> Iterator[None]:
         if isinstance(error, T2DError) or name in OWN_PACKAGES:
             raise
         missing = f"{name} is not installed" if isinstance(error, ModuleNotFoundError) and name else f"{error}"
-        raise MissingPackageError(
-            f"{missing}; this command needs the extra {extra!r}, {how_to_install(extra)}"
-        ) from error
+        raise MissingPackageError(f"{missing}; {how_to_install(extra)}") from error
