@@ -29,6 +29,10 @@ _ADVICE = {
 """What to do about the reasons why files cannot be written."""
 
 
+NAME_PART = 40
+"""Characters of a file's name in its temporary one: at most 160 bytes of the 255 that file systems take."""
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under `path` only when the block ends without an error. Raises OutputError.
@@ -38,8 +42,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     if is_folder(path):
         raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    # Not made of the file's own name: a name that just fits would not fit any more.
-    temporary = path.parent / f".t2d-{secrets.token_hex(8)}"
+    # Of the file's own name the beginning alone: a name that just fits would not fit any more.
+    temporary = path.parent / f".{path.name[:NAME_PART]}-{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Readable for others as far as the process's umask lets it, which only the kernel can ask without changing it.

@@ -33,7 +33,7 @@ from training.features.feature_set import (
     write_shard,
 )
 from training.features.finite import not_finite_row
-from training.features.images import image_batches
+from training.features.images import image_batches, loading_processes
 from training.folders import check_output_folder
 from training.storage import remove_leftovers, write_tensors
 
@@ -91,7 +91,8 @@ class Extraction:
         vectors: dict[int, ImageVectors] = {}
         skipped: dict[int, str] = {}
         done = len(self.images) - sum(map(len, ranges.values()))
-        with tqdm(total=len(self.images), initial=done, desc="features", unit="image", disable=None) as bar:
+        progress = tqdm(total=len(self.images), initial=done, desc="features", unit="image", disable=None)
+        with loading_processes(), progress as bar:
             loaded = image_batches(paths, batches, self.encoders.backbone.input_size, config.workers)
             for batch, read in zip(batches, loaded, strict=True):
                 if read.positions:

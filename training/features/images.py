@@ -6,6 +6,7 @@ Source: `dino_extraction_v2.py` of the released code (torchvision's Resize, Cent
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,12 +41,15 @@ def crop(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(enlarged)[top : top + size[0], left : left + size[1]]
 
 
+ENDED_FROM_OUTSIDE = "a process that loads images was ended from outside; is there memory enough? Give fewer --workers"
+
+
 def image_batches(
     paths: Sequence[Path], batches: Sequence[list[int]], size: tuple[int, int], workers: int
 ) -> Iterator[LoadedImages]:
     """Crops of the images at the positions that `batches` lists, loaded by `workers` processes (0: this one).
 
-    Raises DataError where such a process is ended from outside.
+    Use them inside `loading_processes`.
     """
     loader = DataLoader(
         _Crops(paths, size),
@@ -59,13 +63,22 @@ def image_batches(
         loaded = iter(loader)
     try:
         yield from loaded
-    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-        # A killed worker is seen in one of these ways, by chance.
-        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+    except (ConnectionError, EOFError, FileNotFoundError) as error:
+        raise DataError(ENDED_FROM_OUTSIDE) from error
+
+
+@contextmanager
+def loading_processes() -> Iterator[None]:
+    """Raises DataError where a process that loads images for this block is ended from outside.
+
+    PyTorch tells of it by a RuntimeError from wherever the block is just then, or by how the connection breaks.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
             raise
-        raise DataError(
-            "a process that loads images was ended from outside; is there memory enough? Give fewer --workers"
-        ) from error
+        raise DataError(ENDED_FROM_OUTSIDE) from error
 
 
 class _Crops(Dataset[tuple[int, NDArray[np.uint8] | str]]):
