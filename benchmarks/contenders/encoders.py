@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from t2d_export.model.reference import Reference
-from t2d_runtime.backends.names import AUTO_ORDER, installed_module
+from t2d_runtime.backends.names import AUTOMATIC, installed_module
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.errors import BackendUnavailableError, OptionError
@@ -114,7 +114,7 @@ def engine_pairs(bundle: Path, text: str) -> Iterator[tuple[str, str]]:
     """Backends and precisions of a list "openvino:bf16,onnxruntime:int8", or of "all". Raises OptionError."""
     if text == ALL:
         opened = Bundle.open(bundle)
-        for name in AUTO_ORDER:
+        for name in AUTOMATIC:
             if installed_module(name) is not None:
                 yield from ((name, precision) for precision in open_backend(name).precisions(opened))
         return

@@ -22,7 +22,7 @@ class BackendFacts:
     install: str
     """How to make it available, as messages end."""
     automatic: bool = False
-    """Whether `auto` may take it; the first that opens, in the order of BACKENDS."""
+    """Whether `auto` may take it."""
 
 
 _ONNXRUNTIME = "t2d_runtime.backends.onnxruntime:OnnxRuntimeBackend"
@@ -33,7 +33,6 @@ _NVIDIA_RTX = (
     "onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0 tensorrt-rtx-cu13-bindings==1.7.1.116'"
 )
 
-# The automatic ones fastest first, measured on CPUs with float32 graphs (benchmarks/LOG.md).
 BACKENDS = {
     "openvino": BackendFacts(
         "t2d_runtime.backends.openvino:OpenVinoBackend", ("openvino",), how_to_install("openvino"), automatic=True
@@ -46,8 +45,8 @@ BACKENDS = {
 }
 """Every backend by its name."""
 
-AUTO_ORDER = tuple(name for name, facts in BACKENDS.items() if facts.automatic)
-"""Backends that `auto` tries, the fastest first."""
+AUTOMATIC = tuple(name for name, facts in BACKENDS.items() if facts.automatic)
+"""Backends that `auto` may take; `registry.auto_order` puts them in order."""
 
 
 def installed_module(backend: str) -> str | None:

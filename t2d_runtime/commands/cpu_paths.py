@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from t2d_runtime.backends.names import AUTO_ORDER, installed_module
+from t2d_runtime.backends.names import AUTOMATIC, installed_module
 from t2d_runtime.backends.registry import open_named
 from t2d_runtime.device.cpu import Cpu, cpu
 from t2d_runtime.device.threads import available_cores
@@ -51,7 +51,7 @@ def units(processor: Cpu, precision: str) -> str:
 
 def _engines(precision: str) -> str:
     """Which of the CPU engines installed here run a precision, and why the others do not."""
-    installed = [name for name in AUTO_ORDER if installed_module(name) is not None]
+    installed = [name for name in AUTOMATIC if installed_module(name) is not None]
     refusals = {name: _refusal(name, precision) for name in installed}
     verdicts = [name if reason is None else f"not {name} ({reason})" for name, reason in refusals.items()]
     return f"; by {', '.join(verdicts)}" if verdicts else ""

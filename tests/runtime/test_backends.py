@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from t2d_runtime import Segmenter
+from t2d_runtime.backends import registry
 from t2d_runtime.backends.names import BACKENDS, BackendFacts, installed_module
 from t2d_runtime.backends.onnxruntime import PROVIDERS
 from t2d_runtime.backends.openvino import OpenVinoBackend
@@ -23,6 +24,7 @@ from t2d_runtime.backends.registry import available_backends, open_backend, open
 from t2d_runtime.bundle.files import IMAGE_ENCODER, Bundle
 from t2d_runtime.bundle.manifest import sealed
 from t2d_runtime.device import nvidia
+from t2d_runtime.device.cpu import Cpu
 from t2d_runtime.errors import BackendError, BackendUnavailableError, BundleError, OptionError
 from t2d_runtime.proof.parity import GATES
 from t2d_runtime.proof.selftest import run_selftest
@@ -130,6 +132,23 @@ def test_auto_without_any_engine_says_what_to_install(monkeypatch: pytest.Monkey
         monkeypatch.setitem(BACKENDS, name, replace(facts, modules=("no_such_module",)))
     with pytest.raises(BackendUnavailableError, match=r"in a checkout of t2d-runtime: pip install '\.\[cpu\]'"):
         open_backend("auto")
+
+
+@pytest.mark.parametrize(
+    ("units", "order"),
+    [
+        (("avx2",), ("onnxruntime", "openvino")),
+        (("avx2", "avx512f", "avx512_vnni"), ("openvino", "onnxruntime")),
+        ((), ("onnxruntime", "openvino")),
+    ],
+)
+def test_auto_goes_by_the_processor(
+    units: tuple[str, ...], order: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(registry, "cpu", lambda: Cpu("a processor", units))
+    with caplog.at_level("INFO"):
+        assert tuple(backend.name for backend in open_candidates("auto")) == order
+    assert f"backend auto: {order[0]} opens; {', '.join(order)} is the order on a processor" in caplog.text
 
 
 BROKEN = "raise ImportError('libbroken.so: wrong ELF class')"
