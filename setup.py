@@ -15,7 +15,7 @@ from setuptools.command.build_ext import build_ext
 
 SOURCE = Path("t2d_runtime/masks/pamr/pamr.c")
 MODULE = "t2d_runtime.masks.pamr.libpamr"
-NAME = "libpamr" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+NAME = "libpamr" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1")  # as compiled_kernels.py
 
 GCC_OR_CLANG = ["-std=c11", "-O3", "-g0", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden"]
 MSVC = ["/std:c11", "/O2"]

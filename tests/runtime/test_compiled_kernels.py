@@ -11,7 +11,7 @@ import pytest
 
 from t2d_runtime.bundle.manifest import PamrSettings
 from t2d_runtime.cli import main
-from t2d_runtime.commands.doctor import examine
+from t2d_runtime.commands.installation import examine
 from t2d_runtime.errors import OptionError
 from t2d_runtime.masks.pamr import compiled_kernels
 from t2d_runtime.masks.pamr.choice import fastest_kernels, loops_here

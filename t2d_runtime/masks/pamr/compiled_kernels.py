@@ -16,7 +16,8 @@ from t2d_runtime.masks.pamr.kernels import Floats, Grid
 
 SOURCE = Path(__file__).with_name("pamr.c")
 SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
-LIBRARY = SOURCE.with_name("libpamr" + SUFFIXES.get(sys.platform, ".so"))
+LIBRARY = SOURCE.with_name("libpamr" + SUFFIXES.get(sys.platform, ".so.1"))
+"""Not ".so": what ends so is taken for a module of Python by tools that walk through packages."""
 
 BLOCK, PLANES = 16, 8
 """As in `pamr.c`: scores of a sheet's pixel, pixels of a block of weights; at most so many classes are planes."""
