@@ -113,14 +113,14 @@ def test_the_definition(shape: tuple[int, int], kernels: Loops) -> None:
         np.testing.assert_allclose(own, by_definition(image, plane, pamr), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kernels", compiled_here().values(), ids=compiled_here())
+@all_kernels
 @given(images_and_planes(), pamr_settings)
 @settings(deadline=None, max_examples=50)
-def test_compiled_loops_give_what_numpy_s_give(
+def test_all_loops_give_what_numpy_s_give(
     kernels: Loops, inputs: tuple[NDArray[np.uint8], NDArray[np.float32]], pamr: PamrSettings
 ) -> None:
-    plain, compiled = (refine(*inputs, pamr, kernels=loops) for loops in (NumpyKernels, kernels))
-    np.testing.assert_allclose(compiled, plain, rtol=0, atol=2e-6)
+    plain, found = (refine(*inputs, pamr, kernels=loops) for loops in (NumpyKernels, kernels))
+    np.testing.assert_allclose(found, plain, rtol=0, atol=2e-6)
 
 
 @all_kernels
