@@ -17,7 +17,8 @@ SOURCE = Path("t2d_runtime/masks/pamr/pamr.c")
 MODULE = "t2d_runtime.masks.pamr.libpamr"
 NAME = "libpamr" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1")  # as compiled_kernels.py
 
-GCC_OR_CLANG = ["-std=c11", "-O3", "-g0", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden"]
+GCC_OR_CLANG = ["-std=c11", "-O3", "-g0", "-fno-wrapv", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden"]
+"""Python's own -fwrapv keeps gcc from turning loops into vectors."""
 MSVC = ["/std:c11", "/O2"]
 
 

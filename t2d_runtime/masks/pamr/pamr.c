@@ -175,15 +175,15 @@ typedef float NAME(vector), NAME(narrow);
 
 TARGET static void NAME(weigh)(const pamr_grid *g, const float *colours, float *weights, int y) {
     ptrdiff_t steps[MAX_NEIGHBOURS];
-    const int neighbours = find_neighbours(g, y, steps);
+    const ptrdiff_t neighbours = find_neighbours(g, y, steps);
     const float samples = 9.0f * g->count; /* the pixel itself once for each dilation */
     for (ptrdiff_t x = 0; x < rounded(g); x += BLOCK, weights += neighbours * BLOCK) {
         const float *here[3];
         float scale[3][BLOCK], sum[BLOCK] = {0};
         for (int c = 0; c < 3; c++) here[c] = colours + c * plane(g) + start(g, y) + x;
-        for (int l = 0; l < BLOCK; l += LANES) { /* unbiased variance; sums of differences are whole numbers, exact */
+        for (ptrdiff_t l = 0; l < BLOCK; l += LANES) { /* unbiased variance; sums of differences are whole numbers, exact */
             NAME(vector) total[3] = {{0}}, square[3] = {{0}};
-            for (int k = 0; k < neighbours; k++)
+            for (ptrdiff_t k = 0; k < neighbours; k++)
                 for (int c = 0; c < 3; c++) {
                     const NAME(vector) difference = VECTOR(here[c] + steps[k] + l) - VECTOR(here[c] + l);
                     total[c] += difference;
@@ -193,16 +193,16 @@ TARGET static void NAME(weigh)(const pamr_grid *g, const float *colours, float *
                 VECTOR(scale[c] + l) = (square[c] - total[c] * total[c] / samples) / (samples - 1.0f);
         }
         for (int c = 0; c < 3; c++)
-            for (int l = 0; l < BLOCK; l++)
+            for (ptrdiff_t l = 0; l < BLOCK; l++)
                 scale[c][l] = -1.0f / (3.0f * (1e-8f + 0.1f * sqrtf(scale[c][l] > 0.0f ? scale[c][l] : 0.0f)));
-        for (int k = 0; k < neighbours; k++)
-            for (int l = 0; l < BLOCK; l++) { /* one logit is above -32 (see numpy_kernels.py): none is subtracted */
+        for (ptrdiff_t k = 0; k < neighbours; k++)
+            for (ptrdiff_t l = 0; l < BLOCK; l++) { /* one logit is above -32 (see numpy_kernels.py): none is subtracted */
                 float logit = 0.0f;
                 for (int c = 0; c < 3; c++) logit += fabsf(here[c][steps[k] + l] - here[c][l]) * scale[c][l];
                 sum[l] += weights[k * BLOCK + l] = exponential(logit);
             }
-        for (int k = 0; k < neighbours; k++)
-            for (int l = 0; l < BLOCK; l++) weights[k * BLOCK + l] /= sum[l];
+        for (ptrdiff_t k = 0; k < neighbours; k++)
+            for (ptrdiff_t l = 0; l < BLOCK; l++) weights[k * BLOCK + l] /= sum[l];
     }
 }
 
@@ -211,16 +211,16 @@ TARGET static void NAME(spread_sheet)(const pamr_grid *g, const float *source, c
                                       int y) {
     enum { PIXELS = LANES == 4 ? 2 : 4, VECTORS = BLOCK / LANES }; /* as many sums as registers hold */
     ptrdiff_t steps[MAX_NEIGHBOURS];
-    const int neighbours = find_neighbours(g, y, steps);
+    const ptrdiff_t neighbours = find_neighbours(g, y, steps);
     const float *far = source + start(g, y + g->border + 1) * BLOCK, *from = source + start(g, y) * BLOCK;
     float *to = target + start(g, y) * BLOCK;
-    for (int k = 0; k < neighbours; k++) steps[k] *= BLOCK;
+    for (ptrdiff_t k = 0; k < neighbours; k++) steps[k] *= BLOCK;
     for (ptrdiff_t x = 0; x < g->width; x += PIXELS) {
         const float *w = weights + x / BLOCK * BLOCK * neighbours, *next = w + (4 * BLOCK + x % BLOCK) * neighbours;
         NAME(vector) sums[PIXELS][VECTORS] = {{{0}}};
         for (int p = 0; p < PIXELS; p++) PREFETCH(far + (x + p) * BLOCK);
-        for (int k = 0; k < neighbours * PIXELS; k += BLOCK) PREFETCH(next + k);
-        for (int k = 0; k < neighbours; k++)
+        for (ptrdiff_t k = 0; k < neighbours * PIXELS; k += BLOCK) PREFETCH(next + k);
+        for (ptrdiff_t k = 0; k < neighbours; k++)
             for (int p = 0; p < PIXELS; p++)
                 for (int v = 0; v < VECTORS; v++)
                     sums[p][v] += w[k * BLOCK + x % BLOCK + p] * VECTOR(from + steps[k] + (x + p) * BLOCK + v * LANES);
@@ -235,12 +235,12 @@ TARGET INLINE void NAME(spread_some)(const pamr_grid *g, const ptrdiff_t *planes
                                      const float *weights, float *target, int y, const int many) {
     enum { WIDTH = sizeof(NAME(narrow)) / 4, VECTORS = BLOCK / WIDTH };
     ptrdiff_t steps[MAX_NEIGHBOURS];
-    const int neighbours = find_neighbours(g, y, steps);
+    const ptrdiff_t neighbours = find_neighbours(g, y, steps);
     const float *from = source + start(g, y);
     float *to = target + start(g, y);
     for (ptrdiff_t x = 0; x < g->width; x += BLOCK, weights += neighbours * BLOCK) {
         NAME(narrow) sums[4][VECTORS] = {{{0}}};
-        for (int k = 0; k < neighbours; k++) {
+        for (ptrdiff_t k = 0; k < neighbours; k++) {
             const float *w = weights + k * BLOCK, *near = from + x + steps[k];
             PREFETCH(w + 2 * neighbours * BLOCK);
             for (int v = 0; v < VECTORS; v++)
