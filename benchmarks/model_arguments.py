@@ -19,8 +19,9 @@ def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool) -
 
 
 def export_settings(args: argparse.Namespace, manifest: Manifest) -> ExportSettings:
-    """What those arguments name, at the input size of the bundle."""
+    """The model that those arguments name, at the input size and with the text activation of the bundle."""
     from t2d_export.export import ExportSettings
 
     weights = (args.backbone_weights, args.text_weights, args.projection)
-    return ExportSettings(args.backbone, *weights, manifest.model.input_size)
+    model = manifest.model
+    return ExportSettings(args.backbone, *weights, model.input_size, text_activation=model.text_activation)

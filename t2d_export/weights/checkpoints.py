@@ -101,7 +101,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         magic = file.read(len(LFS_MAGIC))
     if magic == LFS_MAGIC:
-        raise WeightsError(f"{path} is a note of Git LFS in the weights' place; run 'git lfs pull' there")
+        raise WeightsError(f"{path} is a pointer of Git LFS, not the weights; run 'git lfs pull' there")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, magic)
     tensors = _named_tensors(content, path)
     if not tensors:

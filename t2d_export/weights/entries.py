@@ -51,7 +51,7 @@ ANCHORS: Mapping[Part, tuple[str, ...]] = {
 
 HEAD = re.compile(
     r"heads?|\w+_heads?|head_\w+|\w*classifier\w*|fc|fc_norm|linear|necks?|fpn|rpn|pooler|pre_logits|bottleneck"
-    r"|\w*decoder\w*|decode\w*|aux(iliary)?(_\w+)?|\w*predictor\w*|\w*projectors?|\w*loss(es)?|criterion\w*|centers?"
+    r"|\w*decoder\w*|decode\w*|aux(iliary)?(_\w+)?|\w*predictor\w*|\w*projectors?|\w*loss(es)?|criterion\w*|centers?|prototypes?"
 )
 """Names of what is trained on a backbone or beside it, and is no part of it."""
 
@@ -217,8 +217,8 @@ def _beside(tensors: Mapping[str, Tensor], prefix: str, prefixes: list[str], par
         (known if expected else unknown).append(rest)
     if unknown:
         raise WeightsError(
-            f"{where}: beside {_shown(prefix)} lie {', '.join(groups(unknown)[:5])}, which are no head that is known; "
-            f"to take the one alone give {where}{ENTRY_MARK}{_shown(prefix)}"
+            f"{where}: beside {_shown(prefix)} the file holds {', '.join(groups(unknown)[:5])}, which is no known "
+            f"head; to read that entry alone give {where}{ENTRY_MARK}{_shown(prefix)}"
         )
     return groups(known)
 

@@ -64,10 +64,11 @@ def talk2dino_part(tensors: Mapping[str, Tensor], part: Part) -> dict[str, Tenso
     return _with_prefix(tensors, TALK2DINO_PARTS[part])
 
 
-def backbone_layout(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
-    """Backbone weights in their authors' layout or timm's -> timm's, positions as stored.
+def backbone_layout(tensors: Mapping[str, Tensor], family: Family, where: str) -> dict[str, Tensor]:
+    """Backbone weights in their authors' layout, transformers' or timm's -> timm's, positions as stored.
 
-    A layout's missing or surplus keys pass through, to be named by `check_keys`.
+    A layout's missing or surplus keys pass through, to be named by `check_keys`. Raises WeightsError where two keys
+    become one; `where` names the file.
     """
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] = {
         "dinov2": _dinov2, "dino": _as_it_is, "mae": _as_it_is, "clip": _clip, "dinov3": _dinov3
@@ -76,7 +77,7 @@ def backbone_layout(tensors: Mapping[str, Tensor], family: Family) -> dict[str, 
         tensors = huggingface.from_vit(tensors)
     elif huggingface.is_clip(tensors):
         tensors = huggingface.from_clip(tensors)
-    converted = convert(_without_chunks(tensors))
+    converted = convert(_without_chunks(tensors, where))
     return {key: value for key, value in converted.items() if not key.startswith(UNUSED[family])}
 
 
@@ -126,13 +127,13 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _without_chunks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_chunks(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """`blocks.0.7.` -> `blocks.7.`. Raises WeightsError where the blocks of the chunks are numbered alike."""
     joined = {BLOCK_CHUNK.sub(r"blocks.\1.", key): value for key, value in tensors.items()}
     if len(joined) < len(tensors):
         raise WeightsError(
-            "the blocks are in chunks that each begin to count anew; expected numbers that go on through the chunks, "
-            "as in DINOv2's: save the state dict with the blocks in one row"
+            f"{where}: the blocks are in chunks that each begin to count anew; expected numbers that go on through the "
+            "chunks, as in DINOv2's: save the state dict with the blocks in one row"
         )
     return joined
 

@@ -55,7 +55,7 @@ def backbone_weights(
         return random_tensors(shapes, name="backbone"), RANDOM_SOURCE
     found, source, _ = _read(spec, "backbone", lambda: published.backbone_file(architecture.name))
     where = f"{source.name}, backbone {architecture.name}"
-    tensors = backbone_layout(found, architecture.family)
+    tensors = backbone_layout(found, architecture.family, where)
     heads = [key for key in tensors if key not in shapes and is_head(key)]
     _tell_left_out(where, groups(heads))
     tensors = {key: value for key, value in tensors.items() if key not in heads}
@@ -133,4 +133,4 @@ def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[dict[
 
 def _tell_left_out(where: str, beside: tuple[str, ...]) -> None:
     if beside:
-        log.warning("%s: left out what lies beside it: %s", where, ", ".join(beside))
+        log.warning("%s: left out %s", where, ", ".join(beside))

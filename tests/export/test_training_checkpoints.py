@@ -130,7 +130,7 @@ def test_so_are_a_text_tower_and_a_projection(model_folder: Path, part: str, lay
 def test_heads_are_named_and_left_out(model_folder: Path, backbone: Tensors, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         load(model_folder, {"state_dict": under("backbone.", backbone) | DECODER})
-    assert "given.pth, backbone from backbone: left out what lies beside it: decode_head (1 tensor)" in caplog.text
+    assert "given.pth, backbone from backbone: left out decode_head (1 tensor)" in caplog.text
     assert "auxiliary_head (1 tensor)" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING):
@@ -178,7 +178,7 @@ UNKNOWN: dict[str, tuple[Layout, str]] = {
     "in the entry": (lambda t: {"model": under("module.", t | {"gate.weight": torch.ones(2)})}, r"surplus keys \(gate"),
     "beside the entry": (
         lambda t: {"state_dict": under("backbone.", t) | {"gate.weight": torch.ones(2)}},
-        r"beside backbone lie gate \(1 tensor\), which are no head that is known; .*given.pth::backbone",
+        r"beside backbone the file holds gate \(1 tensor\), which is no known head; .*given.pth::backbone",
     ),
     "adapters": (
         lambda t: t | {"blocks.0.attn.qkv.lora_A": torch.ones(2, 2)},
@@ -189,7 +189,7 @@ UNKNOWN: dict[str, tuple[Layout, str]] = {
         lambda t: {
             k.replace("blocks.1.", "blocks.1.0.").replace("blocks.0.n", "blocks.0.0.n"): v for k, v in t.items()
         },
-        "chunks that each begin to count anew",
+        r"given.pth, backbone small: the blocks are in chunks that each begin to count anew",
     ),
 }
 
