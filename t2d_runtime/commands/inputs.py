@@ -111,6 +111,11 @@ def find_images(arguments: Sequence[str], *, recursive: bool) -> FoundImages:
     return found
 
 
+def may_be_folders(arguments: Sequence[str]) -> bool:
+    """Whether one of the arguments is a folder, or a pattern, which may match some."""
+    return any(is_folder(Path(argument)) or glob.has_magic(argument) for argument in arguments)
+
+
 def _images_of(argument: str, left_out: Counter[str], *, recursive: bool) -> Iterator[InputImage]:
     path = Path(argument)
     if argument in STANDARD_INPUT:

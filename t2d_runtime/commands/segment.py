@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, add_prompts, add_words
 from t2d_runtime.commands.opening import open_classes, open_segmenter
-from t2d_runtime.commands.running import status_of_batch
+from t2d_runtime.commands.running import NOTHING_DONE, SOME_FAILED, status_of_batch
 from t2d_runtime.commands.terminal import complain, say
-from t2d_runtime.errors import ImageError, OptionError, T2DError
+from t2d_runtime.errors import ImageError, OptionError, OutputError, T2DError
 from t2d_runtime.results.formats import DEFAULT_FORMATS, FORMATS, OutputOptions
 
 if TYPE_CHECKING:
@@ -91,12 +91,22 @@ def run(args: argparse.Namespace) -> int:
     classes = open_classes(args, segmenter)
     options = _mask_options(args, segmenter.manifest)
     segmenter.check_options(classes, **options)
-    with writer:
-        return _segment_all(segmenter, planned, classes, writer, options)
+    status = NOTHING_DONE
+    try:
+        with writer:
+            status = _segment_all(segmenter, planned, classes, writer, options)
+    except OutputError as error:
+        if status == NOTHING_DONE:
+            raise
+        complain(str(error))  # of a file of the whole run: those of the images are there
+        return SOME_FAILED
+    return status
 
 
 def _check_effects(args: argparse.Namespace, formats: set[str]) -> None:
     """Raises OptionError for options that would have no effect."""
+    from t2d_runtime.commands.inputs import may_be_folders
+
     if args.threshold is not None and not args.background:
         raise OptionError("--threshold has no effect without --background; add that, or leave the threshold out")
     cleans = args.cleaning != "off" if args.cleaning else args.background
@@ -105,6 +115,8 @@ def _check_effects(args: argparse.Namespace, formats: set[str]) -> None:
     for name, value in (("iterations", args.pamr_iterations), ("dilations", args.pamr_dilations)):
         if value is not None and not args.refine:
             raise OptionError(f"--pamr-{name} has no effect without --refine; add that, or leave the {name} out")
+    if args.recursive and not may_be_folders(args.images):
+        raise OptionError("--recursive has no effect without a folder; leave it out")
     if args.no_legend and "overlay" not in formats:
         raise OptionError("--no-legend has no effect without --format overlay; add that, or leave it out")
     if args.font is not None:

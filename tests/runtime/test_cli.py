@@ -172,6 +172,7 @@ def test_a_bad_image_is_one_line_and_status_2(
             "unknown output format 'bmp', expected some of overlay (",
         ),
         (["--classes", "sea", "--format", " , "], "no output format"),
+        (["--classes", "sea", "--recursive"], "--recursive has no effect without a folder"),
         (["--classes", "sea", "--cleaning-weight", "2"], "--cleaning-weight has no effect without --cleaning"),
         (["--classes", "sea", "--background", "--cleaning", "off", "--cleaning-weight", "2"], "--cleaning-weight has"),
         (["--classes", "sea", "--background", "--cleaning-weight", "-2"], "cleaning_weight is -2.0"),

@@ -153,6 +153,8 @@ class Lines:
         self._file.write(f'"{item.image}", '.encode())
 
     def finish(self) -> None:
+        if self._fail_at == "the end":
+            raise OSError(28, "No space left on device")
         self._file.write(b"0]}")
 
 
@@ -180,6 +182,17 @@ def test_a_file_of_the_whole_run_is_written_at_its_end(
     assert main(arguments) == 2
     assert "run.json is there already" in capsys.readouterr().err
     assert (output / "run.json").read_text() == "mine"
+
+
+def test_a_file_of_the_run_that_fails_at_the_end_leaves_those_of_the_images(
+    exported_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(FORMATS, "lines", lines_format(fail_at="the end"))
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
+    arguments = ["segment", str(exported_bundle), str(tmp_path / "a.png"), "--classes", "sky", "--backend"]
+    assert main([*arguments, "onnxruntime", "--format", "json,lines", "--output", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.strip().endswith("run.json: No space left on device; free some space")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.json"]
 
 
 def test_an_image_does_not_take_the_name_of_the_run_s_file(tmp_path: Path) -> None:
