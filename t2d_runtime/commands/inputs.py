@@ -66,6 +66,11 @@ class InputImage:
     def __str__(self) -> str:
         return "standard input" if self.path is None else str(self.path)
 
+    @property
+    def name_in_run(self) -> str:
+        """Its name below the folder given, such as "holiday/beach.jpg"."""
+        return STANDARD_INPUT_NAME if self.path is None else (self.folder / self.path.name).as_posix()
+
     def load(self) -> NDArray[np.uint8]:
         """RGB pixels (H,W,3) uint8; raises as `load_image`."""
         from t2d_runtime.image.preprocess import load_image
@@ -120,28 +125,40 @@ def _images_of(argument: str, left_out: Counter[str], *, recursive: bool) -> Ite
     path = Path(argument)
     if argument in STANDARD_INPUT:
         yield InputImage(None)
-    elif is_folder(path):
+    elif argument and is_folder(path):
         yield from _folder_images(path, left_out, recursive=recursive)
     elif glob.has_magic(argument) and not os.path.lexists(argument):
-        matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  of paths anywhere
-        for match in matches:
-            if is_folder(Path(match)):
-                yield from _folder_images(Path(match), left_out, recursive=recursive)
-            elif (reason := _reason_against(Path(match))) is None:
-                yield InputImage(Path(match))
-            else:
-                left_out[reason] += 1
-        if not matches:
-            yield InputImage(path, problem=OptionError(f"no file matches {argument!r}; expected images or a folder"))
+        yield from _matches(argument, left_out, recursive=recursive)
+    elif not argument:
+        yield InputImage(path, problem=OptionError("an image's name is empty; expected a file, a folder or -"))
     else:
         yield InputImage(path)
+
+
+def _matches(pattern: str, left_out: Counter[str], *, recursive: bool) -> Iterator[InputImage]:
+    """The images that match a pattern, and those of matching folders."""
+    here: Counter[str] = Counter()
+    empty = True
+    for match in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207  of paths anywhere
+        if is_folder(match):
+            empty = False
+            yield from _folder_images(match, left_out, recursive=recursive)
+        elif (reason := _reason_against(match)) is not None:
+            here[reason] += 1
+        else:
+            empty = False
+            yield InputImage(match)
+    left_out.update(here)
+    if empty:
+        message = f"no image matches {pattern!r}; expected images or a folder"
+        yield InputImage(Path(pattern), problem=OptionError("; ".join(filter(None, (message, _in_words(here))))))
 
 
 def _folder_images(folder: Path, left_out: Counter[str], *, recursive: bool) -> Iterator[InputImage]:
     """The images of one folder that was given, and with `recursive` of those in it."""
     here: Counter[str] = Counter()
     empty = True
-    for image in _walk(folder, PurePath(), here, set(), recursive=recursive):
+    for image in _walk(folder, PurePath(), here, {identity(folder)}, recursive=recursive):
         empty = False
         yield image
     left_out.update(here)
@@ -158,7 +175,7 @@ def _in_words(left_out: Counter[str]) -> str:
 def _walk(
     folder: Path, below: PurePath, left_out: Counter[str], entered: set[object], *, recursive: bool
 ) -> Iterator[InputImage]:
-    entered.add(identity(folder))
+    """The images of a folder, then those of its subfolders; `entered` are the folders that links must not lead to."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -178,8 +195,15 @@ def _walk(
     for inside in folders:
         if not recursive:
             left_out[FOLDER] += 1
-        elif identity(inside) not in entered:  # links may lead in a circle
+        elif not (inside.is_symlink() and _leads_into(inside, entered)):
+            entered.add(identity(inside))
             yield from _walk(inside, below / inside.name, left_out, entered, recursive=True)
+
+
+def _leads_into(link: Path, entered: set[object]) -> bool:
+    """Whether a link leads to a folder that was entered, or into one: its images are found without it."""
+    target = link.resolve()
+    return any(identity(folder) in entered for folder in (target, *target.parents))
 
 
 def _reason_against(path: Path) -> str | None:

@@ -105,7 +105,7 @@ def segment_files(
         start = time.perf_counter()
         result = segmenter.segment(encoding, classes, **options)
         segment_ms = _ms_since(start)
-        name = (planned.image.folder / Path(str(planned.image)).name).as_posix()
+        name = planned.image.name_in_run
         # Computed as they are written, where a format writes them.
         item = ImageResult(result, name, segmenter.score_planes(encoding, classes, **options))
         return SegmentedFile(planned.image, result.summary(), [], encode_ms, segment_ms), planned.name, item

@@ -97,11 +97,19 @@ def test_subfolders_are_entered_and_mirrored(
     first, second = picture(nested / "one" / "a.png"), picture(nested / "two" / "deep" / "a.png")
     picture(nested / ".thumbnails" / "a.png")
     if os.name == "posix":
+        (nested / "one" / "link").symlink_to(nested / "two")
         (nested / "two" / "loop").symlink_to(nested)
     assert segment(exported_bundle, nested, "--output", tmp_path / "out") == 2
     assert "holds no image; expected JPEG, PNG or others" in (line := capsys.readouterr().err)
     assert "subfolders, which --recursive enters (2)" in line
-    assert paths(found_in(nested, recursive=True)) == [first, second]
+    found = found_in(nested, recursive=True)
+    assert paths(found) == [first, second]
+    assert found.left_out_line() == "left out: hidden files (1)", "links to what is found anyway are not followed"
+    if os.name == "posix":
+        (tmp_path / "linked").mkdir()
+        (tmp_path / "linked" / "away").symlink_to(nested / "two" / "deep")
+        (away,) = found_in(tmp_path / "linked", recursive=True).images
+        assert away.folder == PurePath("away")
     assert segment(exported_bundle, nested, "--recursive", "--output", tmp_path / "out") == 0
     written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.json")}
     assert written == {"one/a.json", "two/deep/a.json"}
@@ -129,7 +137,10 @@ def test_patterns_that_the_shell_left_are_expanded(tmp_path: Path, monkeypatch: 
     assert paths(found_in("*")) == [first, second, Path("inside/b.png")]
     assert paths(found_in("**/b.png")) == [Path("inside/b.png")]
     (nothing,) = found_in("x*.png").images
-    with pytest.raises(OptionError, match=r"no file matches 'x\*\.png'"):
+    with pytest.raises(OptionError, match=r"no image matches 'x\*\.png'"):
+        nothing.load()
+    (nothing,) = found_in("a*.txt").images
+    with pytest.raises(OptionError, match=r"no image matches 'a\*\.txt'; .*; left out: other files than images \(1\)"):
         nothing.load()
     literal = picture(Path("a[1].png"))
     assert paths(found_in("a[1].png")) == [literal]
@@ -146,7 +157,8 @@ def test_one_image_comes_from_standard_input(
         if status:
             assert "standard input" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["stdin.json"]
-    assert len(found_in("-", "/dev/stdin").images) == 1
+    (image,) = found_in("-", "/dev/stdin").images
+    assert image.name_in_run == "stdin"
     np.testing.assert_array_equal(InputImage(picture(tmp_path / "a.png")).load(), PIXELS)
     with pytest.raises(ImageError, match="standard input is empty"):
         InputImage(None).load()
@@ -171,7 +183,7 @@ def test_a_folder_that_cannot_be_listed_stands_among_the_others(
         found.images[1].load()
 
 
-@pytest.mark.parametrize("name", ["n" * 300, "n/" * 3000, "\udce9.png"])
+@pytest.mark.parametrize("name", ["", "n" * 300, "n/" * 3000, "\udce9.png"])
 def test_names_that_cannot_be_are_told_as_images(name: str) -> None:
     (image,) = found_in(name).images
     with pytest.raises(T2DError):
