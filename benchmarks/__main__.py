@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from t2d_runtime.commands.running import run_command
+from t2d_runtime.device.install import needs_extra
 
 COMMANDS = {
     "latency": "time, memory and size of a bundle against PyTorch in one run: stages, engines, starts, windows, sweeps",
@@ -31,6 +32,11 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for a failed check, 2 for bad input."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    return run_command("benchmarks", lambda: _run(given))
+
+
+@needs_extra("bench")
+def _run(given: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, description in COMMANDS.items():
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _module(name).add_arguments(command)
     args = parser.parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    return run_command("benchmarks", lambda: int(_module(args.command).run(args)))
+    return int(_module(args.command).run(args))
 
 
 def _module(command: str) -> Any:

@@ -8,9 +8,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
+from functools import cache
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from t2d_runtime.commands.protection import identity
 from t2d_runtime.errors import ImageError, OptionError, T2DError
@@ -25,18 +25,8 @@ STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 STANDARD_INPUT_NAME = "stdin"
 """Its results are called so: stdin.overlay.png."""
 
-_SUFFIXES = """
-.jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .tif .tiff .avif .avifs .heic .heif .hif .gif .bmp .dib .jp2 .j2k .jpf
-.jpx .jpc .j2c .ppm .pgm .pbm .pnm .ico .cur .icns .psd .qoi .dds .sgi .rgb .rgba .bw .ras .pcx .msp .xbm .xpm .tga .vda
-.icb .vst
-"""
-SUFFIXES = frozenset(_SUFFIXES.split())
-"""Suffixes of the images of a folder. Pillow has more: of videos, documents and data files among them."""
-
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"GIF8", b"BM", b"\0\0\0\x0cjP  ", b"qoif")
-RIFF, WEBP, FTYP = b"RIFF", b"WEBP", b"ftyp"
-STILL_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
-"""How images begin that have no suffix."""
+STARTS = (b"BM", b"\0\0\0\x0cjP  ", b"qoif")
+"""How images of a few more formats begin than `kind_of` is certain of: enough for a file without a suffix."""
 
 RESULT, HIDDEN, NO_IMAGE, NO_FILE, FOLDER, TWICE = (
     "results of earlier runs",
@@ -73,14 +63,15 @@ class InputImage:
 
     def load(self) -> NDArray[np.uint8]:
         """RGB pixels (H,W,3) uint8; raises as `load_image`."""
-        from t2d_runtime.image.preprocess import load_image
+        from t2d_runtime.image.reading import load_image
 
         if self.problem is not None:
             raise self.problem
         if self.path is None:
-            return _decoded(sys.stdin.buffer.read(), str(self))
+            return _decoded(sys.stdin.buffer, str(self))
         if is_pipe(self.path):
-            return _decoded(self.path.read_bytes(), str(self))
+            with self.path.open("rb") as stream:
+                return _decoded(stream, str(self))
         return load_image(self.path)
 
 
@@ -211,20 +202,27 @@ def _reason_against(path: Path) -> str | None:
     suffix = path.suffix.lower()
     if not is_file(path):
         return NO_FILE
-    if suffix not in SUFFIXES and (suffix or not _begins_as_image(path)):
+    if suffix not in _suffixes() and (suffix or not _begins_as_image(path)):
         return NO_IMAGE
     return RESULT if suffix == ".png" and is_own(path) else None
 
 
+@cache
+def _suffixes() -> frozenset[str]:
+    from t2d_runtime.image.formats import image_suffixes
+
+    return image_suffixes()
+
+
 def _begins_as_image(path: Path) -> bool:
+    from t2d_runtime.image.formats import kind_of
+
     try:
         with path.open("rb") as file:
-            start = file.read(16)
+            start = file.read(256)
     except OSError:
         return False
-    if start.startswith(RIFF):
-        return start[8:12] == WEBP
-    return start.startswith(SIGNATURES) or (start[4:8] == FTYP and start[8:12] in STILL_BRANDS)
+    return kind_of(start) is not None or start.startswith(STARTS)
 
 
 def _key(image: InputImage) -> object:
@@ -238,12 +236,13 @@ def _key(image: InputImage) -> object:
     return identity(image.path.parent), file, image.path.name.casefold()
 
 
-def _decoded(content: bytes, name: str) -> NDArray[np.uint8]:
-    from PIL import Image
+def _decoded(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
+    from t2d_runtime.image.encoded import decode
+    from t2d_runtime.image.sizes import pixel_limit
+    from t2d_runtime.image.sources import read_file
 
-    from t2d_runtime.image.preprocess import decoding, load_image
-
+    limit = pixel_limit(None)
+    content, _ = read_file(stream, limit)
     if not content:
         raise ImageError(f"{name} is empty, expected an image")
-    with decoding(name), Image.open(BytesIO(content)) as opened:
-        return load_image(opened)
+    return decode(content, name, limit, allow_truncated=False)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from t2d_runtime.commands.terminal import complain, discard_output, flush_output, prepare_streams
-from t2d_runtime.device.install import how_to_install
 from t2d_runtime.errors import T2DError
 
 logger = logging.getLogger(__name__)
@@ -22,26 +21,6 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 TERMINATED = 143
 """As shells report a program that SIGINT, SIGPIPE or SIGTERM ended."""
-
-EXTRAS = {
-    "onnxruntime": "cpu",
-    "openvino": "openvino",
-    "tensorrt": "tensorrt",
-    "torch": "export",
-    "torchvision": "export",
-    "timm": "export",
-    "open_clip": "export",
-    "onnx": "export",
-    "onnx_ir": "export",
-    "onnxscript": "export",
-    "huggingface_hub": "export",
-    "tensorboard": "train",
-    "matplotlib": "train",
-    "skimage": "bench",
-    "psutil": "bench",
-    "torchmetrics": "bench",
-}
-"""Module -> the extra of this distribution that brings it."""
 
 
 def run_command(program: str, command: Callable[[], int]) -> int:
@@ -72,12 +51,6 @@ def run_command(program: str, command: Callable[[], int]) -> int:
         # Whoever read the output, such as `head`, has enough; what is still buffered goes nowhere.
         discard_output()
         return PIPE_CLOSED
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        complain(f"{program}: error: needs {error.name}, which is not installed; {how_to_install(extra)}")
-        return NOTHING_DONE
     except (OSError, MemoryError, UnicodeError) as error:
         logger.info("where it happened:", exc_info=True)
         complain(f"{program}: error: {type(error).__name__}: {str(error) or 'no message'}; -v shows where")

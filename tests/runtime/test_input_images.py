@@ -160,6 +160,7 @@ def test_one_image_comes_from_standard_input(
     (image,) = found_in("-", "/dev/stdin").images
     assert image.name_in_run == "stdin"
     np.testing.assert_array_equal(InputImage(picture(tmp_path / "a.png")).load(), PIXELS)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     with pytest.raises(ImageError, match="standard input is empty"):
         InputImage(None).load()
 

@@ -106,7 +106,6 @@ def test_python_m_is_the_command() -> None:
         (OSError(errno.EIO, "Input/output error"), "OSError: [Errno 5] Input/output error; -v shows where"),
         (MemoryError(), "MemoryError: no message; -v shows where"),
         (UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed"), "surrogates not allowed; -v shows"),
-        (ModuleNotFoundError("No module named 'torch'", name="torch.nn"), "needs torch.nn, which is not installed; in"),
     ],
 )
 def test_errors_are_one_line_and_their_place_is_in_the_log(
