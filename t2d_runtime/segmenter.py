@@ -338,5 +338,5 @@ def _reopened(bundle: str, backend: str, precision: str, num_threads: int | None
 
 def _place_of(index: int, image: ImageLike) -> str:
     """An image of many in words: its place, and its file where it has one."""
-    file = image if isinstance(image, str | PathLike) else getattr(image, "filename", None)
+    file = image if isinstance(image, str | PathLike) else getattr(image, "filename", getattr(image, "name", None))
     return f"image {index} ({file})" if isinstance(file, str | PathLike) and str(file) else f"image {index}"

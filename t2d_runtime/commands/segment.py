@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
     inputs = Inputs([*read, *files_given(args)], args.bundle)
     planned = plan_outputs(found.images, writer, inputs, overwrite=args.overwrite)
     check_folder(args.output)
-    if len(planned) == 1 and planned[0].image.problem is not None:
-        raise planned[0].image.problem
+    if all(item.image.problem for item in planned):
+        return _tell_problems(planned)
     segmenter = open_segmenter(args)
     classes = open_classes(args, segmenter)
     options = _mask_options(args, segmenter.manifest)
@@ -101,6 +101,21 @@ def run(args: argparse.Namespace) -> int:
         complain(str(error))  # of a file of the whole run: those of the images are there
         return SOME_FAILED
     return status
+
+
+def _tell_problems(planned: list[PlannedImage]) -> int:
+    """Say why none of the images can be segmented: nothing has to be opened for that."""
+    problems = [item.image.problem for item in planned if item.image.problem is not None]
+    if len(problems) == 1:
+        raise problems[0]
+    for number, (item, problem) in enumerate(zip(planned, problems, strict=True), start=1):
+        _tell_failure(number, len(planned), item, problem)
+    raise ImageError(f"none of the {len(planned)} images could be segmented")
+
+
+def _tell_failure(number: int, count: int, item: PlannedImage, error: BaseException) -> None:
+    reason = str(error) if isinstance(error, T2DError) else f"{type(error).__name__}: {error}"
+    complain(f"[{number}/{count}] {item.image} failed: {reason}")
 
 
 def _check_effects(args: argparse.Namespace, formats: set[str]) -> None:
@@ -173,8 +188,7 @@ def _segment_all(
                 raise error
             else:
                 failed += 1
-                reason = str(error) if isinstance(error, T2DError) else f"{type(error).__name__}: {error}"
-                complain(f"[{number}/{count}] {wanted.image} failed: {reason}")
+                _tell_failure(number, count, wanted, error)
     if count > 1:
         seconds = time.perf_counter() - start
         rate = f" in {seconds:.1f} s: {(count - failed) / seconds:.2f} images a second"

@@ -24,7 +24,9 @@ def test_an_error_takes_its_result_s_place_where_asked(
     (tmp_path / "damaged.png").write_bytes(b"no picture")
     opened = Image.fromarray(PIXELS)
     images: list[Any] = [PIXELS, tmp_path / "damaged.png", "nowhere.png", PIXELS[:, :, 0].astype(float), opened]
-    results = list(segmenter.segment_batch(images, classes, errors="yield"))
+    with (tmp_path / "damaged.png").open("rb") as file:
+        results = list(segmenter.segment_batch([*images, file], classes, errors="yield"))
+    assert str(results.pop()).startswith(f"image 5 ({tmp_path / 'damaged.png'}): ")
     assert [type(result) for result in results] == [
         Segmentation,
         ImageError,

@@ -149,6 +149,32 @@ def test_of_many_the_one_with_a_file_in_its_place_is_told(
     assert segment(exported_bundle, tmp_path / "in", *options) == 1, "a.json, the first run's, is replaced"
 
 
+def test_where_nothing_can_be_written_nothing_is_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = [picture(tmp_path / f"{name}.png") for name in ("a", "b")]
+    for image in images:
+        image.with_suffix(".json").write_text("mine")
+    assert segment(tmp_path / "no bundle", *images, "--output", tmp_path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        *(f"[{number}/2] {image} failed" for number, image in enumerate(images, start=1)),
+        "t2d",
+    ]
+    assert lines[-1] == "t2d: error: none of the 2 images could be segmented"
+
+
+def test_where_all_fail_the_status_is_2_and_the_last_line_counts_them(
+    exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(b"no picture")
+    assert segment(exported_bundle, tmp_path, "--output", tmp_path / "out") == 2
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("0 of 2 images segmented in")
+    assert out.splitlines()[-1].endswith("; 2 failed")
+    assert len(err.splitlines()) == 3
+    assert not (tmp_path / "out").exists()
+
+
 def linked(kind: str, folder: Path, inputs: Path) -> Path:
     """An output folder in which a.labels.png is the input of that name, in one of many ways."""
     if kind == "same":
