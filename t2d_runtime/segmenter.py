@@ -9,6 +9,8 @@ from functools import partial
 from os import PathLike
 from typing import Literal, Unpack, get_args, overload
 
+import numpy as np
+
 from t2d_runtime.backends.registry import open_backend, open_candidates
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
@@ -237,7 +239,7 @@ class Segmenter:
         place, from 0, and its file where it has one.
         Raises at once as `segment` for options and classes.
         """
-        if isinstance(images, str | PathLike) or not isinstance(images, Iterable):
+        if _is_one_image(images) or not isinstance(images, Iterable):
             raise OptionError(f"images are {type(images).__name__}, expected a list or a generator of images")
         if errors not in get_args(Errors):
             raise OptionError(f"errors is {errors!r}, expected one of {list(get_args(Errors))}")
@@ -334,6 +336,13 @@ def _reopened(bundle: str, backend: str, precision: str, num_threads: int | None
     if segmenter.manifest.digest != digest:
         raise BundleError(f"{bundle} is another bundle than when the Segmenter was pickled; open it anew")
     return segmenter
+
+
+def _is_one_image(images: object) -> bool:
+    """Whether something is an image itself, though it can be iterated over: bytes, rows, a file's lines."""
+    if isinstance(images, np.ndarray):
+        return images.ndim < 4
+    return isinstance(images, str | PathLike | bytes | bytearray | memoryview) or hasattr(images, "read")
 
 
 def _place_of(index: int, image: ImageLike) -> str:

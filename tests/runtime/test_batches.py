@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,16 @@ def test_faults_of_the_images_iterable_are_not_an_image_s(segmenter: Segmenter, 
     next(results)
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+@pytest.mark.parametrize("one", [PIXELS, b"a picture", bytearray(9), "a.png", Path("a.png"), io.BytesIO(b"a picture")])
+def test_one_image_is_not_taken_for_many(segmenter: Segmenter, classes: ClassEmbeddings, one: Any) -> None:
+    with pytest.raises(OptionError, match="expected a list or a generator of images"):
+        segmenter.segment_batch(one, classes)
+
+
+def test_an_array_of_images_is_many(segmenter: Segmenter, classes: ClassEmbeddings) -> None:
+    assert len(list(segmenter.segment_batch(np.stack([PIXELS, PIXELS]), classes))) == 2
 
 
 def test_another_word_for_errors_is_refused(segmenter: Segmenter, classes: ClassEmbeddings) -> None:
