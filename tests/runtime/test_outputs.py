@@ -125,6 +125,7 @@ def test_an_overlay_takes_the_options_of_drawing(tmp_path: Path) -> None:
 def test_formats_are_found_by_name() -> None:
     assert [found.name for found in formats_of(" Overlay ,PNG,json,png,")] == ["overlay", "png", "json"]
     assert set(DEFAULT_FORMATS) <= set(FORMATS)
+    assert [found.name for found in FORMATS.values()] == list(FORMATS)
     for text in ("bmp", "png,bmp", "", " , "):
         with pytest.raises(OptionError, match=r"output format.*expected some of overlay \(.*json \(names"):
             formats_of(text)
