@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from t2d_runtime.errors import ClassNamesError, OptionError
-from t2d_runtime.words.text import check_class_names, cleaned_name
+from t2d_runtime.words.text import check_class_names, clean_text
 
 NEGATIVE = -1
 """Class of a phrase that competes and whose pixels become background."""
@@ -95,12 +95,12 @@ def _check_distinct(classes: ClassList) -> None:
     owners: dict[str, str] = {}
     for name, group in classes.phrases.items():
         for phrase in group:
-            owner = owners.setdefault(cleaned_name(phrase), name)
+            owner = owners.setdefault(clean_text(phrase), name)
             if owner != name:
                 raise ClassNamesError(
                     f"the phrase {phrase!r} is in two classes, {owner!r} and {name!r}; give it to one"
                 )
     for phrase in classes.negatives:
-        if cleaned_name(phrase) in owners:
-            owner = owners[cleaned_name(phrase)]
+        if clean_text(phrase) in owners:
+            owner = owners[clean_text(phrase)]
             raise ClassNamesError(f"{phrase!r} is a negative and a phrase of class {owner!r}; choose one")

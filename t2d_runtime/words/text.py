@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +26,6 @@ WORD_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L
 
 MAX_BATCH_TOKENS = 4096
 """Tokens that are encoded at a time: enough to fill the matrix units, few enough to fit the caches."""
-
-CACHED_NAMES = 1 << 14
-"""Cleaned names kept: they are compared wherever classes are made, and cleaning one takes tens of microseconds."""
 
 MAX_NAME_LENGTH = 1000
 """Characters of a class name: far beyond the 75 tokens that are read of it, and soon split into them."""
@@ -75,12 +71,6 @@ class Tokenizer:
         return ids
 
 
-@lru_cache(CACHED_NAMES)
-def cleaned_name(name: str) -> str:
-    """As `clean_text`, of a name: names that it leaves the same are one to the text encoder."""
-    return clean_text(name)
-
-
 def shortened(text: str, length: int = 60) -> str:
     """The beginning of a text, for messages."""
     return text if len(text) <= length else f"{text[:length]}..."
@@ -88,9 +78,11 @@ def shortened(text: str, length: int = 60) -> str:
 
 def clean_text(text: str) -> str:
     """CLIP's cleaning of text (simple_tokenizer.py): broken Unicode, HTML entities, white space and case."""
-    import ftfy
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # ftfy and HTML change nothing else
+        import ftfy
 
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
 
 
 def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -109,7 +101,7 @@ def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
             raise ClassNamesError(
                 f"class name {index}, {name[:40]!r}..., has {len(name)} characters, expected at most {MAX_NAME_LENGTH}"
             )
-        key = cleaned_name(name)
+        key = clean_text(name)
         if not key:
             raise ClassNamesError(f"class name {index} is {name!r}, a blank name; expected a word")
         if key in first:

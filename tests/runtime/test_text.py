@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any
 
+import ftfy
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -82,6 +84,14 @@ def test_literal_special_tokens_are_these_tokens(letters: Tokenizer) -> None:
 )
 def test_text_is_cleaned_as_by_clip(text: str, expected: str) -> None:
     assert clean_text(text) == expected
+
+
+@settings(max_examples=300)
+@given(st.one_of(st.text(), st.text(st.characters(max_codepoint=127)), st.text("aB &;#<>\\\"'`~{}|\t\x7f\x1b[0m")))
+def test_plain_text_needs_neither_ftfy_nor_html(text: str) -> None:
+    """Of plain ASCII they leave everything as it is, so they are left out there."""
+    fixed = html.unescape(html.unescape(ftfy.fix_text(text)))
+    assert clean_text(text) == " ".join(fixed.split()).lower()
 
 
 def test_a_damaged_tokenizer_is_refused(tmp_path: Path) -> None:
