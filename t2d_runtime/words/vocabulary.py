@@ -67,10 +67,10 @@ class ClassEmbeddings:
             ("classes_of_rows", np.array(classes.class_indices, np.intp)),
         ):
             object.__setattr__(self, name, value)
-        rows: dict[str, list[int]] = {name: [] for name in classes.names}
+        rows: dict[str, list[int]] = {name: [] for name in self.names}
         for row, index in enumerate(classes.class_indices):
             if index != NEGATIVE:
-                rows[classes.names[index]].append(row)
+                rows[self.names[index]].append(row)
         object.__setattr__(self, "_rows", rows)
 
     def _checked_list(self) -> ClassList:
