@@ -181,7 +181,7 @@ TARGET static void NAME(weigh)(const pamr_grid *g, const float *colours, float *
         const float *here[3];
         float scale[3][BLOCK], sum[BLOCK] = {0};
         for (int c = 0; c < 3; c++) here[c] = colours + c * plane(g) + start(g, y) + x;
-        for (ptrdiff_t l = 0; l < BLOCK; l += LANES) { /* unbiased variance; sums of differences are whole numbers, exact */
+        for (ptrdiff_t l = 0; l < BLOCK; l += LANES) { /* unbiased variance; the sums are whole numbers, exact */
             NAME(vector) total[3] = {{0}}, square[3] = {{0}};
             for (ptrdiff_t k = 0; k < neighbours; k++)
                 for (int c = 0; c < 3; c++) {
@@ -196,7 +196,7 @@ TARGET static void NAME(weigh)(const pamr_grid *g, const float *colours, float *
             for (ptrdiff_t l = 0; l < BLOCK; l++)
                 scale[c][l] = -1.0f / (3.0f * (1e-8f + 0.1f * sqrtf(scale[c][l] > 0.0f ? scale[c][l] : 0.0f)));
         for (ptrdiff_t k = 0; k < neighbours; k++)
-            for (ptrdiff_t l = 0; l < BLOCK; l++) { /* one logit is above -32 (see numpy_kernels.py): none is subtracted */
+            for (ptrdiff_t l = 0; l < BLOCK; l++) { /* one logit is above -32 (numpy_kernels.py): none is subtracted */
                 float logit = 0.0f;
                 for (int c = 0; c < 3; c++) logit += fabsf(here[c][steps[k] + l] - here[c][l]) * scale[c][l];
                 sum[l] += weights[k * BLOCK + l] = exponential(logit);
@@ -209,7 +209,7 @@ TARGET static void NAME(weigh)(const pamr_grid *g, const float *colours, float *
 /* A pixel is a cache line, so no load straddles two; a weight is loaded once for 16 classes. */
 TARGET static void NAME(spread_sheet)(const pamr_grid *g, const float *source, const float *weights, float *target,
                                       int y) {
-    enum { PIXELS = LANES == 4 ? 2 : 4, VECTORS = BLOCK / LANES }; /* as many sums as registers hold */
+    enum { PIXELS = LANES == 16 ? 4 : 2, VECTORS = BLOCK / LANES }; /* measured: fewer sums than registers */
     ptrdiff_t steps[MAX_NEIGHBOURS];
     const ptrdiff_t neighbours = find_neighbours(g, y, steps);
     const float *far = source + start(g, y + g->border + 1) * BLOCK, *from = source + start(g, y) * BLOCK;
