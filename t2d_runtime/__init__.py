@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from t2d_runtime.segmenter import Segmenter
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # Imported at first use, so that `import t2d_runtime` costs an application's start nothing.
 _HOMES = {
