@@ -1,4 +1,4 @@
-"""What every inference engine offers: loading a bundle's graphs, and running them."""
+"""The interface of every inference engine: it loads a bundle's graphs and runs them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class EngineIdentity:
-    """What decides an engine's results besides the model: a verdict holds for one identity."""
+    """Everything besides the model that decides an engine's results. A self-test's verdict holds for one identity."""
 
     engine: str
     version: str
@@ -45,16 +45,16 @@ class Backend(Protocol):
         """Engine, version, device and driver."""
 
     def refusal(self, precision: str) -> str | None:
-        """Why a precision cannot run here, whatever the bundle; None where it can."""
+        """The reason why a precision cannot run here, with any bundle; None where it can."""
 
     def precisions(self, bundle: Bundle) -> tuple[str, ...]:
-        """Precisions in which it can run a bundle here."""
+        """Precisions in which this backend can run a bundle here."""
 
     def digests(self, bundle: Bundle, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
-        """sha256 of every file that it would load for some graphs."""
+        """sha256 of every file that the backend would load for some graphs."""
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> Engine:
         """Compile one of ENCODERS, or SEGMENTER. `num_threads` None lets the engine choose.
 
-        Raises BundleError where the bundle does not hold it, BackendError where the engine refuses it.
+        Raises BundleError where the bundle does not hold the graph, BackendError where the engine refuses it.
         """

@@ -1,6 +1,7 @@
-"""Engine versions that public reports say compute wrong results, to explain a self-test that fails and to warn early.
+"""Engine versions that compute wrong results according to public reports.
 
-Whether an engine is used here is decided by its self-test alone: a report names versions, not every case.
+They explain a failed self-test and warn early. The self-test alone decides whether an engine is used here: a report
+names versions, not every case.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Report:
     source: str
 
     def concerns(self, identity: EngineIdentity, precision: str) -> bool:
-        """Whether an engine in a precision is one of those reported."""
+        """True where this report is about the engine in this precision."""
         return (
             self.engine in identity.engine
             and any(f"{identity.version}.".startswith(f"{version}.") for version in self.versions)
@@ -62,5 +63,5 @@ REPORTS = (
 
 
 def reports_on(identity: EngineIdentity, precision: str) -> list[Report]:
-    """What is reported of an engine in a precision."""
+    """Reports about an engine in a precision."""
     return [report for report in REPORTS if report.concerns(identity, precision)]

@@ -18,11 +18,11 @@ class BackendFacts:
     home: str
     """Module and class, as "package.module:Class". The class is called with the backend's name."""
     modules: tuple[str, ...]
-    """Modules of which it needs one."""
+    """Python modules; the backend needs one of them."""
     install: str
-    """How to make it available, as messages end."""
+    """The end of an error message: how to install the backend."""
     automatic: bool = False
-    """Whether `auto` may take it."""
+    """True where `auto` may choose it."""
 
 
 _ONNXRUNTIME = "t2d_runtime.backends.onnxruntime:OnnxRuntimeBackend"
@@ -50,6 +50,6 @@ AUTOMATIC = tuple(name for name, facts in BACKENDS.items() if facts.automatic)
 
 
 def installed_module(backend: str) -> str | None:
-    """The first module of a backend that is installed; a folder without code, as of type stubs alone, is none."""
+    """The first installed module of a backend. A folder without code, such as one of type stubs, does not count."""
     specs = ((name, importlib.util.find_spec(name)) for name in BACKENDS[backend].modules)
     return next((name for name, spec in specs if spec is not None and spec.origin is not None), None)

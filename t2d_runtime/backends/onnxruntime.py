@@ -49,10 +49,10 @@ class OnnxRuntimeEngine:
 
 
 class OnnxRuntimeBackend:
-    """One execution provider of ONNX Runtime, which has to start; no other one takes its place."""
+    """One execution provider of ONNX Runtime. If it does not start, that is an error: no other provider replaces it."""
 
     def __init__(self, name: str) -> None:
-        # From 1.29 on it sends what it runs to its makers, unless told not to before it is first imported.
+        # From 1.29 on ONNX Runtime reports usage to its makers, unless this is turned off before the first import.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as native
@@ -74,7 +74,7 @@ class OnnxRuntimeBackend:
 
     @property
     def version(self) -> str:
-        """ONNX Runtime's."""
+        """Version of ONNX Runtime."""
         version: str = self._ort.__version__
         return version
 
@@ -95,11 +95,11 @@ class OnnxRuntimeBackend:
         return None
 
     def precisions(self, bundle: Bundle) -> tuple[str, ...]:
-        """Those that the bundle stores and that are not refused."""
+        """Precisions that the bundle stores and this provider does not refuse."""
         return tuple(name for name in bundle.graph_precisions(IMAGE_ENCODER) if self.refusal(name) is None)
 
     def digests(self, bundle: Bundle, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
-        """Of the stored graphs."""
+        """sha256 of the stored graphs."""
         return bundle.graph_digests(precision, graphs)
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OnnxRuntimeEngine:

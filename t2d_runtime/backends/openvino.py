@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: directly on the ONNX files, or on what was compiled of them ahead of time."""
+"""OpenVINO on the CPU. It runs the ONNX files directly, or models compiled from them ahead of time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEVICE = "CPU"
 
 
 class OpenVinoEngine:
-    """One compiled model; an inference request a call makes it safe for threads."""
+    """One compiled model. Each call has an inference request of its own, which makes it safe for threads."""
 
     def __init__(self, compiled: Any) -> None:
         self.compiled = compiled
@@ -42,7 +42,7 @@ class OpenVinoEngine:
 
 
 class OpenVinoBackend:
-    """OpenVINO's CPU plugin. bf16 is made of the float32 graph, where the CPU has units for it."""
+    """OpenVINO's CPU plugin. It runs bf16 from the float32 graph, where the CPU has bfloat16 units."""
 
     def __init__(self, name: str = "openvino") -> None:
         import openvino
@@ -63,19 +63,19 @@ class OpenVinoBackend:
         return None
 
     def precisions(self, bundle: Bundle) -> tuple[str, ...]:
-        """Those that the bundle stores, and bf16 where the CPU has units for it."""
+        """Precisions that the bundle stores, and bf16 where the CPU has bfloat16 units."""
         stored = [name for name in bundle.graph_precisions(IMAGE_ENCODER) if name != "bf16"]
         return (*stored, "bf16") if self.refusal("bf16") is None else tuple(stored)
 
     def digests(self, bundle: Bundle, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
-        """Of the stored graphs, and of what was compiled of them ahead of time."""
+        """sha256 of the stored graphs, and of models compiled from them ahead of time."""
         stored = bundle.graph_digests(self.stored_precision(precision), graphs)
         built = self._built(bundle, precision, graphs)
         records = [built[1].graphs[graph].record for graph in graphs] if built else []
         return stored + tuple(record.sha256 for record in records)
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OpenVinoEngine:
-        """Take the engine that was built for this CPU, or the compiled model of the cache, or compile."""
+        """Load the engine built for this CPU, else the compiled model in the cache, else compile the graph."""
         self.require(bundle, graph, precision)
         options = self.options(graph, precision)
         if num_threads is not None:
@@ -83,8 +83,8 @@ class OpenVinoBackend:
         built = self._built(bundle, precision, (graph,))
         if built is not None:
             return OpenVinoEngine(self._import(*built, graph, options))
-        # OpenVINO knows a cached file by its path and date, not by its content: a folder for each graph.
-        # It keeps versions and options apart itself, and compiles anew where a cached model is damaged.
+        # OpenVINO identifies a cached file by its path and date, not by its content, so each graph has a folder.
+        # OpenVINO keeps versions and options apart itself, and compiles again where a cached model is damaged.
         cache = compiled_folder(self.name, digest_of(self.digests(bundle, precision, (graph,))))
         if cache is not None:
             options["CACHE_DIR"] = str(cache)
@@ -106,7 +106,7 @@ class OpenVinoBackend:
             with bundle.graph_in_use(graph, stored) as path:
                 return self.compile(path, options)
         except BundleError:
-            if cache is not None:  # the cached model may have been of another date, and so compiled anew
+            if cache is not None:  # a cached model of another date may have been compiled again
                 shutil.rmtree(cache, ignore_errors=True)
             raise
 
@@ -122,7 +122,7 @@ class OpenVinoBackend:
             )
 
     def options(self, graph: str, precision: str) -> dict[str, Any]:
-        """For latency, with the type of the computation said explicitly."""
+        """Options for low latency, with the computation's type always stated."""
         hint = "f32" if graph == SEGMENTER else self.hint(precision)
         return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
 
@@ -134,12 +134,12 @@ class OpenVinoBackend:
             raise BackendError(f"OpenVINO cannot compile {path}: {error}") from error
 
     def wanted(self, bundle: Bundle, precision: str, graphs: Sequence[str]) -> WantedEngine:
-        """What an engine must have been built of and for: this version, this processor."""
+        """The graphs, version and processor that an engine must have been built for."""
         digests = bundle.graph_digests(self.stored_precision(precision), graphs)
         return WantedEngine(self.name, self.identity.version, self.identity.device, precision, digests, graphs)
 
     def _built(self, bundle: Bundle, precision: str, graphs: Sequence[str]) -> tuple[Path, EngineManifest] | None:
-        """The engine built ahead of time, if one fits; one for elsewhere is said and not missed: the graph is there."""
+        """The engine built ahead of time, if one fits. One for another machine is logged; the graph is used instead."""
         wanted = self.wanted(bundle, precision, ENCODERS if set(graphs) <= set(ENCODERS) else graphs)
         built = wanted.built(bundle)
         for folder, manifest in built.items():
@@ -162,15 +162,15 @@ class OpenVinoBackend:
             ) from error
 
     def hint(self, precision: str) -> str:
-        """The type that is computed in, always given: by itself OpenVINO takes bf16 wherever the CPU has units for it.
+        """The type of the computation. It is always given, since OpenVINO would choose bf16 wherever the CPU has it.
 
-        In int8, bf16 is wanted for what is not quantised: it adds far less error than the quantisation, and saves a
-        fifth of the time.
+        With int8, the parts that are not quantised run in bf16. That adds far less error than the quantisation and
+        saves a fifth of the time.
         """
         if precision == "bf16" or (precision == "int8" and self.refusal("bf16") is None):
             return "bf16"
         return "f32"
 
     def stored_precision(self, precision: str) -> str:
-        """The bundle's precision that is compiled for one that was asked for."""
+        """The precision of the bundle's graph from which a requested precision is compiled."""
         return "fp32" if precision == "bf16" else precision

@@ -18,19 +18,19 @@ from t2d_runtime.errors import BackendUnavailableError, OptionError, T2DError
 logger = logging.getLogger(__name__)
 
 WIDE = "avx512f"
-"""Vector unit with which OpenVINO is the faster one in float32."""
+"""Vector unit with which OpenVINO is faster than ONNX Runtime in float32."""
 
 NO_HOME = "/nonexistent"
-"""Home folder of users who have none, as Debian has it."""
+"""Debian's home folder for users without one."""
 
 
 def available_backends() -> list[str]:
-    """Names of the backends that open here; all that are installed are imported, which takes a second for TensorRT."""
+    """Names of the backends that open here. Imports every installed one, which takes a second for TensorRT."""
     return [name for name in BACKENDS if opens(name)]
 
 
 def opens(name: str) -> bool:
-    """Whether a backend opens here and its device answers."""
+    """True where a backend opens here and its device answers."""
     try:
         return open_named(name).identity is not None
     except BackendUnavailableError:
@@ -59,8 +59,8 @@ def open_candidates(name: str) -> list[Backend]:
 def auto_order() -> tuple[str, ...]:
     """Backends that `auto` tries, the fastest in float32 on this processor first.
 
-    OpenVINO is where there is AVX-512 (1.11 times as fast as ONNX Runtime with AVX512-VNNI, 1.26 with AMX, ViT-B/14 at
-    448), ONNX Runtime where AVX2 is the widest (1.09 times; benchmarks/LOG.md). ARM is not measured.
+    With AVX-512 that is OpenVINO (1.11 times as fast as ONNX Runtime with AVX512-VNNI, 1.26 with AMX, ViT-B/14 at 448).
+    With AVX2 alone it is ONNX Runtime (1.09 times; benchmarks/LOG.md). ARM is not measured.
     """
     wide = WIDE in cpu().units
     return tuple(sorted(AUTOMATIC, key=lambda name: (name == "openvino") != wide))
@@ -85,7 +85,7 @@ def _auto_candidates() -> Iterator[Backend]:
 
 
 def open_named(name: str) -> Backend:
-    """As `open_backend`, of one name; the error tells of that backend alone."""
+    """Open one backend by its name. Raises as `open_backend`; the error is about that backend alone."""
     if name not in BACKENDS:
         raise OptionError(f"unknown backend {name!r}, expected one of {['auto', *BACKENDS]}")
     module = installed_module(name)
@@ -96,7 +96,7 @@ def open_named(name: str) -> Backend:
             return _constructed(name)
     except T2DError:
         raise
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # as of other versions, or files missing
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # another version, or missing files
         spec = importlib.util.find_spec(module)
         raise BackendUnavailableError(
             f"backend {name!r} is installed, but {spec.origin if spec else module} does not load: {error}; "
@@ -112,9 +112,9 @@ def _constructed(name: str) -> Backend:
 
 @contextmanager
 def _some_home() -> Iterator[None]:
-    """A home folder in name, where this user has none: OpenVINO's package asks for it, and fails otherwise.
+    """Sets a home folder in name only, where this user has none, as in containers that run as an unknown user.
 
-    So it is in containers that run as a user unknown to them.
+    OpenVINO's package asks for a home folder and fails without one.
     """
     try:
         Path.home()

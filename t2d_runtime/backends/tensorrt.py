@@ -49,8 +49,8 @@ class TensorRtEngine:
         self._dtypes = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """All outputs by name; of an encoder, a batch above the engine's is run in parts."""
-        # The device reads bytes as they are. Not ascontiguousarray, which makes vectors of scalars.
+        """All outputs by name. An encoder runs a batch larger than the engine's in parts."""
+        # The device reads bytes as they lie. ascontiguousarray would turn scalars into vectors.
         values = {name: np.asarray(inputs[name], self._dtypes[name], order="C") for name in self._profiles}
         with self._lock:
             if len(values) > 1:
@@ -96,7 +96,7 @@ class TensorRtEngine:
 
 
 class FusedTensorRtEngine:
-    """The fused graph as two engines, without PAMR and with its usual iterations."""
+    """The fused graph as two engines: one without PAMR, one with the usual number of iterations."""
 
     def __init__(self, plain: TensorRtEngine, refined: TensorRtEngine, iterations: int) -> None:
         self._engines = {0: plain, iterations: refined}
@@ -112,7 +112,7 @@ class FusedTensorRtEngine:
 
 
 class Cuda:
-    """CUDA's runtime, each error an exception."""
+    """CUDA's runtime; every error becomes an exception."""
 
     def __init__(self) -> None:
         try:
@@ -126,14 +126,14 @@ class Cuda:
         self.copy_kinds = (kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost)
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """Call a function of CUDA's runtime; its value, if it has one. Raises BackendError."""
+        """Call a function of CUDA's runtime and return its value, if it has one. Raises BackendError."""
         error, *values = getattr(self._runtime, function)(*arguments)
         if error != self._runtime.cudaError_t.cudaSuccess:
             raise BackendError(f"CUDA's {function} failed: {error.name}")
         return values[0] if values else None
 
     def free(self, buffer: int, stream: Any) -> None:
-        """Give memory back. A failure is logged: after one in a run, which is what has to be told, all calls fail."""
+        """Free memory. A failure is only logged: after an error in a run all calls fail, and that error is reported."""
         try:
             self.call("cudaFreeAsync", buffer, stream)
         except BackendError as error:
@@ -150,7 +150,7 @@ class Cuda:
 
 
 class TensorRtBackend:
-    """Engines under bundle/engines for this version and this GPU; one for another is an error, nothing is rebuilt."""
+    """Engines in bundle/engines for this version and GPU. An engine for another GPU is an error; none is rebuilt."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -168,7 +168,7 @@ class TensorRtBackend:
 
     @property
     def target(self) -> str:
-        """What an engine must have been built for: TensorRT's serve one model of GPU, RTX's a compute capability."""
+        """The target an engine must have been built for: a GPU model for TensorRT, a compute capability for RTX."""
         return self._capability if self.name == "tensorrt-rtx" else f"{self._device} {self._capability}"
 
     def refusal(self, precision: str) -> str | None:
@@ -176,7 +176,7 @@ class TensorRtBackend:
         return None
 
     def precisions(self, bundle: Bundle) -> tuple[str, ...]:
-        """Those of the engines built for this version and GPU."""
+        """Precisions of the engines built for this version and GPU."""
         identities = [manifest.identity for manifest in read_engines(bundle, self.name).values()]
         return tuple(
             identity.precision
@@ -185,12 +185,12 @@ class TensorRtBackend:
         )
 
     def digests(self, bundle: Bundle, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
-        """Of the engine's files."""
+        """sha256 of the engine's files."""
         _, manifest = self._find(bundle, precision, graphs)
         return tuple(built.record.sha256 for built in manifest.graphs.values())
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> Engine:
-        """Deserialise an engine; `num_threads` is of no meaning on a GPU."""
+        """Deserialise an engine. `num_threads` has no effect on a GPU."""
         if graph != SEGMENTER:
             return self._open(*self._find(bundle, precision, ENCODERS), graph)
         found = self._find(bundle, precision, (SEGMENTER,))

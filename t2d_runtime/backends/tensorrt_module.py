@@ -15,11 +15,11 @@ from t2d_runtime.errors import BackendUnavailableError
 RTX_LIBRARIES = ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so")
 
 RTX_CARRIER = "onnxruntime_ep_nv_tensorrt_rtx"
-"""ONNX Runtime's plugin of TensorRT for RTX carries its libraries, which the bindings alone lack."""
+"""ONNX Runtime's plugin for TensorRT for RTX. It contains the libraries, which the bindings lack."""
 
 
 def load_tensorrt(backend: str) -> Any:
-    """The module of "tensorrt" or "tensorrt-rtx". Raises BackendUnavailableError with what to install."""
+    """The module of "tensorrt" or "tensorrt-rtx". Raises BackendUnavailableError, which says what to install."""
     name = installed_module(backend)
     if name is None:
         raise BackendUnavailableError(f"backend {backend!r} is not installed; {BACKENDS[backend].install}")
@@ -32,7 +32,7 @@ def load_tensorrt(backend: str) -> Any:
 
 
 def make_logger(trt: Any, tell: Callable[[str], object]) -> Any:
-    """A logger for TensorRT that tells its warnings and errors; it must outlive what is made with it."""
+    """A logger that passes on TensorRT's warnings and errors. It must outlive every object made with it."""
 
     class Telling(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
