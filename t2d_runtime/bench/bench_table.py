@@ -18,7 +18,7 @@ CONDITIONS = (
     "classes",
     "refined_classes",
 )
-"""Figures that two results have to share for their times to be those of one task."""
+"""Figures that two results must share for their times to be comparable."""
 
 
 def lines_of(result: BenchResult) -> Iterator[str]:
@@ -51,9 +51,9 @@ def start_line(start: StartTime) -> str:
 
 
 def comparison(first: Path, second: Path) -> Iterator[str]:
-    """Two results side by side: machines, what differs in the task, and how many times faster the second is.
+    """Two results side by side: their machines, differences in the task, and how many times faster the second is.
 
-    Raises DataError for a file that is no result.
+    Raises DataError for a file that is not a result.
     """
     a, b = BenchResult.load(first), BenchResult.load(second)
     for letter, path, result in (("A", first, a), ("B", second, b)):

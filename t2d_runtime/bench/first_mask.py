@@ -1,4 +1,4 @@
-"""A program as an application might be, from its start to its first mask: what `t2d bench` runs to time a start.
+"""A small application, from its start to its first mask. `t2d bench` runs it to time a start.
 
 `python -m t2d_runtime.bench.first_mask JOB`: JOB is JSON with the arguments of `Segmenter.open`, an
 image and class names.
@@ -12,7 +12,7 @@ import time
 
 
 def main() -> None:
-    """Print, as one line of JSON, how long each step took and the most memory that all of them held."""
+    """Print one line of JSON: the time of each step, and the peak memory over all of them."""
     job = json.loads(sys.argv[1])
     times = [time.perf_counter()]
     from t2d_runtime import Segmenter

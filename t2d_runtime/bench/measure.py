@@ -1,4 +1,4 @@
-"""How fast a bundle is on this machine: stages, whole images, words, starts of a program, and memory."""
+"""Speed of a bundle on this machine: stages, whole images, words, starts of a program, and memory."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from t2d_runtime.storage.strict_json import parse_json
 from t2d_runtime.storage.whole_file import whole_file
 
 WARM_UP = 2
-"""Rounds before those that count: engines settle their memory in the first, compiled loops are read from disk."""
+"""Rounds that do not count. In the first, engines reserve memory and compiled loops are read from disk."""
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What is measured."""
+    """Settings of a measurement."""
 
     bundle: Path
     image: Path | None = None
@@ -67,15 +67,15 @@ class StartTime:
     """A new process from its start to its first mask, PAMR included."""
 
     whole_ms: float
-    """Seen from outside, the interpreter's own start included."""
+    """Measured from outside, with the interpreter's own start."""
     import_ms: float
     open_ms: float
-    """The bundle and its image encoder loaded."""
+    """Loading the bundle and its image encoder."""
     words_ms: float
-    """The text encoder loaded too."""
+    """Encoding the words, with loading the text encoder."""
     mask_ms: float
     peak_bytes: int | None
-    """Most memory it held at a time; None where the system does not count it."""
+    """Peak memory of the process; None where the system does not count it."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +94,18 @@ class BenchFigures:
     windows: int
     classes: int
     refined_classes: int
-    """Those that PAMR refines; the others can win nowhere in the image."""
+    """Classes that PAMR refines; the others can win nowhere in the image."""
     rounds: int
     stages: Mapping[str, StageTime]
     first_start: StartTime
-    """The first on a machine: models are compiled and the engine proves itself."""
+    """The first start on a machine: models are compiled and the engine runs its self-test."""
     start: StartTime
-    """Any later one; the median of several by their whole time."""
+    """A later start: the median of several by their whole time."""
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What `t2d bench --json` writes."""
+    """The content of the file that `t2d bench --json` writes."""
 
     command: Literal["bench"]
     provenance: MachineFacts
@@ -129,7 +129,7 @@ class BenchResult:
 
 
 def measure(settings: BenchSettings) -> BenchResult:
-    """Run everything. Raises OptionError and as `Segmenter.open` and `load_image`."""
+    """Run all measurements. Raises OptionError, and the errors of `Segmenter.open` and `load_image`."""
     if settings.rounds < 1 or settings.starts < 1:
         raise OptionError(f"rounds is {settings.rounds} and starts {settings.starts}, expected at least 1 of each")
     opening: dict[str, Any] = {
@@ -143,7 +143,7 @@ def measure(settings: BenchSettings) -> BenchResult:
         stages = stages_of(segmenter, image, class_names, num_threads=settings.num_threads)
         timings = in_turn(stages, settings.rounds, WARM_UP)
         encoding = segmenter.encode_image(image)
-        # What "auto" and "fast" chose, so that the same is started.
+        # The choices of "auto" and "fast", so that the started program uses the same.
         opening |= {"backend": segmenter.backend_name, "precision": segmenter.precision}
         first, later = measure_starts(opening, image, class_names, settings.starts)
     model = segmenter.manifest.model
@@ -169,7 +169,7 @@ def measure(settings: BenchSettings) -> BenchResult:
 
 @contextmanager
 def _picture(settings: BenchSettings) -> Iterator[tuple[Path, Sequence[str]]]:
-    """The image file and the words; the self-test's picture is written to a file, to be decoded as any other."""
+    """The image file and the words. The self-test's picture is written to a file, to be decoded like any other."""
     if settings.image is not None and settings.class_names is not None:
         yield settings.image, settings.class_names
         return

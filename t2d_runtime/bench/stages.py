@@ -1,4 +1,4 @@
-"""One image's way to labels taken apart: every stage as a call that works on what the stage before it gave."""
+"""The stages from an image to its labels, each as a call that works on the result of the stage before."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ PLAIN_WAY = (*SHARED, "labels")
 REFINED_WAY = (*SHARED, "upsampling", "PAMR", "labels after PAMR")
 
 WHOLE, WHOLE_REFINED = "image to labels", "image to labels, PAMR"
-"""A way in one call: what an application waits for."""
+"""All stages in one call: the time that an application waits."""
 
 WORDS, KNOWN_WORDS = "words", "words, known"
-"""Class names to embeddings: new ones, and the same again from the cache."""
+"""Class names to embeddings: new names, and the same names again from the cache."""
 
 
 def stages_of(
@@ -53,8 +53,8 @@ def stages_of(
 ) -> Stages:
     """Every stage of an image and its words, with background and official cleaning, in order; then the whole.
 
-    `classes` stand in for the words' own embeddings, except in encoding the words. `num_threads`: of PAMR; the
-    segmenter's own for the rest.
+    `classes` replace the embeddings of the words, except in the stage that encodes the words. `num_threads` applies to
+    PAMR; everything else uses the segmenter's own number.
     """
     classes = classes or segmenter.encode_classes(class_names)
     encoding = segmenter.encode_image(image)
@@ -79,14 +79,14 @@ def stages_of(
 
 
 def refined_classes(segmenter: Segmenter, encoding: ImageEncoding, classes: ClassEmbeddings) -> int:
-    """How many classes can be the label of a pixel where there is background; PAMR leaves the others out."""
+    """Number of classes that can be the label of a pixel beside the background; PAMR skips the others."""
     settings = segmenter.segment(encoding, classes, background=True).settings
     scores = window_scores(encoding, classes.vectors, settings)
     return len(possible_winners(scores, threshold=settings.threshold))
 
 
 def new_words(segmenter: Segmenter, class_names: Sequence[str]) -> Callable[[], object]:
-    """Encoding of class names past the cache of those seen before."""
+    """A call that encodes class names without using the cache of names seen before."""
     tokenizer = Tokenizer.from_file(segmenter.bundle.file(TOKENIZER), segmenter.manifest.model.context_length)
     templates = segmenter.manifest.prompt_sets[DEFAULT_PROMPTS]
     return partial(encode_class_names, class_names, templates, tokenizer, segmenter.encoders.run_text_encoder)
