@@ -1,6 +1,7 @@
-"""Engines that were built ahead of time: bundle/engines/<backend>-<key>/, and what they were built of and for.
+"""Engines built ahead of time, in bundle/engines/<backend>-<key>/.
 
-Beside engine.json such a folder holds the plain files of the engine, fit for trtexec and Triton.
+engine.json says which graphs an engine was built from, and for which version and device. The files beside it are plain
+engine files that trtexec and Triton read.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ ENGINE_MANIFEST = "engine.json"
 SCHEMA_VERSION = 2
 
 REFINED_SEGMENTER = "segmenter.onnx with PAMR"
-"""Among an engine's graphs: SEGMENTER is without, since TensorRT fixes the number of iterations."""
+"""An engine's graph with PAMR. SEGMENTER is the one without, since TensorRT fixes the number of iterations."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Shapes of one input that an engine takes, the optimum being the one it is tuned for."""
+    """Shapes of one input that an engine takes; it is tuned for the optimum."""
 
     minimum: tuple[int, ...]
     optimum: tuple[int, ...]
@@ -43,19 +44,19 @@ class BuiltGraph:
     file: str
     record: FileRecord
     profiles: Mapping[str, Profile]
-    """By input."""
+    """Input name -> profile."""
     num_layers: int
-    """Of the network as parsed, before the builder fused them."""
+    """Number of layers in the parsed network, before the builder fused them."""
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class EngineIdentityKey:
-    """What an engine was built of and for; all of it decides whether it may be used."""
+    """The graphs, version and target of an engine. All of them decide whether it may be used."""
 
     backend: str
     version: str
-    """Of the engine's library."""
+    """Version of the engine's library."""
     target: str
     """Compute capability such as 8.6, with the device's name in front where an engine serves one model of GPU only."""
     precision: str
@@ -86,7 +87,7 @@ class EngineManifest:
 def read_engines(bundle: Bundle, backend: str) -> dict[Path, EngineManifest]:
     """Folder -> manifest of every engine of a backend in a bundle. Raises BackendError for a damaged manifest."""
     found = {}
-    named = re.compile(rf"{re.escape(backend)}-[0-9a-f]+")  # tensorrt-rtx-... is none of tensorrt's
+    named = re.compile(rf"{re.escape(backend)}-[0-9a-f]+")  # so that tensorrt-rtx-... is not taken for tensorrt
     for path in sorted((bundle.folder / ENGINES_FOLDER).glob(f"{backend}-*/{ENGINE_MANIFEST}")):
         if named.fullmatch(path.parent.name) is None:
             continue
@@ -108,23 +109,23 @@ def read_engines(bundle: Bundle, backend: str) -> dict[Path, EngineManifest]:
 
 @dataclass(frozen=True)
 class WantedEngine:
-    """What an engine of a bundle must have been built of and for."""
+    """The graphs, version and target that an engine of a bundle must have."""
 
     backend: str
     version: str
     target: str
     precision: str
     onnx_sha256: tuple[str, ...]
-    """Of the bundle's present graphs."""
+    """sha256 of the bundle's graphs as they are now."""
     graphs: Sequence[str] = ENCODERS
 
     def fits(self, identity: EngineIdentityKey) -> bool:
-        """Whether an engine that serves this precision was built here and of these graphs."""
+        """True where an engine of this precision was built for this version and target, from these graphs."""
         built = (identity.version, identity.target, identity.onnx_sha256)
         return built == (self.version, self.target, self.onnx_sha256)
 
     def built(self, bundle: Bundle) -> dict[Path, EngineManifest]:
-        """The bundle's engines of these graphs in this precision, fit or not."""
+        """The bundle's engines of these graphs in this precision, whether they fit or not."""
         engines = read_engines(bundle, self.backend).items()
         return {
             folder: manifest
@@ -150,7 +151,7 @@ def find_engine(bundle: Bundle, wanted: WantedEngine) -> tuple[Path, EngineManif
 
 
 def misfit(wanted: WantedEngine, folder: Path, manifest: EngineManifest) -> str:
-    """What an engine that does not fit is, in words."""
+    """Description of an engine that does not fit."""
     identity = manifest.identity
     stale = "" if identity.onnx_sha256 == wanted.onnx_sha256 else ", built from other graphs than the bundle's"
     return f"{folder.name} (version {identity.version}, {identity.target}{stale})"
@@ -165,7 +166,7 @@ def build_command(bundle: Bundle, wanted: WantedEngine) -> str:
 
 
 def read_engine(folder: Path, manifest: EngineManifest, graph: str) -> bytes:
-    """The bytes of a built graph. Raises BackendError where they are not those that were built."""
+    """The bytes of a built graph. Raises BackendError where they have changed since it was built."""
     rebuild = f"remove {folder} and build the engine again with 't2d-export engine'"
     built = manifest.graphs.get(graph)
     if built is None or PurePath(built.file).name != built.file:

@@ -32,7 +32,7 @@ EXTERNAL_DATA_SUFFIX = ".data"
 """ONNX keeps large weights in a file of this suffix beside the graph."""
 
 FOR_WORDS = (TEXT_ENCODER, TEXT_ENCODER + EXTERNAL_DATA_SUFFIX, TOKENIZER)
-"""What encodes words, in any precision: a device that has a vocabulary of its words may go without."""
+"""Files of the text encoder, in any precision. A device with a vocabulary file may leave them off."""
 
 
 class Bundle:
@@ -45,11 +45,11 @@ class Bundle:
 
     @classmethod
     def open(cls, folder: str | PathLike[str]) -> Bundle:
-        """Read the manifest and check that every file it names is there in its size; FOR_WORDS may be left off.
+        """Read the manifest and check that every file it names exists with its size; FOR_WORDS may be left off.
 
-        The folder's absolute path is kept: the process may change its own. Contents are checked by `file`, so that
-        opening does not read weights that are never used.
-        Raises BundleNotFoundError (no such folder, a missing file) and BundleError (a bad manifest, a size).
+        The folder's absolute path is kept, since the process may change its working directory. `file` checks contents,
+        so that opening does not read weights that are never used.
+        Raises BundleNotFoundError (no such folder, a missing file) and BundleError (a bad manifest, a wrong size).
         """
         folder = Path(folder)
         path = folder / MANIFEST
@@ -80,20 +80,20 @@ class Bundle:
 
     @property
     def left_off(self) -> tuple[str, ...]:
-        """Files that encode words and are not here: then a vocabulary has to."""
+        """Missing files of the text encoder. Without them only a vocabulary file can name the classes."""
         names = (name for name in self.manifest.files if PurePosixPath(name).name in FOR_WORDS)
         return tuple(name for name in names if not (self.folder / name).exists())
 
     @property
     def vocabulary_digest(self) -> str:
-        """Identity of the text encoder: vocabularies of one bundle serve another with the same digest."""
+        """Identity of the text encoder. A vocabulary works with every bundle of the same digest."""
         files = self.manifest.files
         parts = [files[TEXT_ENCODER].sha256, files[TOKENIZER].sha256]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
     @property
     def model_digest(self) -> str:
-        """Identity of the image encoder: an encoding of one bundle is segmented with another of the same digest."""
+        """Identity of the image encoder. An encoded image works with every bundle of the same digest."""
         files, names = self.manifest.files, (IMAGE_ENCODER, IMAGE_ENCODER + EXTERNAL_DATA_SUFFIX)
         return hashlib.sha256("".join(files[name].sha256 for name in names if name in files).encode()).hexdigest()
 
@@ -110,9 +110,9 @@ class Bundle:
 
     @contextmanager
     def graph_in_use(self, name: str, precision: str = "fp32") -> Iterator[Path]:
-        """As `graph`, but the checksums are computed while the path is in use, in half of the time on two cores.
+        """Gives the path of `graph` and computes the checksums while it is in use: half of the time on two cores.
 
-        At the end it raises as `graph`, also where the user of the path failed: what was made of it is not to be used.
+        Raises as `graph` at the end, also where the block failed. Results made from a bad file must not be used.
         """
         key = self._graph_files(name, precision)[-1]
         with ThreadPoolExecutor(1) as pool:
@@ -123,7 +123,7 @@ class Bundle:
                 checked.result()
 
     def graph_digests(self, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
-        """sha256 of everything that makes up some graphs in a precision, as the manifest says."""
+        """The manifest's sha256 of all files that make up some graphs in a precision."""
         found = [self._graph_files(name, precision) for name in graphs]
         names = [files[-1] for files in found] + [name for files in found for name in files[:-1]]
         return tuple(self.manifest.files[name].sha256 for name in names)

@@ -25,7 +25,7 @@ DEFAULT_PROMPTS = "subset"
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the graphs compute; sizes are (height, width) in pixels."""
+    """Facts about the model in the graphs; sizes are (height, width) in pixels."""
 
     backbone: str
     projection: str
@@ -39,7 +39,7 @@ class ModelFacts:
     context_length: int
     """Tokens of the longest prompt the text encoder takes, start and end included."""
     average_tokens: bool = False
-    """Whether a prompt's feature is the mean of its words (an ablation), not the one at its end token."""
+    """True where a prompt's feature is the mean of its words (an ablation), False where it is that of the end token."""
     text_activation: Literal["quick_gelu", "gelu"] | None = None
     """The activation of the text tower's feed-forwards; None in bundles of versions that did not write it."""
 
@@ -77,7 +77,7 @@ class PamrSettings:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What `segment` takes where its caller says nothing."""
+    """Defaults of `segment`."""
 
     threshold: float
     cleaning_weight: float
@@ -102,7 +102,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one precision runs on one backend, and why not."""
+    """Verdict on one precision on one backend: whether it runs, and why not."""
 
     status: Literal["passed", "failed", "unsupported", "untested"]
     reason: str
@@ -123,7 +123,7 @@ class StageParity:
     share_below_margin: float | None
     passed: bool
     measure: Literal["max_abs_diff", "relative_frobenius", "label_agreement"] = "max_abs_diff"
-    """What `tolerance` limits: from above, label agreement from below."""
+    """The value that `tolerance` limits: label agreement from below, the others from above."""
 
     @property
     def verdict(self) -> str:
@@ -138,12 +138,12 @@ class StageParity:
 
 
 def first_failure(stages: Iterable[StageParity]) -> StageParity | None:
-    """The first stage out of tolerance, where what is wrong enters."""
+    """The first stage out of tolerance: the fault is there, and later stages follow from it."""
     return next((stage for stage in stages if not stage.passed), None)
 
 
 def sealed(content: Mapping[str, object]) -> str:
-    """The text of manifest.json with some content, its SEAL made anew."""
+    """The text of manifest.json with this content and a new SEAL."""
     text = json.dumps({SEAL: "", **content} | {SEAL: ""}, indent=2) + "\n"
     return text.replace('""', f'"{_sha256(text)}"', 1)
 
@@ -174,7 +174,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """Identity of all that the manifest says."""
+        """Identity of the whole manifest."""
         return _sha256(self.to_json())
 
     def to_json(self) -> str:
@@ -183,9 +183,9 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Read manifest.json strictly: as it was written, every key known, present and of its type.
+        """Read manifest.json strictly: unchanged since it was written, every key known, present and of its type.
 
-        Raises BundleError, which names the place, for anything else and for another schema version.
+        Raises BundleError, which names the place, for anything else, and for another schema version.
         """
         try:
             data = json.loads(text)
@@ -216,7 +216,7 @@ class Manifest:
                 )
 
     def _ranges(self) -> Iterator[tuple[str, object, bool, str]]:
-        """Where, its value, whether that is in its range, and the range in words."""
+        """For each checked field its place, its value, whether it is in range, and the range in words."""
         model, windows, pixels, pamr = self.model, self.windows, self.preprocessing, self.defaults.pamr
         sizes: dict[str, tuple[int, ...]] = {
             "model.embed_dim": (model.embed_dim,),
