@@ -1,4 +1,4 @@
-"""`t2d bench`: how fast a bundle is on this machine, or two machines compared."""
+"""`t2d bench`: measure a bundle's speed on this machine, or compare two machines."""
 
 from __future__ import annotations
 

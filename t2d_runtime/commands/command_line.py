@@ -28,11 +28,11 @@ class Command(Protocol):
         """Declare the command's arguments."""
 
     def run(self, args: argparse.Namespace) -> int:
-        """Run it; returns the exit status."""
+        """Run the command; returns the exit status."""
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """The parser of one command, which gets its arguments when they are to be read."""
+    """The parser of one command. Its arguments are declared only when they are read."""
 
     home: str | None = None
 
@@ -40,7 +40,7 @@ class _CommandParser(argparse.ArgumentParser):
         if self.home is not None:
             home, self.home = self.home, None
             importlib.import_module(home).add_arguments(self)
-            add_verbose(self, default=argparse.SUPPRESS)  # said in front of the command it must stay said
+            add_verbose(self, default=argparse.SUPPRESS)  # keeps a -v given before the command
         return super().parse_known_args(args, namespace)
 
 

@@ -1,4 +1,4 @@
-"""Which code runs on this machine's processor: units for each precision, engines that use them, PAMR's loops."""
+"""Code paths of this machine's processor: units for each precision, engines that use them, PAMR's loops."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WITHOUT = {
 
 
 def cpu_paths() -> dict[str, str]:
-    """What `t2d info` says of this machine: a title and a line each."""
+    """Lines of `t2d info` about this machine, by their titles."""
     processor = cpu()
     return {
         "processor": f"{processor.model}, {available_cores()} cores to use",
@@ -42,7 +42,7 @@ def cpu_paths() -> dict[str, str]:
 
 
 def units(processor: Cpu, precision: str) -> str:
-    """The fastest units of a processor for products in a precision, or what their absence means."""
+    """The processor's fastest units for matrix products in a precision, or what their absence means."""
     if precision == "fp16":
         return f"stored in half, computed in float32: {units(processor, 'fp32')}"
     found = (name for flag, name in PRODUCTS[precision].items() if flag in processor.units)
@@ -50,7 +50,7 @@ def units(processor: Cpu, precision: str) -> str:
 
 
 def _engines(precision: str) -> str:
-    """Which of the CPU engines installed here run a precision, and why the others do not."""
+    """The CPU engines installed here that run a precision, and why the others do not."""
     installed = [name for name in AUTOMATIC if installed_module(name) is not None]
     refusals = {name: _refusal(name, precision) for name in installed}
     verdicts = [name if reason is None else f"not {name} ({reason})" for name, reason in refusals.items()]
@@ -58,7 +58,7 @@ def _engines(precision: str) -> str:
 
 
 def _refusal(name: str, precision: str) -> str | None:
-    """Why an installed engine does not run a precision; None where it does."""
+    """The reason why an installed engine does not run a precision; None where it does."""
     try:
         return open_named(name).refusal(precision)
     except BackendUnavailableError:

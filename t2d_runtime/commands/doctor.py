@@ -8,7 +8,7 @@ from t2d_runtime.commands.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare nothing: the machine is examined."""
+    """Declare no arguments: the command examines the machine."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     model, windows = manifest.model, manifest.windows
     size = sum(record.size_bytes for record in manifest.files.values())
     failed = [stage.stage for stage in manifest.parity if not stage.passed]
-    # TensorRT takes a second to open: that it is installed must do.
+    # TensorRT takes a second to open, so it is enough that it is installed.
     quick = [name for name in BACKENDS if not name.startswith("tensorrt")]
     here = [name for name in quick if opens(name)]
     here += [f"{name} (if 't2d doctor' says so)" for name in BACKENDS if name not in quick and installed_module(name)]

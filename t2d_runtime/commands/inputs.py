@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 STANDARD_INPUT_NAME = "stdin"
-"""Its results are called so: stdin.overlay.png."""
+"""Name of the results for standard input: stdin.overlay.png."""
 
 STARTS = (b"BM", b"\0\0\0\x0cjP  ", b"qoif")
-"""How images of a few more formats begin than `kind_of` is certain of: enough for a file without a suffix."""
+"""First bytes of a few formats that `kind_of` does not tell for certain; enough for a file without a suffix."""
 
 RESULT, HIDDEN, NO_IMAGE, NO_FILE, FOLDER, TWICE = (
     "results of earlier runs",
@@ -36,7 +36,7 @@ RESULT, HIDDEN, NO_IMAGE, NO_FILE, FOLDER, TWICE = (
     "subfolders, which --recursive enters",
     "images given twice",
 )
-"""Why something is left out."""
+"""Reasons why a file is left out."""
 
 
 _NO_FOLDER = PurePath()
@@ -44,14 +44,14 @@ _NO_FOLDER = PurePath()
 
 @dataclass(frozen=True)
 class InputImage:
-    """One image of a run, or what stands in its place and cannot be read."""
+    """One image of a run, or something given as an image that cannot be read."""
 
     path: Path | None
     """None: standard input."""
     folder: PurePath = _NO_FOLDER
-    """Subfolder of the folder given in which it lies: mirrored below the output folder."""
+    """Subfolder of the given folder that holds the image. The output folder has the same subfolders."""
     problem: T2DError | None = None
-    """What `load` raises."""
+    """The error that `load` raises."""
 
     def __str__(self) -> str:
         return "standard input" if self.path is None else str(self.path)
@@ -88,11 +88,12 @@ class FoundImages:
 
 
 def find_images(arguments: Sequence[str], *, recursive: bool) -> FoundImages:
-    """Images by name and, of folders and patterns, those that are images by their suffix or, without one, their start.
+    """Images given by name, and the images in folders and patterns.
 
-    A pattern such as *.png is expanded where no file has that name, as shells do which leave it to the program. What a
-    folder holds by chance is left out and counted: hidden files, results of earlier runs, other files. An image given
-    twice is taken once. What cannot be listed or holds no image stands in the list with its `problem`.
+    In a folder, the suffix tells an image, or the first bytes where there is no suffix. A pattern such as *.png is
+    expanded where no file has that name, for shells that do not expand it. Hidden files, results of earlier runs and
+    other files in a folder are left out and counted. An image given twice is taken once. An argument that cannot be
+    listed or holds no image is in the list with its `problem`.
     """
     found = FoundImages()
     seen: set[object] = set()
@@ -108,7 +109,7 @@ def find_images(arguments: Sequence[str], *, recursive: bool) -> FoundImages:
 
 
 def may_be_folders(arguments: Sequence[str]) -> bool:
-    """Whether one of the arguments is a folder, or a pattern, which may match some."""
+    """True where one of the arguments is a folder, or a pattern, which may match folders."""
     return any(is_folder(Path(argument)) or glob.has_magic(argument) for argument in arguments)
 
 
@@ -127,7 +128,7 @@ def _images_of(argument: str, left_out: Counter[str], *, recursive: bool) -> Ite
 
 
 def _matches(pattern: str, left_out: Counter[str], *, recursive: bool) -> Iterator[InputImage]:
-    """The images that match a pattern, and those of matching folders."""
+    """The images that match a pattern, and the images in matching folders."""
     here: Counter[str] = Counter()
     empty = True
     for match in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207  of paths anywhere
@@ -146,7 +147,7 @@ def _matches(pattern: str, left_out: Counter[str], *, recursive: bool) -> Iterat
 
 
 def _folder_images(folder: Path, left_out: Counter[str], *, recursive: bool) -> Iterator[InputImage]:
-    """The images of one folder that was given, and with `recursive` of those in it."""
+    """The images of one given folder, and with `recursive` those of its subfolders."""
     here: Counter[str] = Counter()
     empty = True
     for image in _walk(folder, PurePath(), here, {identity(folder)}, recursive=recursive):
@@ -166,7 +167,7 @@ def _in_words(left_out: Counter[str]) -> str:
 def _walk(
     folder: Path, below: PurePath, left_out: Counter[str], entered: set[object], *, recursive: bool
 ) -> Iterator[InputImage]:
-    """The images of a folder, then those of its subfolders; `entered` are the folders that links must not lead to."""
+    """The images of a folder, then those of its subfolders. Links must not lead back into `entered` folders."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -192,13 +193,13 @@ def _walk(
 
 
 def _leads_into(link: Path, entered: set[object]) -> bool:
-    """Whether a link leads to a folder that was entered, or into one: its images are found without it."""
+    """True where a link leads to an entered folder or into one: its images are found without the link."""
     target = link.resolve()
     return any(identity(folder) in entered for folder in (target, *target.parents))
 
 
 def _reason_against(path: Path) -> str | None:
-    """Why a file of a folder is left out; None for an image."""
+    """The reason why a file of a folder is left out; None for an image."""
     suffix = path.suffix.lower()
     if not is_file(path):
         return NO_FILE
@@ -226,13 +227,13 @@ def _begins_as_image(path: Path) -> bool:
 
 
 def _key(image: InputImage) -> object:
-    """The same for one file however its folder is spelled or linked; links to a file are files of their own."""
+    """Identity of a file, whatever the spelling of its folder or the links to it. A link to a file counts by itself."""
     if image.path is None:
         return STANDARD_INPUT_NAME
     file = identity(image.path)
     if file is None:
         return os.path.abspath(image.path)  # noqa: PTH100  without following links
-    # Letters of both cases are one where the file system takes them so: then the file is one too.
+    # Where the file system ignores case, names that differ only in case are one file.
     return identity(image.path.parent), file, image.path.name.casefold()
 
 

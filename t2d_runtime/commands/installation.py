@@ -1,4 +1,4 @@
-"""What is installed, what each backend can do here, and how to repair what it cannot."""
+"""A report of what is installed, what each backend can do here, and how to repair what does not work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ENGINE_PACKAGES = (
 
 
 def examine() -> Iterator[str]:
-    """Lines of the report: versions, the machine, then a verdict a backend."""
+    """Lines of the report: versions, the machine, then a verdict on each backend."""
     yield f"t2d-runtime {__version__}, Python {platform.python_version()}, {platform.platform()}"
     for package in (*RUNTIME_PACKAGES, *ENGINE_PACKAGES):
         yield f"  {package:<36} {installed_version(package) or 'not installed'}"
@@ -71,7 +71,7 @@ def _abilities(backend: Backend) -> Iterator[str]:
 
 
 def _onnxruntime_conflict() -> Iterator[str]:
-    """onnxruntime and onnxruntime-gpu install one module: the later one overwrites the other's files.
+    """Warns where both onnxruntime and onnxruntime-gpu are installed: the later one overwrites the other's files.
 
     Removing one of them afterwards removes files that the other needs.
     """

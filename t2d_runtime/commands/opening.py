@@ -1,4 +1,4 @@
-"""What commands open: the bundle, and the words."""
+"""Opening the bundle and the words that a command line names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of the results of a run's images: short, and each another."""
+"""Names of the results of a run's images: short and distinct."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from t2d_runtime.errors import OptionError
 def output_names(
     images: Sequence[InputImage], paths_of: Callable[[PurePath], Sequence[Path]], taken: Iterable[Path] = ()
 ) -> list[PurePath]:
-    """Where each image's results go below the output folder, without their suffixes.
+    """The path of each image's results below the output folder, without their suffixes.
 
-    An image is called by its name without suffix, below its subfolder. Where results of several would have one name,
-    those images are called by their whole names (IMG.jpg.json and IMG.png.json), and where they still would, as images
-    of one name in two folders, by as many of their folders too as part them (a/IMG.json and b/IMG.json).
+    Results are named after the image without its suffix, in its subfolder. Where several images would get one name,
+    they keep their suffixes (IMG.jpg.json and IMG.png.json). Images of one name in two folders also get as many of
+    their folders as tell them apart (a/IMG.json and b/IMG.json).
     `paths_of` gives the results' paths for a name; `taken` are paths that no image may have.
-    Raises OptionError where nothing parts two images.
+    Raises OptionError where nothing tells two images apart.
     """
     ways = [list(_ways(image)) for image in images]
     level = [0] * len(images)
@@ -46,7 +46,7 @@ def output_names(
 
 
 def _to_lengthen(crowded: Sequence[int], level: Sequence[int], ways: Sequence[Sequence[PurePath]]) -> list[int]:
-    """Of images with one name those whose name is the least exact and can be more so."""
+    """Among images with one name, those with the least exact name that can be made more exact."""
     able = [index for index in crowded if level[index] + 1 < len(ways[index])]
     least = min((level[index] for index in able), default=0)
     return [index for index in able if level[index] == least]
@@ -63,9 +63,9 @@ def _ways(image: InputImage) -> Iterable[PurePath]:
     for more in range(len(around) - depth + 1):
         folder = PurePath(*around[len(around) - depth - more :]) if more else image.folder
         yield folder / whole.stem
-        yield folder / whole.name  # the same without a suffix: then the other one's whole name parts them
+        yield folder / whole.name  # the same again without a suffix; the other image's whole name then differs
 
 
 def _folded(path: Path) -> str:
-    """The same for paths that some file system takes for one."""
+    """A key that is equal for paths which some file system takes for one."""
     return unicodedata.normalize("NFC", str(path)).casefold()

@@ -34,7 +34,7 @@ def print_stages(stages: Sequence[StageParity]) -> None:
 
 
 def print_verdict(stages: Sequence[StageParity]) -> int:
-    """Print the table, and where it fails; returns the exit status."""
+    """Print the table and the first failure; returns the exit status."""
     from t2d_runtime.bundle.manifest import first_failure
 
     print_stages(stages)

@@ -1,4 +1,4 @@
-"""Keeping the user's own files: no output takes the place of an input, or of what another program wrote."""
+"""Protection of the user's files: no output replaces an input, or a file that another program wrote."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from t2d_runtime.storage.kinds import is_file, is_folder
 from t2d_runtime.storage.own_files import is_own, refuse_foreign
 
 FILE_ARGUMENTS = ("classes_file", "vocabulary", "prompts", "font", "image")
-"""Arguments of the commands that may name a file which is read."""
+"""Command arguments that may name an input file."""
 
 Identity = tuple[int, int] | str
 
 
 def identity(path: Path) -> Identity | None:
-    """A file or folder the same by whatever name it goes: links, other spellings, other cases of letters.
+    """Identity of a file or folder, the same for every name: links, other spellings, other letter cases.
 
     None where there is no such file.
     """
@@ -30,7 +30,7 @@ def identity(path: Path) -> Identity | None:
 
 
 def files_given(args: argparse.Namespace) -> list[Path]:
-    """Files besides the images that a command's arguments name as inputs, as far as they are there."""
+    """Existing files that a command's arguments name as inputs, besides the images."""
     named = (getattr(args, name, None) for name in FILE_ARGUMENTS)
     return [Path(path) for path in named if path is not None and is_file(Path(path))]
 
@@ -44,7 +44,7 @@ class Inputs:
         self._in_bundle: dict[Path, bool] = {}
 
     def refuse(self, path: Path) -> None:
-        """Raises OutputError where an output's path is a file of the run's inputs, of the bundle among them."""
+        """Raises OutputError where an output's path is one of the run's inputs or a file of the bundle."""
         found = identity(path)
         if found is None:
             return

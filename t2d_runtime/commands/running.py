@@ -1,4 +1,4 @@
-"""Running a command: every end of it as an exit status, and as one line where it failed."""
+"""Running a command: every ending becomes an exit status, and every failure one line."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ NOTHING_DONE = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 TERMINATED = 143
-"""As shells report a program that SIGINT, SIGPIPE or SIGTERM ended."""
+"""Exit statuses that shells report after SIGINT, SIGPIPE and SIGTERM."""
 
 
 def run_command(program: str, command: Callable[[], int]) -> int:
-    """Run a command; what ends it becomes one line on standard error and an exit status.
+    """Run a command; an error becomes one line on standard error and an exit status.
 
-    The statuses: 0 done, 1 a check or some items of many failed, 2 nothing could be done. An error of the operating
-    system that nobody foresaw is one line too, with its traceback where the log is at INFO, as with -v; any other
-    error is a fault of this program and keeps its traceback.
+    The statuses: 0 done, 1 a check or some items of many failed, 2 nothing could be done. An unforeseen error of the
+    operating system is one line too; -v (a log at INFO) adds its traceback. Any other error is a fault of this program
+    and keeps its traceback.
     """
     prepare_streams()
     try:
@@ -48,7 +48,7 @@ def run_command(program: str, command: Callable[[], int]) -> int:
         complain(f"{program}: terminated")
         return TERMINATED
     except BrokenPipeError:
-        # Whoever read the output, such as `head`, has enough; what is still buffered goes nowhere.
+        # The reader of the output, such as `head`, has closed it; what is still buffered is dropped.
         discard_output()
         return PIPE_CLOSED
     except (OSError, MemoryError, UnicodeError) as error:
@@ -72,8 +72,8 @@ def status_of_batch(done: int, failed: int) -> int:
 
 @contextlib.contextmanager
 def _unwound_by_sigterm() -> Iterator[None]:
-    """SIGTERM, as `timeout` and service managers send it, ends the block as Ctrl-C does: what is half-written goes."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread is told of signals
+    """Ends the block on SIGTERM (from `timeout`, service managers) as on Ctrl-C: half-written files are removed."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
         yield
         return
     before = signal.signal(signal.SIGTERM, _exit_terminated)
@@ -84,5 +84,5 @@ def _unwound_by_sigterm() -> Iterator[None]:
 
 
 def _exit_terminated(number: int, frame: object) -> NoReturn:
-    # Quiet in worker processes too, which inherit it where they are forked.
+    # Forked worker processes inherit this handler, and are quiet too.
     raise SystemExit(TERMINATED)

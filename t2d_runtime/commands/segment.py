@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 ITEM_ERRORS = (T2DError, OSError, MemoryError, UnicodeError)
-"""What is the fault of one image, or of the place for its results: the images after it go on."""
+"""Errors of one image, or of the place for its results. The run goes on with the next image."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,13 +98,13 @@ def run(args: argparse.Namespace) -> int:
     except OutputError as error:
         if status == NOTHING_DONE:
             raise
-        complain(str(error))  # of a file of the whole run: those of the images are there
+        complain(str(error))  # about a file of the whole run; the images' own files are written
         return SOME_FAILED
     return status
 
 
 def _tell_problems(planned: list[PlannedImage]) -> int:
-    """Say why none of the images can be segmented: nothing has to be opened for that."""
+    """Print why none of the images can be segmented, without opening the bundle."""
     problems = [item.image.problem for item in planned if item.image.problem is not None]
     if len(problems) == 1:
         raise problems[0]
@@ -178,7 +178,7 @@ def _segment_all(
     from t2d_runtime.commands.segment_files import segment_files
 
     start, failed, count = time.perf_counter(), 0, len(planned)
-    # Closed on an interrupt too: files being written are then whole or gone.
+    # Closed on an interrupt too, so that files being written are whole or gone.
     with contextlib.closing(segment_files(segmenter, planned, classes, writer, **options)) as files:
         for number, (done, wanted) in enumerate(zip(files, planned, strict=True), start=1):
             error = done.exception()
@@ -199,7 +199,7 @@ def _segment_all(
 
 
 def print_segmented(file: SegmentedFile, number: str) -> None:
-    """Print what became of one image: its size, times, labels by area, and the files written."""
+    """Print one image's result: its size, times, labels by area, and the files written."""
     say(
         f"{number} {file.image}: {file.summary['width']} x {file.summary['height']} pixels, "
         f"encoded in {file.encode_ms:.0f} ms, segmented in {file.segment_ms:.0f} ms"

@@ -39,11 +39,11 @@ class PlannedImage:
 
 @dataclass(frozen=True)
 class SegmentedFile:
-    """What became of one image."""
+    """The result of one image."""
 
     image: InputImage
     summary: dict[str, Any]
-    """As `Segmentation.summary`."""
+    """The result of `Segmentation.summary`."""
     written: list[Path]
     encode_ms: float
     segment_ms: float
@@ -54,8 +54,8 @@ def plan_outputs(
 ) -> list[PlannedImage]:
     """The names of the results, before any work is done.
 
-    An image whose results must not be written, for a file that is not this program's own or a name that is too long,
-    has that as its `problem`. Raises OutputError where an output is an input, for then the names are not as meant.
+    Where a result must not replace another program's file, or its name is too long, the image has that as its
+    `problem`. Raises OutputError where an output is an input: the names are then not what the user meant.
     """
     planned = []
     for path in writer.paths_of_run:
@@ -85,10 +85,9 @@ def segment_files(
     writer: ResultWriter,
     **options: Unpack[SegmentOptions],
 ) -> Generator[Future[SegmentedFile], None, None]:
-    """Segment images as `Segmenter.segment` does and write them; in order, as they finish.
+    """Segment images as `Segmenter.segment` does and write the results, in order, as they finish.
 
-    A future raises what went wrong with its image alone; the images after it go on. A few images are in memory at a
-    time.
+    A future raises the error of its own image; the images after it go on. Only a few images are in memory at a time.
     """
     window = options.pop("window", None) or "slide"
 
@@ -106,7 +105,7 @@ def segment_files(
         result = segmenter.segment(encoding, classes, **options)
         segment_ms = _ms_since(start)
         name = planned.image.name_in_run
-        # Computed as they are written, where a format writes them.
+        # Scores are computed while a format writes them.
         item = ImageResult(result, name, segmenter.score_planes(encoding, classes, **options))
         return SegmentedFile(planned.image, result.summary(), [], encode_ms, segment_ms), planned.name, item
 

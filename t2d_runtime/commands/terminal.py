@@ -1,4 +1,4 @@
-"""Writing to the terminal: whatever its encoding, and where there is none."""
+"""Writing to the terminal, in any encoding, or without a terminal."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
 
 
 def say(text: str) -> None:
-    """Print a line to standard output, with what the terminal cannot show escaped. Raises OutputError.
+    """Print a line to standard output; characters that the terminal cannot show are escaped. Raises OutputError.
 
-    BrokenPipeError, where whoever read the output has enough, is left as it is.
+    Lets BrokenPipeError pass: the reader of the output has closed it.
     """
     with _told():
         print(shown(text))
 
 
 def complain(text: str) -> None:
-    """Print a line to standard error; where that is not possible, nobody can be told."""
+    """Print a line to standard error. Where that fails, there is nowhere left to report it."""
     with contextlib.suppress(OSError):
         print(shown(" ".join(text.split())), file=sys.stderr, flush=True)
 
 
 def shown(text: str) -> str:
-    """A text in which the signs that would disturb a terminal are escaped: file names may hold any."""
+    """A text with the characters escaped that would disturb a terminal. File names may hold any of them."""
     if text.isprintable():
         return text
     return "".join(_escaped(sign) if _disturbs(sign) else sign for sign in text)
 
 
 def prepare_streams() -> None:
-    """Make standard input, output and error usable, whatever the program was started with.
+    """Make standard input, output and error usable, even where the program was started without them.
 
-    One that is closed reads and writes nothing. Left closed, its number would be given to the next file that is
-    opened: what a library prints would go into a result. What the encoding lacks is escaped.
+    A closed stream is replaced by one that reads and writes nothing. Otherwise the next opened file would get its
+    number, and a library's prints would go into a result. Characters that the encoding lacks are escaped.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -59,7 +59,7 @@ def prepare_streams() -> None:
 
 
 def flush_output() -> None:
-    """Write what is buffered for standard output. Raises as `say`; the rest is then dropped."""
+    """Write the buffered standard output. Raises as `say`, and then drops the rest."""
     with _told():
         sys.stdout.flush()
 
@@ -76,7 +76,7 @@ def _told() -> Iterator[None]:
 
 
 def discard_output() -> None:
-    """Let what is still written to standard output go nowhere."""
+    """Discard all further standard output."""
     with contextlib.suppress(OSError, ValueError):  # no real file, as in tests
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -86,7 +86,7 @@ def _disturbs(sign: str) -> bool:
 
 
 def _escaped(sign: str) -> str:
-    """As Python writes it; a surrogate stands for a byte of a name in another encoding."""
+    """A character as a Python escape. A surrogate stands for a byte of a name in another encoding."""
     if "\udc80" <= sign <= "\udcff":
         return f"\\x{ord(sign) - 0xDC00:02x}"
     return sign.encode("unicode_escape").decode("ascii")
