@@ -27,11 +27,11 @@ NUMPY_NAMES = {
     "asimddp": "ASIMDDP",
     "sve": "SVE",
 }
-"""Unit -> NumPy's name for it; not every NumPy looks for each."""
+"""Unit -> NumPy's name for it. Not every version of NumPy looks for each."""
 
 
 class Cpu(NamedTuple):
-    """A processor; without units where nothing tells them."""
+    """A processor. It has no units here where they cannot be found out."""
 
     model: str
     units: tuple[str, ...]
@@ -41,8 +41,8 @@ class Cpu(NamedTuple):
 def cpu() -> Cpu:
     """The processor that runs this process.
 
-    NumPy asks the processor itself (CPUID on x86), on every system. /proc/cpuinfo knows more units, but it is the
-    machine's: under an emulator it tells of another processor than the one that runs this process.
+    NumPy asks the processor itself (CPUID on x86), on every system. /proc/cpuinfo knows more units, but it describes
+    the machine: under an emulator that is another processor than the one that runs this process.
     """
     try:
         with CPUINFO.open(encoding="utf-8") as file:
@@ -53,7 +53,7 @@ def cpu() -> Cpu:
 
 
 def described(lines: Iterable[str]) -> Cpu:
-    """The first processor of /proc/cpuinfo; processors are apart by an empty line."""
+    """The first processor of /proc/cpuinfo; an empty line ends it."""
     pairs = (line.split(":", 1) for line in itertools.takewhile(str.strip, lines) if ":" in line)
     first = {key.strip(): value.strip() for key, value in pairs}
     flags = (first.get("flags") or first.get("Features", "")).split()
@@ -61,9 +61,9 @@ def described(lines: Iterable[str]) -> Cpu:
 
 
 def confirmed(told: Iterable[str], features: Mapping[str, bool]) -> tuple[str, ...]:
-    """The units that NumPy finds, and of those `told` the ones that NumPy does not look for.
+    """The units that NumPy finds, and those in `told` that NumPy does not look for.
 
-    Where NumPy denies a unit that is told, what was told is of another processor, and none of it counts.
+    Where NumPy denies a unit in `told`, then `told` describes another processor, and is ignored.
     """
     told = set(told)
     asked = {unit: features[name] for unit, name in NUMPY_NAMES.items() if name in features}

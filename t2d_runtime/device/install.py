@@ -10,7 +10,7 @@ from t2d_runtime.errors import MissingPackageError, T2DError
 OWN_PACKAGES = ("t2d_runtime", "t2d_export", "training", "benchmarks")
 
 HOW_TO_COMPILE = "where there is a C compiler, in a checkout of t2d-runtime: pip install --force-reinstall --no-deps ."
-"""What adds PAMR's compiled loops to an installation without them."""
+"""Advice that adds PAMR's compiled loops to an installation without them."""
 
 
 def how_to_install(extra: str) -> str:
@@ -20,10 +20,10 @@ def how_to_install(extra: str) -> str:
 
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
-    """Context of a command that needs an extra: where one of its packages cannot be imported, the error says so.
+    """Context of a command that needs an extra. The error says which of its packages cannot be imported.
 
-    Raises MissingPackageError, which names the package and the command that installs the extra. An import that fails
-    within this distribution itself is a fault of the program and stays what it is.
+    Raises MissingPackageError, which names the package and the command that installs the extra. A failed import within
+    this distribution itself is a fault of the program and is left as it is.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a measurement depends on besides the code: processor, versions, how busy the machine was."""
+"""Facts that a measurement depends on besides the code: processor, versions, load of the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("t2d-runtime", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", 
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """Where and with what figures were measured."""
+    """The machine and the versions with which figures were measured."""
 
     date: str
     cpu: str
@@ -31,7 +31,7 @@ class MachineFacts:
     platform: str
     versions: Mapping[str, str]
     commit: str | None = None
-    """Of the checkout that measured, "+changes" where its files differ from it."""
+    """Commit of the measuring checkout, with "+changes" where its files differ from the commit."""
 
 
 def machine_facts(packages: Sequence[str] = (), commit: str | None = None) -> MachineFacts:
@@ -59,7 +59,7 @@ def installed_version(package: str) -> str | None:
 
 
 def peak_resident_bytes() -> int | None:
-    """Most memory that this process has had at a time; None where the system does not count it."""
+    """Peak memory of this process; None where the system does not count it."""
     status = Path("/proc/self/status")
     if status.is_file():
         # Not getrusage: on Linux its peak is inherited from the process that started this one.

@@ -1,4 +1,4 @@
-"""The NVIDIA GPU of this machine, through the driver alone."""
+"""The NVIDIA GPU of this machine, asked through the driver alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrix products, free of warnings that name no fault of the numbers."""
+"""Matrix products without false warnings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Number = TypeVar("Number", bound=np.floating[Any])
 
 
 def matmul(left: NDArray[Number], right: NDArray[Number]) -> NDArray[Number]:
-    """`numpy.matmul`, quiet where its library is not.
+    """`numpy.matmul` without the false warnings of its library.
 
     On some ARM processors the library behind NumPy (OpenBLAS's SVE kernels, Apple's Accelerate) sets the processor's
     flags for a division by zero, an overflow or an invalid number in products that are right, and NumPy turns the flags

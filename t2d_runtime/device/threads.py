@@ -24,9 +24,9 @@ def available_cores() -> int:
 
 
 def default_num_threads() -> int | None:
-    """Threads of an engine where none are asked for: T2D_NUM_THREADS, or a quota below the affinity; None: its choice.
+    """An engine's default threads: T2D_NUM_THREADS, or a quota below the affinity; None lets the engine choose.
 
-    Engines see the affinity and not the quota: with more threads than that the kernel stops them all in turn.
+    Engines see the affinity but not the quota. With more threads than the quota, the kernel pauses them all in turn.
     Raises OptionError as `available_cores`.
     """
     cores = available_cores()
@@ -55,7 +55,7 @@ def _affinity() -> int:
 
 
 def _own_cgroups(cgroups: Path, own: Path) -> list[Path]:
-    """Folders of the control groups that this process is in, and of those around them."""
+    """Folders of the control groups that this process is in, and of their parents."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):  # not on this system

@@ -1,4 +1,4 @@
-"""Timing that holds on a noisy machine: contenders in turn, percentiles over the rounds."""
+"""Timing that is sound on a noisy machine: contenders take turns, and percentiles are over the rounds."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Timing:
         return 1e3 * len(self.rounds_ms) / sum(self.rounds_ms)
 
     def percentile_ms(self, percent: int) -> float:
-        """Least time within which this share of the calls ended (nearest rank); below 100 rounds p99 is the longest."""
+        """Time within which this share of the calls ended (nearest rank). Below 100 rounds, p99 is the longest."""
         rank = -(-percent * len(self.rounds_ms) // 100)
         return sorted(self.rounds_ms)[max(rank, 1) - 1]
 
 
 def in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, Timing]:
-    """Time callables A B A B ..., so that a change of the machine's speed meets all of them alike."""
+    """Time callables A B A B ..., so that a change of the machine's speed affects all of them alike."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(warm_up + rounds):
         for name, call in contenders.items():
