@@ -36,7 +36,7 @@ CACHED_CLASSES = 16384
 class Encoders:
     """A bundle's image encoder and, from the first new word on, its text encoder. Safe to call from several threads.
 
-    Nothing is proven here: `Segmenter.open` refuses an engine that does not pass the self-test.
+    This class does not test the engine; `Segmenter.open` refuses one that does not pass the self-test.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, *, precision: str, num_threads: int | None = None) -> None:
@@ -49,19 +49,19 @@ class Encoders:
         self._tokenizer: Tokenizer | None = None
         self._cached_classes: dict[tuple[str, tuple[str, ...]], NDArray[np.float32]] = {}
         self._cache_lock = threading.Lock()
-        # One thread encodes words at a time; again by the same one, should `progress` encode some itself.
+        # One thread encodes words at a time. It may enter again, since `progress` may encode words itself.
         self._text_lock = threading.RLock()
 
     @property
     def manifest(self) -> Manifest:
-        """The bundle's."""
+        """The bundle's manifest."""
         return self.bundle.manifest
 
     def __repr__(self) -> str:
         return f"{self.backend.identity} in {self.precision}"
 
     def encode_image(self, image: ImageLike, window: WindowMode = "slide") -> ImageEncoding:
-        """Encode an image: all that `load_image` takes.
+        """Encode an image, in any form that `load_image` takes.
 
         `window`: "slide" (as published) or "whole" (the resized image as one window).
         Raises ImageError, ImageNotFoundError, OptionError, BackendError.
@@ -134,7 +134,7 @@ class Encoders:
         )
 
     def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Token ids (n,L) of texts as they are, cut to the longest."""
+        """Token ids (n,L) of texts without any prompt, cut to the longest."""
         with self._text_lock:
             return self._open_tokenizer().encode(texts)
 
@@ -147,7 +147,7 @@ class Encoders:
         return embeds
 
     def release_text_encoder(self) -> None:
-        """Give its memory back; the next new word loads it again."""
+        """Free the text encoder's memory; the next new word loads it again."""
         with self._text_lock:
             self._text_encoder = None
 
@@ -163,7 +163,7 @@ class Encoders:
         wanted: int,
         progress: Callable[[int, int], None] | None,
     ) -> dict[str, NDArray[np.float32]]:
-        """Embeddings of new names, the rest of those that are wanted."""
+        """Embeddings of new names. `wanted` is the number of all names, known ones included."""
         if not names:
             return {}
 
@@ -195,7 +195,7 @@ class Encoders:
         return self.backend.load(self.bundle, graph, precision=self.precision, num_threads=self.num_threads)
 
     def _open_text_side(self) -> Tokenizer:
-        """The tokenizer; the text encoder is loaded beside it."""
+        """The tokenizer; loads the text encoder too."""
         if self._text_encoder is None:
             with ThreadPoolExecutor(1) as pool:
                 loading = pool.submit(self._open_text_encoder)

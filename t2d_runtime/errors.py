@@ -1,4 +1,4 @@
-"""Every error that the project raises on bad input: one tree, each leaf also the builtin it resembles.
+"""Every error that the project raises on bad input, as one tree. Each leaf is also the builtin that it resembles.
 
 A message says what was expected, what was got and what to do. The command lines print it as one line and
 exit with status 2.
@@ -42,11 +42,11 @@ class BackendError(T2DError, RuntimeError):
 
 
 class BackendUnavailableError(T2DError, ImportError):
-    """An inference engine, or a device of it, that was asked for by name and is not there."""
+    """An inference engine, or its device, that was requested by name and is missing."""
 
 
 class MissingPackageError(T2DError, ImportError):
-    """A package of an extra that a command needs and that is not installed."""
+    """A missing package of an extra that a command needs."""
 
 
 class SelfTestError(T2DError, RuntimeError):
@@ -74,7 +74,7 @@ class DataError(T2DError, ValueError):
 
 
 class NotFiniteError(T2DError, ArithmeticError):
-    """A loss, a gradient, a weight or a feature that is no finite number: training or extraction stops there."""
+    """A loss, gradient, weight or feature that is not a finite number. Training or extraction stops there."""
 
 
 class CheckpointError(T2DError, ValueError):

@@ -1,4 +1,4 @@
-"""The fused graph behind the runtime's interface: from pixels to labels in one call of an engine, the whole window."""
+"""The fused graph behind the runtime's interface: one engine call from the pixels of a whole image to its labels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from t2d_runtime.words.vocabulary import ClassEmbeddings
 logger = logging.getLogger(__name__)
 
 LONGEST_SIDE = 1 << 18
-"""Pixels of an image's longest side: twice the longest window times it, plus itself, must stay below 2^31."""
+"""Limit of an image's side in pixels: (2 x the longest window + 1) x the side must stay below 2^31."""
 
 NO_BACKGROUND = -1.0
 """A threshold that every score exceeds."""
@@ -61,7 +61,7 @@ class FusedSegmenter:
     def open(
         cls, bundle: str | Path, *, backend: str = "auto", precision: str = "fp32", num_threads: int | None = None
     ) -> FusedSegmenter:
-        """Open a bundle that was exported with `--fused`; arguments and errors as `Segmenter.open`, but for "fast"."""
+        """Open a bundle exported with `--fused`. Arguments and errors are those of `Segmenter.open`, without "fast"."""
         num_threads = checked_num_threads(num_threads)
         if precision not in PRECISIONS:
             raise OptionError(f"precision is {precision!r}, expected one of {list(PRECISIONS)}")
@@ -76,9 +76,9 @@ class FusedSegmenter:
         classes: ClassEmbeddings,
         **options: Unpack[MaskOptions],
     ) -> Segmentation:
-        """Label every pixel, as `Segmenter.segment` does with `window="whole"`, with its options but for `window`.
+        """Label every pixel as `Segmenter.segment` does with `window="whole"`. Options are the same, without `window`.
 
-        "paper" cleaning and other dilations than the manifest's are not in the graph.
+        The graph has neither "paper" cleaning nor other dilations than the manifest's.
 
         Raises ImageError, ImageNotFoundError, OptionError, VocabularyError, ClassNamesError, BackendError.
         """
@@ -130,7 +130,7 @@ class FusedSegmenter:
         cleaning_weight: float,
         pamr_iterations: int,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The graph itself: image (H,W,3), embeddings (N,D) -> labels (H,W), 0 or 1 + class, and scores (N,H',W')."""
+        """Run the graph: image (H,W,3), embeddings (N,D) -> labels (H,W), 0 or 1 + class, and scores (N,H',W')."""
         if max(image.shape) > LONGEST_SIDE:
             height, width, _ = image.shape
             raise ImageError(
@@ -155,7 +155,7 @@ class FusedSegmenter:
         return labels, scores
 
     def selftest(self) -> Iterator[StageParity]:
-        """The bundle's self-test, as far as one window shows it: scores before and after PAMR, and their labels."""
+        """The part of the bundle's self-test that one window covers: scores before and after PAMR, and their labels."""
         vectors = SelfTestVectors.load(self.bundle.file(SELFTEST))
         window = vectors.first_window(self.manifest.windows)
         defaults, judge = self.manifest.defaults, Judge.of(self.precision)
