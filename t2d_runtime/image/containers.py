@@ -1,8 +1,8 @@
-"""JPEG, PNG, WebP, AVIF and HEIF without their metadata: what Pillow never sees cannot keep it from the pixels.
+"""JPEG, PNG, WebP, AVIF and HEIF without their metadata.
 
-Pillow refuses pictures for damaged or large metadata, or warns of it, and its switches for that belong to the whole
-process. So these are left out before it reads: EXIF, XMP, colour profiles, texts, comments, indexes of other pictures.
-The block of EXIF is handed back for its orientation.
+Pillow refuses pictures with damaged or large metadata, or warns of it, and its switches for that apply to the whole
+process. So all metadata is removed before Pillow reads: EXIF, XMP, colour profiles, texts, comments, indexes of other
+pictures. The block of EXIF is returned for its orientation.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 START_OF_SCAN, END_OF_IMAGE, APP0, APP1, APP14, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE, 0xFE
 _WITHOUT_LENGTH = (0x00, 0x01, *range(0xD0, 0xD9))
-"""A stuffed zero, TEM, the restart markers and another start of image."""
+"""JPEG markers without a length: a stuffed zero, TEM, the restart markers and another start of image."""
 
 _TRANSPARENT_SAMPLES = {0: 1, 2: 3}
-"""PNG's colour types that may have one transparent colour -> samples of it: grey, RGB."""
+"""PNG's colour types that may have one transparent colour -> number of its samples: grey, RGB."""
 
 
 class Plain(NamedTuple):
@@ -34,7 +34,7 @@ class Plain(NamedTuple):
 
 
 def plain_jpeg(content: bytes) -> Plain:
-    """A JPEG as its first picture alone; as it is where it has no scan."""
+    """The first picture of a JPEG; the JPEG unchanged where it has no scan."""
     kept, exif = [content[:2]], b""
     for marker, start, end in jpeg_segments(content):
         segment = content[start:end]
@@ -48,7 +48,7 @@ def plain_jpeg(content: bytes) -> Plain:
 
 
 def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment up to the first scan; as libjpeg, it skips what is between them."""
+    """Marker, start and end of each segment up to the first scan. Skips bytes between segments, as libjpeg does."""
     place = 2
     while (place := content.find(b"\xff", place)) >= 0 and place + 4 <= len(content):
         marker = content[place + 1]
@@ -67,7 +67,7 @@ def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _shapes_the_pixels(marker: int, segment: bytes) -> bool:
-    """Whether the decoder needs a segment. JFIF's and Adobe's say which colours; libjpeg wants them of full length."""
+    """True where the decoder needs a segment. JFIF's and Adobe's give the colours; libjpeg needs their full length."""
     if marker == APP0:
         return segment[4:9] == b"JFIF\0" and len(segment) >= 18
     if marker == APP14:
@@ -76,7 +76,7 @@ def _shapes_the_pixels(marker: int, segment: bytes) -> bool:
 
 
 def plain_png(content: bytes) -> Plain:
-    """A PNG as the chunks that make up its picture; of an animation the picture that every program shows."""
+    """A PNG reduced to the chunks of its picture; for an animation, of the picture that every program shows."""
     kept, exif, header = [content[:8]], b"", b""
     place = 8
     while place + 8 <= len(content):
@@ -85,7 +85,7 @@ def plain_png(content: bytes) -> Plain:
         data = content[start : start + length] if kind not in (b"IDAT", b"fdAT") else b""
         if not kind.isalpha() or end > len(content):
             if not (kind.isalpha() and kind[:1].islower()):
-                kept.append(content[place:])  # damaged or cut: the decoder is to say so
+                kept.append(content[place:])  # damaged or cut: left for the decoder to report
             break
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
             header = header or data
@@ -106,7 +106,7 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _transparency(header: bytes, data: bytes) -> bytes:
-    """The chunk tRNS as Pillow compares it: with 8-bit pixels, but for 16-bit grey. Nothing if it is too short."""
+    """The chunk tRNS as Pillow uses it: 8 bits a sample, except for 16-bit grey. Empty where it is too short."""
     bits, colour = header[8:10].ljust(2, b"\0")
     if colour == 3:
         return png_chunk(b"tRNS", data[:256]) if data else b""
@@ -136,7 +136,7 @@ def _exif_of_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def plain_webp(content: bytes) -> Plain:
-    """A WebP as the chunks that make up its picture."""
+    """A WebP reduced to the chunks of its picture."""
     kept, exif = [], b""
     place = 12
     while place + 8 <= len(content):
@@ -155,12 +155,12 @@ def plain_webp(content: bytes) -> Plain:
 
 
 def plain_heif(content: bytes) -> Plain:
-    """An AVIF or HEIF whose items of EXIF are named something else: boxes of the picture's own say how it is turned."""
+    """An AVIF or HEIF with its EXIF items renamed, so that they are ignored. Boxes of the picture give its rotation."""
     return Plain(re.sub(rb"(infe[\2\3]\0\0.(?:..|....)..)Exif", rb"\1none", content, flags=re.DOTALL))
 
 
 def declared_sizes(content: bytes) -> Iterator[tuple[int, int]]:
-    """Widths and heights that decoders would take memory for before Pillow says the picture's size."""
+    """Widths and heights for which decoders would take memory before Pillow knows the picture's size."""
     if content[:4] == b"RIFF":
         yield from _webp_sizes(content)
     elif content[:4] in (b"\0\0\1\0", b"icns"):  # icons: PNG, JPEG 2000 or bitmaps inside

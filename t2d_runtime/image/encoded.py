@@ -1,4 +1,4 @@
-"""Encoded pictures, as files hold them, to RGB."""
+"""Decodes encoded pictures, as files hold them, to RGB."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DECODE_ERRORS = (
     Warning,
     struct.error,
 )
-"""What Pillow's decoders raise on damaged files: found by damaging files of its formats at random."""
+"""Errors that Pillow's decoders raise on damaged files, found by damaging files of its formats at random."""
 
 HEIF_READERS = ("pi_heif", "pillow_heif")
 """Modules that decode HEIC: the first only reads, the second writes too."""
@@ -50,7 +50,7 @@ HEIF_READERS = ("pi_heif", "pillow_heif")
 class _Picture(NamedTuple):
     kind: str | None
     content: bytes
-    """Without its metadata."""
+    """The picture's bytes without its metadata."""
     orientation: int = 1
     levels: Levels = Levels()
 
@@ -76,7 +76,7 @@ def decode(content: bytes, name: str, limit: int, *, allow_truncated: bool) -> N
 
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Turns what Pillow raises while it reads a picture into an ImageError that names it."""
+    """Turns errors of Pillow while it reads a picture into an ImageError that names the picture."""
     try:
         yield
     except ImageError:
@@ -107,24 +107,24 @@ def _without_metadata(kind: str | None, content: bytes, name: str, limit: int) -
 
 
 def _decoded(picture: _Picture, name: str, limit: int, *, allow_truncated: bool = False) -> NDArray[np.uint8]:
-    """Pixels as they are stored; where cut short, what there is of them if `allow_truncated`."""
+    """Pixels as they are stored. With `allow_truncated`, as many as a picture that is cut short has."""
     if picture.kind == "HEIF":
         return _heif(picture.content, name, limit)
     image = _opened(picture, name)
     check_size(image.width, image.height, name, limit)
     if picture.kind == "TIFF":
-        # Pillow's own asks for the limit of the whole process again.
+        # Pillow's own check would apply the limit of the whole process again.
         vars(image)["load_prepare"] = partial(ImageFile.ImageFile.load_prepare, cast("ImageFile.ImageFile", image))
     try:
         image.load()
     except DECODE_ERRORS:
         if not (allow_truncated and vars(image).get("tile")):
             raise
-        vars(image)["tile"] = []  # what has been decoded stands in the image's memory, the rest is black
+        vars(image)["tile"] = []  # the decoded part is in the image's memory, the rest is black
     finally:
-        vars(image).pop("load_prepare", None)  # the two hold each other: memory would wait for the garbage collector
+        vars(image).pop("load_prepare", None)  # breaks a reference cycle, so that memory is freed at once
     pixels = rgb_of_image(image, name, picture.levels)
-    if picture.kind == "AVIF":  # Pillow makes EXIF of the boxes that say how the picture is turned
+    if picture.kind == "AVIF":  # Pillow makes EXIF from the boxes that give the picture's rotation
         return upright(pixels, orientation_of(image.info.get("exif", b"")))
     return pixels
 
@@ -142,9 +142,9 @@ def _opened(picture: _Picture, name: str) -> Image.Image:
 
 
 def _mended(picture: _Picture, name: str, limit: int, error: Exception, *, allow_truncated: bool) -> NDArray[np.uint8]:
-    """Pixels of a picture that did not decode: if they are all there, or, if `allow_truncated`, as far as they are.
+    """Pixels of a picture that failed to decode, if all of them are there; with `allow_truncated`, those there are.
 
-    Raises `error` for others.
+    Raises `error` otherwise.
     """
     if picture.kind == "JPEG":
         pixels = _decoded(picture._replace(content=with_end(picture.content)), name, limit)
@@ -165,12 +165,12 @@ def _mended(picture: _Picture, name: str, limit: int, error: Exception, *, allow
 
 
 def warn_of_missing(name: str, error: Exception) -> None:
-    """Log that a picture was read as far as it goes."""
+    """Log a warning that a picture is damaged or cut short, and was read as far as it goes."""
     logger.warning("%s is truncated or damaged (%s); what is missing is grey or black", name, error)
 
 
 def _icon(content: bytes) -> Image.Image:
-    """The largest picture of an icon. Not by Pillow's class for it, which warns where a size is not as announced."""
+    """The largest picture of an icon. Pillow's class for icons is not used: it warns of sizes other than announced."""
     from PIL.IcoImagePlugin import IcoFile
 
     icon = IcoFile(BytesIO(content))
@@ -182,7 +182,7 @@ def _icon(content: bytes) -> Image.Image:
 
 
 def _heif(content: bytes, name: str, limit: int) -> NDArray[np.uint8]:
-    """A picture of HEIC or another HEIF, turned as its boxes say."""
+    """A picture of HEIC or another HEIF, rotated as its boxes say."""
     for module in HEIF_READERS:
         try:
             reader: Any = importlib.import_module(module)

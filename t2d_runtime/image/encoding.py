@@ -1,4 +1,4 @@
-"""An encoded image: windows and features, to be segmented with any words."""
+"""An encoded image: its windows and their features, which any words can segment."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from t2d_runtime.image.windows import Window, WindowMode
 
 @dataclass(frozen=True, eq=False)
 class ImageEncoding:
-    """An encoded image: segmented again with other words at no encoding cost. Arrays are read-only."""
+    """An encoded image, to be segmented with many words without encoding it again. Arrays are read-only."""
 
     image: NDArray[np.uint8]
     """(H,W,3) RGB, the image as given."""
     resized: NDArray[np.uint8]
-    """(H',W',3) RGB, what the windows were cut from."""
+    """(H',W',3) RGB, the picture that the windows were cut from."""
     windows: tuple[Window, ...]
     """W windows in pixels of `resized`."""
     patch_tokens: NDArray[np.float32]
@@ -27,7 +27,7 @@ class ImageEncoding:
     """(W,M,h,w) logits before softmax."""
     window_mode: WindowMode
     model_digest: str
-    """Identity of the image encoder, in whatever precision it ran."""
+    """Identity of the image encoder, the same for every precision."""
     backend: str
     precision: str
 

@@ -1,8 +1,8 @@
-"""The formats that are read, each by its own plugin of Pillow's: nothing else is tried, whatever a file's name says.
+"""The image formats that are read, each by its own plugin of Pillow. A file's name decides nothing.
 
-Left out is every format for which Pillow starts another program or needs one's code (PostScript, WMF, GRIB, BUFR,
-HDF5), whose pictures may themselves be of any format (IPTC), which Pillow is about to drop (IM), or in which nobody's
-photographs come.
+Some formats are not read: those for which Pillow starts another program or needs its code (PostScript, WMF, GRIB, BUFR,
+HDF5), whose pictures may be of any other format (IPTC), which Pillow is about to drop (IM), or in which nobody stores
+photographs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PLUGINS: Final = {
 """Pillow's formats -> the modules that read them. TGA comes last: it has no signature."""
 
 NOT_DECODED: Final = ("EPS", "WMF", "EMF", "BUFR", "GRIB", "HDF5", "IPTC")
-"""Formats in which an image opened by the caller with Pillow is not decoded either: see above."""
+"""Formats that are refused even where the caller opened the image with Pillow: see above."""
 
 _SIGNED: Final = {
     "JPEG": (0, (b"\xff\xd8\xff",)),
@@ -55,7 +55,7 @@ _SIGNED: Final = {
     "GIF": (0, (b"GIF87a", b"GIF89a")),
     "ICO": (0, (b"\0\0\1\0",)),
 }
-"""Formats that their first bytes tell for certain: where these stand, and what they may be."""
+"""Formats that their first bytes tell for certain -> the position of these bytes, and their possible values."""
 
 HEIF_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 
@@ -79,19 +79,19 @@ _OTHERS: Final = (
     (b"\x1f\x8b", "a gzip archive: unpack it"),
     (b"version https://git-lfs", "a pointer of Git LFS: fetch the file itself with 'git lfs pull'"),
 )
-"""First bytes, in lower case where they are letters, of what is often taken for a picture."""
+"""First bytes, letters in lower case, of files that are often mistaken for pictures."""
 
 
 def image_suffixes() -> frozenset[str]:
-    """Suffixes, in lower case and with their dot, that files of these formats bear, HEIC's among them."""
+    """Suffixes of files of these formats and of HEIC, in lower case and with their dot."""
     registered = Image.registered_extensions().items()
     return frozenset((*(suffix for suffix, kind in registered if kind in (*PLUGINS, "MPO")), *HEIF_SUFFIXES))
 
 
 def kind_of(content: bytes) -> str | None:
-    """The format that the first bytes tell, one of PLUGINS or "HEIF"; None where they do not.
+    """The format that the first bytes tell, one of PLUGINS or "HEIF"; None where they tell none.
 
-    AVIF's container may bear HEIF's general brands alone; the list of brands behind then tells.
+    An AVIF may begin with HEIF's general brands; then the list of brands after them decides.
     """
     for kind, (place, signatures) in _SIGNED.items():
         if content[place : place + 16].startswith(signatures):
@@ -103,7 +103,7 @@ def kind_of(content: bytes) -> str | None:
 
 
 def refuse_others(content: bytes, name: str) -> None:
-    """Raises ImageError, with what it is, for what is known not to be a picture of pixels."""
+    """Raises ImageError for content known not to be a picture of pixels; the message says what it is."""
     start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     for signature, what in _OTHERS:
         if start.startswith(signature) or (signature.isascii() and start.lower().startswith(signature.lower())):
@@ -115,8 +115,8 @@ def refuse_others(content: bytes, name: str) -> None:
 def open_as(kind: str | None, content: bytes) -> ImageFile.ImageFile:
     """A picture opened by the plugin of its format, or the first that takes it; not yet decoded.
 
-    The plugins are called themselves, since `Image.open` warns of large pictures by a limit of the whole process.
-    Raises UnidentifiedImageError where none takes it, and what a plugin raises.
+    The plugins are called directly, since `Image.open` warns of large pictures by a limit of the whole process.
+    Raises UnidentifiedImageError where no plugin takes it, and the errors of the plugins.
     """
     reason: Exception | None = None
     for format_name in (kind,) if kind else [name for name in PLUGINS if name not in _SIGNED]:

@@ -1,4 +1,4 @@
-"""JPEGs that end early: whether their pixels are all there, and an end marker for those that are read all the same."""
+"""JPEGs that end early: a check whether all pixels are there, and an end marker so that they can be read."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from t2d_runtime.image.containers import END_OF_IMAGE, START_OF_SCAN, jpeg_segme
 _END = b"\xff\xd9"
 
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Markers of frames; the three within are tables and one that is reserved."""
+"""Markers of frames. The three left out are tables and a reserved marker."""
 
 _COEFFICIENTS = 64
-"""Of a block of 8 x 8 pixels."""
+"""Coefficients of a block of 8 x 8 pixels."""
 
 _CONTINUATIONS = (
     b"\xfe" + bytes(value * 151 % 255 for value in range(1, 600)),
     b"\xfe\xfe" + bytes(value * 89 % 255 for value in range(1, 600)),
 )
-"""Two ways in which a scan could go on: bytes without order, none of them a marker's, both begin with ones."""
+"""Two ways in which a scan could go on: irregular bytes without a marker, both beginning with one bits."""
 
 
 def with_end(content: bytes) -> bytes:
-    """A JPEG that ends early with an end marker: libjpeg takes missing blocks as zeros, mid-grey in the first scan."""
+    """A JPEG that ends early, with an end marker. libjpeg takes missing blocks as zero: mid-grey in the first scan."""
     return content.rstrip(b"\xff") + _END
 
 
 def other_endings(content: bytes) -> Iterator[bytes]:
-    """The JPEG with different data where it ends: all decode to the same pixels only if none of it is missing."""
+    """The JPEG with various data added at its end. All decode to the same pixels only if no data is missing."""
     content = content.rstrip(b"\xff")
     restarts = re.findall(rb"\xff([\xd0-\xd7])", content)
     # The interval goes on, or the next one begins.
@@ -39,7 +39,7 @@ def other_endings(content: bytes) -> Iterator[bytes]:
 
 
 def has_all_scans(content: bytes) -> bool:
-    """Whether its scans hold every coefficient of every component to the last bit; a progressive file has many."""
+    """True where the scans hold every coefficient of every component to the last bit; a progressive file has many."""
     missing: dict[int, list[int]] = {}
     for marker, segment in _all_segments(content):
         if marker in _FRAME_HEADERS and not missing:
@@ -53,7 +53,7 @@ def has_all_scans(content: bytes) -> bool:
 
 
 def _all_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of each segment of the first picture, those between scans too."""
+    """Marker and content of each segment of the first picture, also of those between scans."""
     place = 0
     for marker, start, end in jpeg_segments(content):
         yield marker, content[start:end]

@@ -1,4 +1,4 @@
-"""The EXIF orientation, read alone: whatever else is in the metadata, or wrong with it, does not matter."""
+"""Reads the EXIF orientation alone, so that nothing else in the metadata, damaged or not, matters."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ORIENTATION_TAG = 0x0112
 EXIF_PREFIX = b"Exif\0\0"
 
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
-"""TIFF's types of whole numbers -> struct's letters. The standard wants 3 here; some programs write others."""
+"""TIFF's types of whole numbers -> struct's letters. The standard requires 3 here; some programs write others."""
 
 _MOST_ENTRIES = 1000
-"""Entries of a directory that are looked at: cameras write some tens."""
+"""Limit of the directory entries that are read; cameras write some tens."""
 
 _MOST_TEXT = 2**20
-"""Bytes that a compressed text is unpacked to: the orientation stands near the beginning."""
+"""Limit of the bytes unpacked from a compressed text; the orientation is near the beginning."""
 
 
 def orientation_of(exif: bytes) -> int:
@@ -37,18 +37,18 @@ def orientation_of(exif: bytes) -> int:
             if tag == ORIENTATION_TAG and kind in _WHOLE_NUMBERS and values >= 1:
                 (value,) = struct.unpack_from(f"{order}{_WHOLE_NUMBERS[kind]}", exif, start + 8)
                 return value if 1 <= value <= 8 else 1
-    except struct.error:  # the block ends before
+    except struct.error:  # the block ends too early
         pass
     return 1
 
 
 def exif_in_text(keyword: bytes, text: bytes) -> bytes:
-    """The block of EXIF in a text of a PNG, as ImageMagick writes it in hexadecimal; else nothing."""
+    """The block of EXIF in a text of a PNG, which ImageMagick writes in hexadecimal; empty without one."""
     if keyword.lower() not in (b"raw profile type exif", b"raw profile type app1"):
         return b""
     words = text.split()
     try:
-        digits = b"".join(words[2:])  # behind the profile's name and its length
+        digits = b"".join(words[2:])  # after the profile's name and its length
         return bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii"))
     except ValueError:
         return b""
@@ -63,7 +63,7 @@ def unpacked(text: bytes) -> bytes:
 
 
 def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Pixels (H,W,3) turned or mirrored as an EXIF orientation says, in memory of their own order."""
+    """Pixels (H,W,3) rotated or mirrored by an EXIF orientation, contiguous in memory."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

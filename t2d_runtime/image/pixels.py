@@ -1,4 +1,4 @@
-"""From a decoded picture of any mode of Pillow's to RGB: one rule for each kind of pixel."""
+"""Converts a decoded picture of any Pillow mode to RGB, with one rule for each kind of pixel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 
 
 def rgb_of_image(image: Image.Image, name: str, levels: Levels) -> NDArray[np.uint8]:
-    """A loaded picture as a new array (H,W,3) uint8, as it is stored: not turned.
+    """A loaded picture as a new array (H,W,3) uint8, not rotated.
 
     Transparency is shown on white. Grey of more than 8 bits is scaled from the range that `levels` gives.
     Raises ImageError for pixels of unknown range.
@@ -43,12 +43,12 @@ def on_white(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def rgb_of_grey(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grey (H,W) three times."""
+    """RGB (H,W,3) of grey (H,W)."""
     return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
 
 
 def levels_of(image: Image.Image) -> Levels:
-    """How the grey of a picture opened by Pillow is stored: a TIFF's tags say, until it is copied or converted."""
+    """Storage of a picture's grey, from a TIFF's tags. Pillow keeps them until the picture is copied or converted."""
     tags: Any = getattr(image, "tag_v2", None) or {}
     bits, photometric = tags.get(258, ()), tags.get(262)
     bits = bits[0] if isinstance(bits, tuple) and bits else bits

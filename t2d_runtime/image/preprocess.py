@@ -1,4 +1,4 @@
-"""From an image of any kind to pixel values: one way of reading, resizing and normalising for everybody."""
+"""Resizes and normalises RGB images to the pixel values that the image encoder takes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RESIZE_BITS = 11
 """Fractional bits of OpenCV's fixed-point weights (INTER_RESIZE_COEF_BITS)."""
 
 RESIZE_BAND = 32
-"""Rows resized at a time, so that the steps between find their numbers in the cache: five times as fast."""
+"""Rows resized at a time, so that intermediate values stay in the cache: five times as fast."""
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """An image (H,W,3) resized to (height, width) with the arithmetic of OpenCV's INTER_LINEAR for uint8.
 
-    Half-pixel centres, no antialiasing, weights of 11 bits. The released code resizes with OpenCV; the
-    rounding of its fixed-point steps is repeated, since one level of a pixel moves scores by 2e-4.
+    Half-pixel centres, no antialiasing, weights of 11 bits. The released code resizes with OpenCV. Its fixed-point
+    rounding is reproduced, since one level of a pixel moves scores by 2e-4.
     """
     if image.shape[:2] == size:
         return image
@@ -54,7 +54,7 @@ def _fixed_point_taps(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32]]:
     """Lower and upper neighbour of each of `target` pixels and their weights (2, target), which sum to 2048.
 
-    OpenCV clamps the weights at the left and right border and the neighbours alone at the top and bottom.
+    OpenCV clamps the weights at the left and right border, and only the neighbours at the top and bottom.
     """
     position = ((np.arange(target) + 0.5) * (1 / (target / source)) - 0.5).astype(np.float32)
     lower = np.floor(position).astype(np.intp)
@@ -71,8 +71,8 @@ def to_pixel_values(
 ) -> NDArray[np.float32]:
     """Normalised pixels (B,3,H,W) float32 of windows (B,h,w,3), resized to `input_size` where they differ.
 
-    The resize is bilinear with antialiasing on float pixels 0-255 with half-pixel centres, the aspect ratio
-    not kept, as torchvision's `resize` of a tensor.
+    The resize is bilinear with antialiasing on float pixels 0-255, with half-pixel centres. It does not keep the
+    aspect ratio. It equals torchvision's `resize` of a tensor.
     """
     mean, std = np.array(preprocessing.mean, np.float64), np.array(preprocessing.std, np.float64)
     scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
@@ -88,7 +88,7 @@ def to_pixel_values(
 def _antialias_matrix(source: int, target: int) -> NDArray[np.float32]:
     """Weights (target, source) of a linear resize; when shrinking, the triangle is as wide as the scale.
 
-    Positions are float32 as PyTorch's are: at 448 to 518 exact ones would differ from it by 0.01 of a level.
+    Positions are float32 as in PyTorch. Exact ones would differ from it by 0.01 of a level from 448 to 518.
     """
     scale = np.float32(source / target)
     reach = np.maximum(scale, np.float32(1))

@@ -1,4 +1,4 @@
-"""From a picture in any form to RGB pixels: one way of reading for everybody."""
+"""Reads a picture in any form to RGB pixels; all code reads images here."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ImageLike = str | PathLike[str] | bytes | bytearray | memoryview | BinaryFile | 
 NAMELESS = "the image"
 
 _CLEANED = ("JPEG", "MPO", "PNG", "TIFF")
-"""Formats in which metadata may keep Pillow from the pixels of an image that it has opened."""
+"""Formats whose metadata may keep Pillow from decoding an image that it has opened."""
 
 _FAILED = "_t2d_runtime_failed"
-"""Attribute of a PIL image that could not be decoded: Pillow itself forgets it, and would next give what there is."""
+"""Attribute of a PIL image that failed to decode. Pillow forgets the failure, and would next give a partial image."""
 
 
 def load_image(image: ImageLike, *, allow_truncated: bool = False, max_pixels: int | None = None) -> NDArray[np.uint8]:
@@ -36,20 +36,19 @@ def load_image(image: ImageLike, *, allow_truncated: bool = False, max_pixels: i
     `image`: a path; bytes, bytearray or memoryview of an encoded picture; a binary file open for reading, from its
     beginning where it can be sought; a PIL image; or an array uint8 of RGB (H,W,3), grey (H,W) or (H,W,1), RGBA
     (H,W,4). One PIL image or open file may be given by several threads at once.
-    The EXIF orientation is applied where it can be read; all other metadata is left aside. Transparency is shown on
-    white as image viewers do, grey of 9 to 16 bits scaled to 8, palettes, grey and CMYK converted, of 16 bits a colour
-    the upper eight taken. Of an animation's file the first frame is taken, of a PIL image the frame that it is at.
-    HEIC is read where pi-heif is installed. No other program is ever started.
+    The EXIF orientation is applied where it can be read; all other metadata is ignored. Transparency is shown on white,
+    as in image viewers. Grey of 9 to 16 bits is scaled to 8. Palettes, grey and CMYK are converted. Colours of 16 bits
+    keep their upper eight. An animation gives its first frame, a PIL image its current frame. HEIC is read where
+    pi-heif is installed. No other program is ever started.
 
-    `allow_truncated` reads a damaged or truncated picture as far as it goes, with a warning in the log: the rest is
-    grey or black. A JPEG of which only the end marker is missing is read with a warning in any case.
-    `max_pixels` is the most pixels (width x height) that a picture may have; None takes the environment variable
-    T2D_MAX_PIXELS, else `MAX_PIXELS`. Arrays are not limited.
+    `allow_truncated` reads a damaged or truncated picture as far as it goes, with a warning in the log; the rest is
+    grey or black. A JPEG that lacks only the end marker is always read, with a warning.
+    `max_pixels` limits a picture's pixels (width x height); None takes the environment variable T2D_MAX_PIXELS, else
+    `MAX_PIXELS`. Arrays are not limited.
 
     Raises ImageNotFoundError for a missing file, OptionError for a limit that is no whole number, and ImageError for
-    anything that is not such an image: an unreadable or truncated file, no pixels or too many, an array of another
-    shape or dtype, pixels of unknown range: float, signed, or 32-bit integers of which nothing says that they are
-    16-bit grey.
+    anything else: an unreadable or truncated file, no pixels or too many, an array of another shape or dtype, pixels of
+    unknown range (float, signed, or 32-bit integers not known to be 16-bit grey).
     """
     limit = pixel_limit(max_pixels)
     if isinstance(image, np.ndarray):
@@ -94,14 +93,14 @@ def _rgb_of_pil(image: Image.Image, limit: int, *, allow_truncated: bool) -> NDA
         content = _read_again(file) if image.format == "TIFF" else b""
         if not content:
             return _rgb_of_opened(image, file, limit, allow_truncated=allow_truncated)
-    # Pillow would read all metadata of a TIFF before its pixels, and warn of it.
+    # Pillow would read all metadata of a TIFF before its pixels, and give warnings about it.
     return decode(content, NAMELESS, limit, allow_truncated=allow_truncated)
 
 
 def _rgb_of_opened(
     image: Image.Image, file: IO[bytes] | None, limit: int, *, allow_truncated: bool
 ) -> NDArray[np.uint8]:
-    """A PIL image's pixels as it decodes itself, or else those of the file behind it, where it has one."""
+    """Pixels of a PIL image as Pillow decodes it; where that fails, those of its file, if it has one."""
     try:
         return _rgb_of_loaded(image, allow_truncated=allow_truncated and file is None)
     except ImageError as error:
@@ -115,12 +114,12 @@ def _rgb_of_opened(
         if not allow_truncated:
             raise
         return decode(content, NAMELESS, limit, allow_truncated=True)
-    del vars(image)[_FAILED]  # only its metadata, or its end, kept Pillow from the pixels
+    del vars(image)[_FAILED]  # only its metadata, or a missing end, kept Pillow from the pixels
     return pixels
 
 
 def _rgb_of_loaded(image: Image.Image, *, allow_truncated: bool) -> NDArray[np.uint8]:
-    """A PIL image's pixels, decoded by itself if they are not yet."""
+    """Pixels of a PIL image, which Pillow decodes now if it has not yet."""
     with decoding(NAMELESS):
         if _FAILED in vars(image) and not allow_truncated:
             raise ImageError(vars(image)[_FAILED])
@@ -137,7 +136,7 @@ def _rgb_of_loaded(image: Image.Image, *, allow_truncated: bool) -> NDArray[np.u
 
 
 def _orientation_of_pil(image: Image.Image) -> int:
-    """The orientation that a PIL image carries; Pillow turns a TIFF itself, and then forgets it."""
+    """The orientation of a PIL image. Pillow rotates a TIFF itself, and then drops the orientation."""
     if image.format == "TIFF":
         return 1
     exif, text = image.info.get("exif"), image.info.get("Raw profile type exif")
@@ -147,7 +146,7 @@ def _orientation_of_pil(image: Image.Image) -> int:
 
 
 def _file_behind(image: Image.Image) -> IO[bytes] | None:
-    """The open file of a PIL image that is neither decoded yet, nor moved to another frame, nor asked for a draft."""
+    """The open file of a PIL image that is not decoded, not moved to another frame and not in draft mode."""
     if not isinstance(image, ImageFile.ImageFile) or image.format not in _CLEANED:
         return None
     untouched = image.tile and not image.decoderconfig and image.tell() == 0
@@ -155,7 +154,7 @@ def _file_behind(image: Image.Image) -> IO[bytes] | None:
 
 
 def _read_again(file: IO[bytes] | None) -> bytes:
-    """All that an open file holds; nothing where it is closed."""
+    """The whole content of an open file; empty where it is closed."""
     if file is None:
         return b""
     try:

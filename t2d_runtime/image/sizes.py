@@ -1,4 +1,4 @@
-"""How many pixels a picture may have: known before any memory is used for them."""
+"""Limit of a picture's pixels, checked before memory is used for them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from t2d_runtime.errors import ImageError, OptionError
 
 MAX_PIXELS = 1024**3 // 4 // 3
-"""Largest picture read unless the caller allows more: Pillow's own limit, above which it suspects a decompression bomb.
+"""Largest picture read by default: Pillow's own limit, above which it suspects a decompression bomb.
 
 That is 89 megapixels, a quarter of a gibibyte of RGB.
 """
 
 MAX_PIXELS_VARIABLE = "T2D_MAX_PIXELS"
-"""Environment variable that takes the place of `MAX_PIXELS` in a whole process."""
+"""Environment variable that replaces `MAX_PIXELS` in a whole process."""
 
 BYTES_PER_PIXEL = 16
-"""A file with more bytes than this for each pixel allowed is not read: uncompressed 16-bit RGBA has 8."""
+"""A file with more bytes than this for each allowed pixel is not read. Uncompressed 16-bit RGBA has 8."""
 
 
 def pixel_limit(max_pixels: int | None) -> int:
@@ -25,7 +25,7 @@ def pixel_limit(max_pixels: int | None) -> int:
     Raises OptionError for anything but a whole number from 1.
     """
     if max_pixels is not None:
-        # bool is an int, and True means "no limit" to whoever writes it.
+        # bool is an int, and a caller who writes True means "no limit".
         if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
             raise OptionError(f"max_pixels is {max_pixels!r}, expected a whole number from 1")
         return max_pixels

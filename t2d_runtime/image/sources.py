@@ -1,4 +1,4 @@
-"""The bytes of a picture: from a path, or an open binary file."""
+"""Reads the bytes of a picture from a path or an open binary file."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
 class BinaryFile(Protocol):
-    """What an open file, a BytesIO, a pipe or a response over HTTP has in common."""
+    """Interface shared by open files, BytesIO, pipes and HTTP responses."""
 
     def read(self, size: int = ..., /) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Read at most `size` bytes; none at the end."""
 
 
 def lock_of(shared: object) -> threading.Lock:
-    """The lock under which an object of the caller's is read, the same for each thread; a few objects share one."""
+    """The lock under which a caller's object is read, the same in each thread. A few objects share one lock."""
     return _LOCKS[id(shared) // 16 % len(_LOCKS)]
 
 
 def read_path(path: str | PathLike[str], limit: int) -> tuple[bytes, str]:
     """The bytes of a file and its name.
 
-    A pipe that this process has open already, such as /dev/stdin, is read too; a named one would wait for a writer.
-    Raises ImageNotFoundError, and ImageError with the reason for what cannot be read.
+    A pipe that this process has already open, such as /dev/stdin, is read too. A named pipe is refused: it would wait
+    for a writer. Raises ImageNotFoundError, and ImageError with the reason for a file that cannot be read.
     """
     text = fspath(path)
     if not isinstance(text, str) or not text:
@@ -52,7 +52,7 @@ def read_path(path: str | PathLike[str], limit: int) -> tuple[bytes, str]:
         raise ImageNotFoundError(f"{name}: no such image file") from error
     except ImageError:
         raise
-    except ValueError as error:  # NUL, or what the file system's encoding lacks
+    except ValueError as error:  # NUL, or a character that the file system's encoding lacks
         raise ImageError(f"{text!r} cannot be a path ({error}); expected that of an image file") from error
     except OSError as error:
         raise ImageError(f"{name} cannot be read: {_reason(error)}") from error
@@ -61,7 +61,7 @@ def read_path(path: str | PathLike[str], limit: int) -> tuple[bytes, str]:
 def read_file(file: BinaryFile, limit: int) -> tuple[bytes, str]:
     """The bytes of an open binary file, from its beginning where it can be sought, and its name.
 
-    Raises ImageError for a text file, a closed one, and what it raises itself.
+    Raises ImageError for a text file, for a closed one, and for any error of the file.
     """
     given = getattr(file, "name", None)
     name = given if isinstance(given, str) and given else "the image"

@@ -1,7 +1,7 @@
-"""TIFF: the directory of the first picture, written anew with what its pixels need and nothing else.
+"""TIFF: writes a new directory of the first picture, with only the tags that its pixels need.
 
-So neither Pillow nor libtiff meets tags that they refuse or warn of. Two things are kept for after decoding, since
-Pillow decodes them as if they were otherwise: 12-bit grey, and grey of more than 8 bits where 0 is white.
+So neither Pillow nor libtiff sees tags that they refuse or warn of. Pillow decodes two kinds of grey wrongly, so they
+are corrected after decoding: 12-bit grey, and grey of more than 8 bits where 0 is white.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SINGLE = (
 STRIP_OFFSETS, STRIP_BYTES, COLOUR_MAP, TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES = 273, 279, 320, 324, 325, 338
 _LISTS = (BITS, STRIP_OFFSETS, STRIP_BYTES, COLOUR_MAP, TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT, 530)
 _AS_THEY_ARE = (347, *range(512, 522), 529, 532)
-"""JPEG's tables, the parts of old JPEG, and the coefficients of YCbCr."""
+"""Tags copied unchanged: JPEG's tables, the parts of old JPEG, and the coefficients of YCbCr."""
 
 SUBFILE_TYPE, REDUCED = 254, 1
 
@@ -37,21 +37,21 @@ _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
 SIGNED = 2
-"""Of SAMPLE_FORMAT."""
+"""Value of SAMPLE_FORMAT for signed integers."""
 
 _MOST_SAMPLES = 6
-"""Samples a pixel that Pillow decodes."""
+"""Most samples a pixel that Pillow decodes."""
 
 
 class Levels(NamedTuple):
-    """How grey of more than 8 bits is stored."""
+    """Storage of grey of more than 8 bits."""
 
     bits: int = 16
     white_is_zero: bool = False
 
 
 class PlainTiff(NamedTuple):
-    """A TIFF without its metadata, its orientation and how its grey is stored."""
+    """A TIFF without its metadata; its orientation; and the storage of its grey."""
 
     content: bytes
     orientation: int
@@ -65,7 +65,7 @@ class _Entry(NamedTuple):
 
 
 def plain_tiff(content: bytes, name: str, limit: int) -> PlainTiff:
-    """A TIFF whose first picture stands behind a new directory at its end.
+    """A TIFF with a new directory for its first picture at its end.
 
     Raises ImageError for a directory that does not describe a picture, signed samples, and tiles above the limit.
     """
@@ -79,7 +79,7 @@ def plain_tiff(content: bytes, name: str, limit: int) -> PlainTiff:
     _check(numbers, name, limit)
     levels = _grey_levels(numbers)
     if levels.bits == 12:
-        order = "<"  # packed alike in either order, but Pillow knows it by this one
+        order = "<"  # the bits are the same in either order, but Pillow only accepts this one
     if levels.white_is_zero:
         numbers[PHOTOMETRIC] = (BLACK_IS_ZERO,)
     kept = {tag: entry for tag, entry in entries.items() if tag in _AS_THEY_ARE}
@@ -91,7 +91,7 @@ def plain_tiff(content: bytes, name: str, limit: int) -> PlainTiff:
 
 
 def _directory(content: bytes, order: str, name: str) -> dict[int, _Entry]:
-    """The first directory's entries that the pixels need, and the orientation's; up to where the file ends."""
+    """Entries of the first directory that the pixels need, and the orientation, as far as the file goes."""
     big = 43 in content[2:4]
     head, inside = struct.Struct(f"{order}HHQ" if big else f"{order}HHI"), 8 if big else 4
     count, offset = (
@@ -117,7 +117,7 @@ def _directory(content: bytes, order: str, name: str) -> dict[int, _Entry]:
                 raise ImageError(
                     f"{name} cannot be decoded, it may be truncated or damaged: its tag {tag} lies behind its end"
                 )
-    except struct.error:  # behind the file's end: what was found may do
+    except struct.error:  # beyond the file's end: the entries found so far may be enough
         pass
     return entries
 
@@ -151,7 +151,7 @@ def _grey_levels(numbers: dict[int, tuple[int, ...]]) -> Levels:
 
 
 def _packed(values: tuple[int, ...], order: str) -> _Entry:
-    """Whole numbers as an entry; larger ones than a TIFF can name point behind its end, as the largest does."""
+    """Whole numbers as an entry. Numbers too large for a TIFF become the largest, which points beyond its end."""
     largest = max(values)
     kind = 3 if largest < 2**16 else 4
     numbers = (min(value, 2**32 - 1) for value in values) if largest >= 2**32 else values
@@ -159,7 +159,7 @@ def _packed(values: tuple[int, ...], order: str) -> _Entry:
 
 
 def _written(entries: dict[int, _Entry], place: int, order: str) -> bytes:
-    """A directory that stands at `place`, behind it the values that do not fit into it."""
+    """A directory at `place`, followed by the values that do not fit into it."""
     head, tail = struct.pack(f"{order}H", len(entries)), b""
     behind = place + 2 + 12 * len(entries) + 4
     for tag, entry in sorted(entries.items()):

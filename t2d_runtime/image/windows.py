@@ -1,4 +1,4 @@
-"""Sliding windows: the working size of an image, the windows that cover it, and stitching of their scores.
+"""Sliding windows: the working size of an image, the windows that cover it, and the stitching of their scores.
 
 Geometry of the evaluation in Talk2DINO's released code, which is mmsegmentation's: `Resize` with kept aspect
 ratio and `slide_inference`.
@@ -53,9 +53,8 @@ def resized_size(size: tuple[int, int], settings: WindowSettings) -> tuple[int, 
 def window_boxes(size: tuple[int, int], settings: WindowSettings) -> tuple[Window, ...]:
     """Windows that cover an image of this (height, width), row by row; all have the same size.
 
-    Windows start every `stride` pixels; the last one of a row or column is shifted inwards to end at the
-    border.
-    A side shorter than `crop_size` is covered by windows of that side, not padded.
+    Windows start every `stride` pixels. The last one of a row or column is shifted inwards to end at the border.
+    A side shorter than `crop_size` is not padded: the windows are then as short as the side.
     """
     height, width = (min(side, crop) for side, crop in zip(size, settings.crop_size, strict=True))
     tops = _starts(size[0], height, settings.stride[0])
@@ -73,8 +72,8 @@ def stitch(
 ) -> NDArray[np.float32]:
     """Mean of the windows' scores at every pixel, as planes of a `shape` (N,H,W).
 
-    Each window, in the order of `boxes`, is N planes (h,w): an array (N,h,w), or a generator, so that only few of the
-    planes exist at a time. Raises ValueError where windows or planes are missing or too many.
+    Each window, in the order of `boxes`, is N planes (h,w): an array (N,h,w), or a generator, so that few planes exist
+    at a time. Raises ValueError where windows or planes are missing or too many.
     """
     stitched = np.zeros(shape, np.float32)
     seen_by = np.zeros(shape[1:], np.float32)
