@@ -1,6 +1,6 @@
-"""Background cleaning: scores of a window mixed with the attention that the heads pay to each class.
+"""Background cleaning: mixes a window's scores with the attention that the heads pay to each class.
 
-Two variants. "official" is what the released code computes and what the published figures come from. "paper"
+There are two variants. "official" is the released code, which made the published figures. "paper"
 follows Eq. 8-10 of the paper as printed.
 """
 
@@ -33,8 +33,8 @@ def clean_scores(
     LayerNorm and not normalised, the logits `cls_attention` (M,P) of the M heads of the last block, the
     L2-normalised `text_embeds` (N,D), and the share `weight` (lambda) of the attention.
 
-    "official" mixes the scores. "paper" mixes the cosines they come from, as printed, and takes the sigmoid
-    again, so that a threshold means the same for both.
+    "official" mixes the scores. "paper" mixes their cosines, as printed, and takes the sigmoid again, so that a
+    threshold means the same for both.
 
     Extrema are this window's own: windows are cleaned one by one.
     Raises OptionError for another method or a negative weight.
@@ -73,13 +73,13 @@ def _clean_paper(
     text_embeds: NDArray[np.float32],
     weight: float,
 ) -> NDArray[np.float32]:
-    """Eq. 8-10: softmaxed maps as weights, as in training, and each class scaled to its range by itself."""
+    """Eq. 8-10: softmaxed maps as weights, as in training; each class is scaled to its own range."""
     maps = _softmax(logits)
     relevance = _head_relevance(maps, patch_tokens, text_embeds)
     attention = matmul(relevance, maps)
     lowest, highest = (extreme(attention, axis=1, keepdims=True) for extreme in (np.min, np.max))
     span = highest - lowest
-    # A map that is flat over the patches says nothing of where a class is: it stays at the lower end.
+    # A map that is flat over the patches does not show where a class is: it stays at the lower end.
     attention = np.divide(attention - lowest, span, out=np.zeros_like(attention), where=span > 0)
     attention = attention * (similarity.max() - similarity.min()) + similarity.min()
     return _mix(similarity, attention, weight)
@@ -88,7 +88,7 @@ def _clean_paper(
 def _head_relevance(
     maps: NDArray[np.float32], patch_tokens: NDArray[np.float32], text_embeds: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """How much each head is about each class (N,M), rows adding up to one (Eq. 8)."""
+    """Relevance (N,M) of each head to each class; rows add up to one (Eq. 8)."""
     embeds = matmul(maps, patch_tokens)
     embeds /= maps.shape[1]
     norms = np.linalg.norm(embeds, axis=1, keepdims=True)

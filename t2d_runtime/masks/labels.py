@@ -1,9 +1,9 @@
-"""Labels at the image's own size, made piece by piece: N planes of that size never exist.
+"""Labels at the image's own size, made piece by piece, so that N planes of that size never exist.
 
-From patch scores to the image everything is linear and separable: upsampling in each window, the mean over
-windows, and the last resize. So a tile of the image is one product of row weights, the scores that the tile can
-see, and column weights. All weights are at least 0 and add up to 1: no score of a tile lies outside the range of
-those it is made of, and a class whose highest is below another's lowest cannot win there.
+Every step from patch scores to the image is linear and separable: upsampling in each window, the mean over windows, and
+the last resize. So a tile of the image is one product: row weights, the patch scores near the tile, column weights. All
+weights are at least 0 and add up to 1, so a tile's scores stay within the range of those patch scores. A class whose
+highest patch score is below another's lowest cannot win in the tile.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from t2d_runtime.masks.upsample import Taps, blend, linear_taps
 from t2d_runtime.results.label_map import LabelMap
 
 TILE = 64
-"""Side of a tile in pixels: small enough for few classes to be possible in it, large enough to be worth a call."""
+"""Side of a tile in pixels: small, so that few classes are possible in it, but large enough to be worth a call."""
 
 MANY_CLASSES, SMALL_TILE = 512, 16
-"""A tile in which more classes than that are possible is taken apart into small ones, in which fewer are: of a window
-at 448 they see 9 patches instead of 36."""
+"""A tile with more possible classes than this is split into small ones, which have fewer: they depend on 9 patches
+instead of 36, in a window at 448."""
 
 CHUNK_SCORES = 1 << 19
-"""Scores of a tile compared at a time, of 128 classes in a whole one: 2 MiB, which stay in a core's cache."""
+"""Scores of a tile compared at a time: 128 classes of a whole tile, 2 MiB, which stay in a core's cache."""
 
 
 def labels_from_patch_scores(
@@ -39,9 +39,9 @@ def labels_from_patch_scores(
 ) -> LabelMap:
     """Label map of an image of this (height, width) from the patch scores (W,N,h,w) of its windows.
 
-    `boxes` are the windows in the image's `resized_size`, as `window_boxes` gives them. With a `threshold` label
-    0 is background, where no score exceeds it, and the classes follow from 1; ties go to the lowest label.
-    The same as upsampling, stitching, resizing and arg max, but for rounding.
+    `boxes` are the windows in the image's `resized_size`, as `window_boxes` gives them. With a `threshold`, label 0 is
+    background, where no score exceeds it, and the classes follow from 1; ties go to the lowest label.
+    The result equals upsampling, stitching, resizing and arg max, except for rounding.
     """
     tops = sorted({box.top for box in boxes})
     lefts = sorted({box.left for box in boxes})
@@ -66,9 +66,9 @@ def labels_from_planes(
 ) -> LabelMap:
     """Label map from the stitched planes of some `classes` (indices, rising) among `num_classes`.
 
-    `parts` are planes (n,H',W') of some classes after the other: an array in a list, or a generator, so that one part
-    exists at a time. They are resized to `size` as after stitching; at that size already, labels are exactly their
-    arg max. Labels as `labels_from_patch_scores`.
+    `parts` are planes (n,H',W') of the classes in their order: an array in a list, or a generator, so that one part
+    exists at a time. They are resized to `size` as after stitching. Planes of that size already are not resized: labels
+    are exactly their arg max. Labels are those of `labels_from_patch_scores`.
     """
     first = 0 if threshold is None else 1
     labels = empty_labels(size, num_classes + first)
@@ -84,7 +84,7 @@ def labels_from_planes(
 def _label_planes(
     labels: LabelMap, best: NDArray[np.float32], planes: NDArray[np.float32], names: NDArray[np.intp]
 ) -> None:
-    """Write the names of planes (n,H',W') where they exceed the best scores (H,W) so far, and those scores."""
+    """Write names and scores of planes (n,H',W') where they exceed the best scores (H,W) so far."""
     size = labels.shape
     rows, columns = (
         linear_taps(source, target, align_corners=False) for source, target in zip(planes.shape[1:], size, strict=True)
@@ -108,8 +108,8 @@ def _resized_band(plane: NDArray[np.float32], rows: Taps, columns: Taps, band: s
 def possible_winners(scores: NDArray[np.float32], *, threshold: float | None) -> NDArray[np.intp]:
     """Indices of the classes that can be the label of a pixel, from all windows' patch scores (W,N,h,w).
 
-    Upsampling, PAMR and the mean over windows keep each class within its range. A class left out has no score
-    above the threshold, or none as high as another's lowest.
+    Upsampling, PAMR and the mean over windows keep each class within its range. So a class is left out where its
+    highest score is not above the threshold, or is below another class's lowest.
     """
     return _candidates(scores.min(axis=(0, 2, 3)), scores.max(axis=(0, 2, 3)), threshold)
 
@@ -132,7 +132,7 @@ def _label(
 ) -> None:
     """Write the labels (H,W), zero so far, of rows @ source @ columns.T, in tiles of a `side`.
 
-    `source` (a,b,n) is of n classes with those `names`, rows (H,a) and columns (W,b) are weights.
+    `source` (a,b,n) are scores of n classes with their `names`; rows (H,a) and columns (W,b) are weights.
     """
     for top in range(0, len(rows), side):
         row_weights, seen_rows = _seen(rows[top : top + side])
@@ -151,7 +151,7 @@ def _label_tile(
     threshold: float | None,
     names: NDArray[np.intp],
 ) -> None:
-    """Write the labels of one tile (r,c), zero so far, from the scores that it sees, block (a,b,n)."""
+    """Write the labels of one tile (r,c), zero so far, from the patch scores near it, block (a,b,n)."""
     lowest, highest = block.min(axis=(0, 1)), block.max(axis=(0, 1))
     winners = _candidates(lowest, highest, threshold)
     if len(winners) == 0:
@@ -182,7 +182,7 @@ def _resize(block: NDArray[np.float32], rows: NDArray[np.float32], columns: NDAr
 
 
 def empty_labels(size: tuple[int, int], num_labels: int) -> LabelMap:
-    """Zeros (H,W) of the narrowest type that holds so many labels."""
+    """Zeros (H,W) of the narrowest type that holds this many labels."""
     return np.zeros(size, np.uint8) if num_labels <= 256 else np.zeros(size, np.uint16)
 
 
@@ -193,7 +193,7 @@ def _seen(weights: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
 
 
 def _axis_weights(starts: Sequence[int], length: int, patches: int, resized: int, target: int) -> NDArray[np.float32]:
-    """Weights (target, windows * patches) of all patches along one axis in each pixel of the image."""
+    """Weights (target, windows * patches) of all patches along one axis, for each pixel of the image."""
     upsampling = _linear_weights(patches, length, align_corners=True)
     stitched = np.zeros((resized, len(starts), patches), np.float32)
     for window, start in enumerate(starts):

@@ -1,7 +1,7 @@
-"""Classes of several phrases, negatives, and thresholds of classes: phrases compete, classes get the pixels.
+"""Classes of several phrases, negatives, and thresholds of classes.
 
-Labels are those of all phrases segmented as classes of their own, mapped to their classes afterwards. So a class is the
-maximum over its phrases after upsampling, PAMR and stitching; a maximum before upsampling is another answer.
+Every phrase is segmented as a class of its own, and its pixels then go to its class. So a class's score is the maximum
+over its phrases after upsampling, PAMR and stitching. A maximum taken before upsampling would give other labels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from t2d_runtime.results.options import SegmentationSettings
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 MAPPED_ROWS = 256
-"""Rows of a label map that are mapped at a time, so that no second map of indices is made."""
+"""Rows of a label map that are mapped at a time, so that no index array of the whole size is made."""
 
 
 def segment_classes(
@@ -46,15 +46,15 @@ def segment_classes(
 
 
 def row_thresholds(classes: ClassEmbeddings, threshold: float) -> NDArray[np.float32] | None:
-    """The threshold (P,) of each phrase, its class's own or `threshold`; None where no class has its own."""
+    """The threshold (P,) of each phrase: that of its class, else `threshold`. None where no class has its own."""
     if not classes.thresholds:
         return None
     of_classes = [classes.thresholds.get(name, threshold) for name in classes.names]
-    return np.array([*of_classes, threshold], np.float32)[classes.classes_of_rows]  # the last one is the negatives'
+    return np.array([*of_classes, threshold], np.float32)[classes.classes_of_rows]  # the last one is for negatives
 
 
 def labels_of_classes(labels: LabelMap, classes: ClassEmbeddings, *, background: bool) -> LabelMap:
-    """Labels (H,W) of classes from those of phrases; with `background`, 0 in both is background."""
+    """Labels (H,W) of classes from labels of phrases; with `background`, 0 in both is background."""
     if classes.phrases is None:
         return labels
     first = int(background or bool(classes.negatives))
@@ -67,7 +67,7 @@ def labels_of_classes(labels: LabelMap, classes: ClassEmbeddings, *, background:
 
 
 def scores_of_classes(scores: NDArray[np.float32], classes: ClassEmbeddings) -> NDArray[np.float32]:
-    """Scores (N,H,W) of classes, each the maximum over its phrases, from those of phrases (P,H,W)."""
+    """Scores (N,H,W) of classes from scores of phrases (P,H,W): the maximum over a class's phrases."""
     if classes.phrases is None:
         return scores
     rows = [np.flatnonzero(classes.classes_of_rows == index) for index in range(len(classes.names))]

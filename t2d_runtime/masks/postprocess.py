@@ -19,7 +19,7 @@ from t2d_runtime.results.label_map import LabelMap
 from t2d_runtime.results.options import SegmentationSettings
 
 CLASS_GROUP = 32
-"""Classes whose planes exist at a time, 26 MB at 448 x 448; PAMR's affinity is computed anew, a tenth of the time."""
+"""Classes whose planes exist at a time, 26 MB at 448 x 448. Each group repeats the affinity, a tenth of the time."""
 
 
 def label_map_of(
@@ -33,8 +33,8 @@ def label_map_of(
 ) -> tuple[LabelMap, NDArray[np.float32] | None]:
     """Labels (H,W) and, where kept, scores (N,H,W) of an encoded image for text embeddings (N,D).
 
-    With `thresholds` (N,) classes compete by how far their scores exceed them, in place of the settings' threshold.
-    Upsampling, PAMR and the mean over windows keep differences to a constant, so they are taken at patch resolution.
+    `thresholds` (N,) replace the settings' threshold: classes compete by how far their scores exceed them. They are
+    subtracted at patch resolution, since upsampling, PAMR and the mean over windows leave a constant as it is.
 
     Unless scores are kept, N planes of the image's size never exist, and classes that can win nowhere are not refined.
     """
@@ -96,7 +96,7 @@ def stitched_scores(
 ) -> NDArray[np.float32]:
     """Scores (N,H',W') at the working size of patch scores (W,N,h,w), refined where the settings say so.
 
-    Beside the result only few classes of one window exist at a time.
+    Besides the result, only a few classes of one window are in memory at a time.
     """
     num_classes = patch_scores.shape[1]
     chunks = class_chunks(num_classes)
@@ -116,7 +116,7 @@ def labels_of(
 ) -> LabelMap:
     """Arg max over classes (N,H,W), ties to the lowest label; with background, 0 where none exceeds the threshold.
 
-    The same as prepending a constant plane at the threshold. `thresholds` (N,) as in `label_map_of`.
+    This equals prepending a constant plane at the threshold. `thresholds` (N,) as in `label_map_of`.
     """
     threshold, offsets = _competition(settings, thresholds)
     if offsets is not None:
@@ -130,7 +130,7 @@ def labels_of(
 def _competition(
     settings: SegmentationSettings, thresholds: NDArray[np.float32] | None
 ) -> tuple[float | None, NDArray[np.float32] | None]:
-    """The threshold of all classes, None without background; and what is taken off each class's scores before."""
+    """The threshold of all classes (None without background), and the offsets to subtract from each class's scores."""
     if not settings.background:
         return None, None
     if thresholds is None:

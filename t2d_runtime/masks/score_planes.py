@@ -19,7 +19,7 @@ from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 @dataclass(frozen=True, eq=False)
 class ScorePlanes:
-    """The scores of an encoded image's classes: N planes of its size never exist at a time."""
+    """Scores of an encoded image's classes. Planes are computed one by one, so that N of them never exist at a time."""
 
     encoding: ImageEncoding
     classes: ClassEmbeddings
@@ -28,11 +28,11 @@ class ScorePlanes:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(N,H,W), the N classes without background."""
+        """(N,H,W); the N classes do not include background."""
         return len(self.classes), *size_of(self.encoding.image)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        """Planes (H,W) float32, 0 to 1, a class each: the maximum over its phrases."""
+        """Planes (H,W) float32, 0 to 1, one for each class: the maximum over its phrases."""
         patch_scores = window_scores(self.encoding, self.classes.vectors, self.settings)
         size = size_of(self.encoding.image)
         owners = self.classes.classes_of_rows
@@ -42,7 +42,7 @@ class ScorePlanes:
             planes = stitched_scores(self.encoding, patch_scores[:, rows], self.settings, self.num_threads)
             for index in group:
                 of_phrases = (_resized(planes[row], size) for row in np.flatnonzero(owners[rows] == index))
-                # At the image's size: the maximum before resizing would be another.
+                # At the image's size, since the maximum before resizing differs.
                 yield reduce(np.maximum, of_phrases)
 
 

@@ -1,4 +1,4 @@
-"""Similarity of patches and class names, and the scores made of it."""
+"""Similarity of patches and class names, and the scores made from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from t2d_runtime.device.products import matmul
 
 NORM_EPS = 1e-6
-"""Smallest norm that a vector is divided by; the released code's `us.normalize`."""
+"""Smallest norm that a vector is divided by, from the released code's `us.normalize`."""
 
 
 def cosine_similarity(patch_tokens: NDArray[np.float32], text_embeds: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Taps: TypeAlias = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
-"""Of each target sample: its lower and its upper neighbour, and the weight of the upper one."""
+"""For each target sample: the indices of its lower and upper neighbour, and the upper one's weight."""
 
 
 def upsample(planes: NDArray[np.float32], size: tuple[int, int], *, align_corners: bool) -> NDArray[np.float32]:
     """Planes (N,h,w) resized bilinearly, without antialiasing, to (N,H,W).
 
-    With `align_corners` the corner samples of input and output coincide, without it their outer borders do.
+    With `align_corners` the corner samples of input and output coincide, otherwise their outer borders do.
     """
     rows, columns = (
         linear_taps(source, target, align_corners=align_corners)
@@ -25,7 +25,7 @@ def upsample(planes: NDArray[np.float32], size: tuple[int, int], *, align_corner
 
 
 def linear_taps(source: int, target: int, *, align_corners: bool) -> Taps:
-    """Of each of `target` samples: the lower and upper neighbour among `source`, the upper one's weight."""
+    """Taps of `target` samples among `source` samples: lower and upper neighbours, and weights of the upper ones."""
     index = np.arange(target, dtype=np.float32)
     if align_corners:
         scale = np.float32((source - 1) / (target - 1)) if target > 1 else np.float32(0)

@@ -1,4 +1,4 @@
-"""Which inner loops PAMR takes: the compiled ones where they are, else NumPy's."""
+"""Choice of PAMR's inner loops: the compiled ones where they are installed, else NumPy's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fastest_kernels() -> Callable[[Grid], Kernels]:
 
 
 def loops_here() -> str:
-    """Which loops PAMR takes on this machine, and how to get the compiled ones."""
+    """Description of the loops that PAMR uses on this machine, and how to get the compiled ones."""
     if fastest_kernels() is NumpyKernels:
         return f"{NumpyKernels.name}; for the compiled ones, {HOW_TO_COMPILE}"
     version = library().pamr_version()

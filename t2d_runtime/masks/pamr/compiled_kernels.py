@@ -1,4 +1,4 @@
-"""The inner loops of PAMR in C, a shared library that installing this package builds of `pamr.c`."""
+"""The inner loops of PAMR in C: a shared library, built from `pamr.c` when this package is installed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from t2d_runtime.masks.pamr.kernels import Floats, Grid
 SOURCE = Path(__file__).with_name("pamr.c")
 SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
 LIBRARY = SOURCE.with_name("libpamr" + SUFFIXES.get(sys.platform, ".so.1"))
-"""Not ".so": what ends so is taken for a module of Python by tools that walk through packages."""
+"""The suffix is not ".so", which tools that walk through packages take for a Python module."""
 
 BLOCK, PLANES = 16, 8
-"""As in `pamr.c`: scores of a sheet's pixel, pixels of a block of weights; at most so many classes are planes."""
+"""Constants of `pamr.c`: scores of a sheet's pixel, also pixels of a block of weights; most classes kept as planes."""
 
 ALIGNMENT = 64
-"""Bytes of a cache line, in which the 16 scores of a sheet's pixel then lie."""
+"""Bytes of a cache line, which then holds the 16 scores of a sheet's pixel."""
 
 VERSIONS = ("plain", "AVX2", "AVX-512")
 """Instructions that the versions of the loops in `pamr.c` need, by number; the plain one runs on every processor."""
@@ -43,7 +43,7 @@ class _Grid(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL:
-    """The compiled loops; raises OSError where they are not, do not load, or are of another `pamr.c`."""
+    """The compiled loops. Raises OSError where they are missing, do not load, or were built from another `pamr.c`."""
     loaded = ctypes.CDLL(str(LIBRARY))
     number, grid, floats = ctypes.c_int, ctypes.POINTER(_Grid), ctypes.c_void_p
     try:
@@ -63,14 +63,14 @@ def library() -> ctypes.CDLL:
 
 
 def source_digest() -> str:
-    """The sha256 of `pamr.c`, which a library built of it knows; line ends count alike on all systems."""
+    """The sha256 of `pamr.c`, which is also built into the library. It is the same for all kinds of line ends."""
     return hashlib.sha256(SOURCE.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
 class CompiledKernels:
-    """As `Kernels`, in the layouts that `pamr.c` describes.
+    """`Kernels` in C, in the layouts that `pamr.c` describes.
 
-    `version`: of VERSIONS, for which instructions; None takes the fastest that this processor runs.
+    `version`: index into VERSIONS, the instructions; None takes the fastest that this processor runs.
     """
 
     name: ClassVar[str] = "compiled loops"
@@ -86,11 +86,11 @@ class CompiledKernels:
         self._c_grid = _Grid(grid.height, grid.width, grid.border, len(grid.dilations), self._dilations)
 
     def new_weights(self) -> Floats:
-        """Room for weights (H,W/16,K,16), the width rounded up."""
+        """An array for weights (H,W/16,K,16), the width rounded up."""
         return _aligned(self._weights_shape())
 
     def new_padded(self, count: int) -> Floats:
-        """Room for padded planes (N,H,padded row), or for a sheet (1,H,padded row,16) of more than 8 planes."""
+        """An array for padded planes (N,H,padded row), or for a sheet (1,H,padded row,16) of more than 8 planes."""
         return _aligned(self._padded_shape(count))
 
     def weigh(self, colours: Floats, weights: Floats, first: int, last: int) -> None:
@@ -154,7 +154,7 @@ def _aligned(shape: tuple[int, ...]) -> Floats:
 
 
 def _address(array: Floats, shape: tuple[int, ...], *, writes: bool = False) -> int:
-    """Where an array's numbers begin, after a check that they are as many and lie as the compiled loops take them."""
+    """The address of an array's data, after a check of the shape and memory layout that the compiled loops need."""
     if writes and not array.flags.writeable:
         raise OptionError("an array cannot be written, expected one that can")
     if array.shape != shape or array.dtype != np.float32 or not array.flags.c_contiguous:

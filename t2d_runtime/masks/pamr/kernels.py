@@ -22,7 +22,7 @@ STD_EPS = 1e-8
 
 MAX_DILATIONS = 32
 LIMIT = 2**30
-"""As in `pamr.c`: how many dilations; sizes are 32-bit numbers."""
+"""Limit of sizes and dilations, as in `pamr.c`: they are 32-bit numbers."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Grid:
     dilations: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Raise OptionError for what no picture has and no loops take."""
+        """Raise OptionError for sizes and dilations that no loops take."""
         sizes = self.height, self.width, *self.dilations
         if not all(1 <= size < LIMIT for size in sizes) or not 1 <= len(self.dilations) <= MAX_DILATIONS:
             raise OptionError(
@@ -49,33 +49,33 @@ class Grid:
 
     @property
     def offsets(self) -> list[tuple[int, int]]:
-        """(down, right) of each neighbour, the eight of a dilation after those of the last one."""
+        """(down, right) of each neighbour: eight for each dilation, in the order of the dilations."""
         return [(d * down, d * right) for d in self.dilations for down, right in NEIGHBOURS]
 
 
 class Kernels(Protocol):
     """Inner loops for pictures of one size.
 
-    Each works on the rows from `first` to before `last` of arrays that it reads and of the one that it writes, so
-    several threads may work on a picture at once. How weights and padded planes are laid out is the loops' own.
+    Each reads and writes the rows from `first` to before `last`, so that several threads may work on a picture at once.
+    The layout of weights and padded planes is private to the loops.
     """
 
     name: ClassVar[str]
 
     def new_weights(self) -> Floats:
-        """Room for the weights of every pixel's neighbours."""
+        """An array for the weights of every pixel's neighbours."""
 
     def new_padded(self, count: int) -> Floats:
-        """Room for some planes with their borders, at most CLASS_CHUNK."""
+        """An array for some planes with their borders, at most CLASS_CHUNK."""
 
     def weigh(self, colours: Floats, weights: Floats, first: int, last: int) -> None:
-        """Affinity: weights that add up to one for each pixel, from three padded planes, 0 to 255."""
+        """Compute the affinity: weights that add up to one for each pixel, from three padded planes, 0 to 255."""
 
     def put(self, planes: Floats, padded: Floats, first: int, last: int) -> None:
-        """Planes (N,H,W) to padded ones."""
+        """Copy planes (N,H,W) to padded ones."""
 
     def spread(self, source: Floats, weights: Floats, target: Floats, first: int, last: int) -> None:
-        """Each value of padded planes becomes the weighted mean of its neighbours'."""
+        """Replace each value of padded planes by the weighted mean of its neighbours' values."""
 
     def take(self, padded: Floats, planes: Floats, first: int, last: int) -> None:
-        """Padded planes to plain ones (N,H,W)."""
+        """Copy padded planes to plain ones (N,H,W)."""

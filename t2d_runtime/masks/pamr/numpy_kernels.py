@@ -11,7 +11,7 @@ from t2d_runtime.masks.pamr.kernels import STD_EPS, STD_WEIGHT, Floats, Grid
 
 
 class NumpyKernels:
-    """As `Kernels`: weights (H,K,W) of K neighbours; padded planes (N,H+2b,W+2b), b being the grid's border."""
+    """`Kernels` in NumPy: weights (H,K,W) of K neighbours; padded planes (N,H+2b,W+2b) with the grid's border b."""
 
     name: ClassVar[str] = "NumPy loops"
 
@@ -21,11 +21,11 @@ class NumpyKernels:
         self._samples = np.float32(9 * len(grid.dilations))
 
     def new_weights(self) -> Floats:
-        """Room for weights (H,K,W)."""
+        """An array for weights (H,K,W)."""
         return np.empty((self._height, len(self._offsets), self._width), np.float32)
 
     def new_padded(self, count: int) -> Floats:
-        """Room for padded planes (N,H+2b,W+2b)."""
+        """An array for padded planes (N,H+2b,W+2b)."""
         return np.empty((count, self._height + 2 * self._border, self._width + 2 * self._border), np.float32)
 
     def weigh(self, colours: Floats, weights: Floats, first: int, last: int) -> None:
@@ -45,8 +45,8 @@ class NumpyKernels:
         band = weights[first:last]
         for k, neighbour in enumerate(self._neighbours(colours, first, last)):
             band[:, k] = -(np.abs(neighbour - centre) / scale).mean(axis=0)
-        # The neighbours' root mean square distance is at most 3.2 std, so one logit is above -32 and the
-        # greatest need not be subtracted first.
+        # The neighbours' root mean square distance is at most 3.2 std, so one logit is above -32, and there is no
+        # need to subtract the greatest one first.
         np.exp(band, out=band)
         band /= band.sum(axis=1, keepdims=True)
 
@@ -70,16 +70,16 @@ class NumpyKernels:
         planes[:, first:last] = self._inside(padded, first, last)
 
     def _inside(self, padded: Floats, first: int, last: int, down: int = 0, right: int = 0) -> Floats:
-        """The rows from `first` to `last`, or what lies away from them."""
+        """The rows from `first` to `last`, shifted `down` and `right`."""
         top, left = self._border + down, self._border + right
         return padded[:, top + first : top + last, left : left + self._width]
 
     def _neighbours(self, padded: Floats, first: int, last: int) -> Iterator[Floats]:
-        """What lies at each offset from the rows `first` to `last`."""
+        """The rows from `first` to `last`, shifted by each offset."""
         return (self._inside(padded, first, last, *offset) for offset in self._offsets)
 
     def _repeat_border(self, padded: Floats, first: int, last: int) -> None:
-        """Border pixels beside the rows from `first` to `last`, and above the first row and below the last."""
+        """Fill the border beside the rows from `first` to `last`, and above the first row and below the last."""
         border, right, bottom = self._border, self._border + self._width, self._border + self._height
         band = padded[:, border + first : border + last]
         band[:, :, :border] = band[:, :, border : border + 1]

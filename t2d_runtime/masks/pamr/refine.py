@@ -2,7 +2,7 @@
 
 Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels", CVPR 2020, Sec. 3.4, in the form
 of Talk2DINO's released code. The affinity depends on the image alone and is computed once; one iteration is then
-48 shifted multiply-adds a class. Bands of rows are worked on by several threads.
+48 shifted multiply-adds a class. Several threads work on bands of rows.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ BAND_ROWS = 64
 """Rows that a thread works on at a time, at most."""
 
 BANDS_A_THREAD = 4
-"""At least, so that no thread waits long for another."""
+"""Least number of bands for each thread, so that none waits long for another."""
 
 InBands = Callable[[Callable[[int, int], None]], None]
-"""Runs something on the rows from first to last, for bands that make up an image."""
+"""A function that runs another on the rows (first, last) of each band of an image."""
 
 
 def refine(
@@ -42,9 +42,9 @@ def refine(
 ) -> Floats:
     """Refined planes (N,H,W) of a window's `image` (H,W,3) and its scores `planes` (N,H,W).
 
-    Each class is refined alone; each refined value lies between the least and the greatest of its plane. The number of
-    threads changes nothing in the result. `num_threads`: None takes every core that the process may use. `kernels`:
-    None takes the fastest inner loops there are.
+    Each class is refined by itself, and its values stay within the range of its plane. The number of threads does not
+    change the result. `num_threads`: None takes every core that the process may use. `kernels`: None takes the fastest
+    inner loops available.
     """
     refined = np.empty(planes.shape, np.float32)
     parts = [(planes[chunk], refined[chunk]) for chunk in class_chunks(len(planes))]
@@ -61,13 +61,13 @@ def refine_each(
     num_threads: int | None = None,
     kernels: Callable[[Grid], Kernels] | None = None,
 ) -> Iterator[Floats]:
-    """As `refine`, for planes (n,H,W) that come and go, at most CLASS_CHUNK at a time; with one affinity for all."""
+    """Refine chunks of planes (n,H,W), at most CLASS_CHUNK each, one after the other. All share one affinity."""
     parts = ((planes, np.empty(planes.shape, np.float32)) for planes in chunks)
     return _refine_into(image, parts, settings, num_threads, kernels)
 
 
 def class_chunks(count: int) -> list[slice]:
-    """Slices of CLASS_CHUNK classes that make up `count`."""
+    """Slices of CLASS_CHUNK classes that cover `count` classes."""
     return [slice(start, start + CLASS_CHUNK) for start in range(0, count, CLASS_CHUNK)]
 
 
@@ -78,7 +78,7 @@ def _refine_into(
     num_threads: int | None,
     kernels: Callable[[Grid], Kernels] | None,
 ) -> Iterator[Floats]:
-    """Write the refined planes of each pair of arrays to the second one."""
+    """Write the refined planes of the first array of each pair to the second."""
     height, width, _ = image.shape
     loops = (kernels or fastest_kernels())(Grid(height, width, settings.dilations))
     threads = num_threads or available_cores()
@@ -125,7 +125,7 @@ def _spread(
 
 
 def _in_bands(pool: ThreadPoolExecutor, height: int, bands: int, work: Callable[[int, int], None]) -> None:
-    """Run `work` on the rows from `first` to `last`, for so many bands or more that make up the height."""
+    """Run `work(first, last)` on bands of rows that make up the height, at least `bands` of them."""
     rows = min(BAND_ROWS, -(-height // bands))
     for _ in pool.map(lambda first: work(first, min(first + rows, height)), range(0, height, rows)):
         pass
