@@ -1,4 +1,4 @@
-"""How far an output is from the reference's: the measures and tolerances of every parity claim."""
+"""Measures and tolerances of every parity claim: the difference of an output from the reference's."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from t2d_runtime.bundle.manifest import StageParity
 
 TOKEN_TOLERANCE = 2e-4
-"""Patch tokens, CLS attention, text embeddings: share of the stage's largest magnitude.
+"""For patch tokens, CLS attention and text embeddings: a share of the stage's largest magnitude.
 
-Float32 sums of 12 to 40 blocks in another order differ by 1e-6 to 1e-5 of it; a wrong position embedding or
-a lost register by more than 1e-2.
+Float32 sums of 12 to 40 blocks in another order differ by 1e-6 to 1e-5 of it. A wrong position embedding or a lost
+register differs by more than 1e-2.
 """
 
 SCORE_TOLERANCE = 1e-5
-"""Similarity, scores and masks: absolute, on a scale of -1 to 1.
+"""For similarity, scores and masks: absolute, on a scale of -1 to 1.
 
 Float32 in another order stays below 3e-6; PAMR with the biased standard deviation is off by 8e-5 to 1.2e-4.
 """
@@ -31,16 +31,16 @@ LABEL_MARGIN = 2e-5
 
 @dataclass(frozen=True)
 class PrecisionGates:
-    """What a precision below float32 must keep of the reference; both absolute."""
+    """Limits for a precision below float32."""
 
     relative_frobenius: float
-    """Largest norm of the difference of what an encoder gives, as a share of the reference's norm."""
+    """Largest norm of the difference of an encoder's output, as a share of the reference's norm."""
     label_agreement: float
     """Least share of pixels with the reference's label."""
 
     @property
     def scores(self) -> float:
-        """Largest difference of a cosine or a score: image and text each add their relative error to a cosine."""
+        """Largest difference of a cosine or a score. Image and text each add their relative error to a cosine."""
         return 2 * self.relative_frobenius
 
 
@@ -54,7 +54,7 @@ GATES: Final[Mapping[str, PrecisionGates]] = MappingProxyType(
 """0.01 is NVIDIA's gate for DINOv3 in TensorRT; with random ViT-B weights bf16 measures 0.006, int8 0.03 to 0.05."""
 
 PRECISIONS: Final = ("fp32", *GATES)
-"""fp32 keeps the reference's masks: it is held to the tolerances above, stage by stage."""
+"""Precisions. fp32 keeps the reference's masks: it must meet the tolerances above, stage by stage."""
 
 WORST_SHARE = 0.01
 """`cosine_worst` is the cosine that this share of the vectors falls below."""
@@ -123,17 +123,17 @@ def compare_labels(
 
 @dataclass(frozen=True)
 class Judge:
-    """Compares what came out with the reference's: float32 by the tolerances above, a precision below by its gates."""
+    """Compares outputs with the reference's: float32 by the tolerances above, a lower precision by its gates."""
 
     gates: PrecisionGates | None
 
     @classmethod
     def of(cls, precision: str) -> Judge:
-        """By the gates of a precision; float32 has none."""
+        """The judge of a precision, with its gates; float32 has none."""
         return cls(GATES.get(precision))
 
     def features(self, stage: str, expected: NDArray[Any], got: NDArray[Any]) -> StageParity:
-        """What an encoder gives; below float32 by the relative Frobenius norm."""
+        """Compare an encoder's outputs; below float32 by the relative Frobenius norm."""
         compared = compare_values(stage, expected, got, tolerance=TOKEN_TOLERANCE, relative=True)
         if self.gates is None:
             return compared
@@ -144,14 +144,14 @@ class Judge:
     def scores(
         self, stage: str, expected: NDArray[Any], got: NDArray[Any], tolerance: float = SCORE_TOLERANCE
     ) -> StageParity:
-        """Cosines and scores; `tolerance` is float32's."""
+        """Compare cosines and scores; `tolerance` applies to float32."""
         limit = self.gates.scores if self.gates else tolerance
         return compare_values(stage, expected, got, tolerance=limit, relative=False)
 
     def labels(
         self, stage: str, expected: NDArray[Any], got: NDArray[Any], margin: NDArray[np.floating[Any]]
     ) -> StageParity:
-        """Label maps; below float32 by the share of all pixels, wide margin or not."""
+        """Compare label maps; below float32 by the share of all pixels, whatever their margin."""
         compared = compare_labels(stage, expected, got, margin)
         return gate_labels(compared, self.gates.label_agreement) if self.gates else compared
 

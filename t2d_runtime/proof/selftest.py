@@ -1,6 +1,6 @@
-"""The self-test: a bundle's own vectors, run on this machine and compared with the reference stage by stage.
+"""The self-test: runs a bundle's own vectors on this machine and compares them with the reference, stage by stage.
 
-The vectors hold an image, class names, and what the PyTorch reference made of them at export.
+The vectors hold an image, class names, and the outputs of the PyTorch reference for them at export.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PIXEL_STEP = 7
 
 @dataclass(frozen=True)
 class SelfTestVectors:
-    """What selftest.npz holds; W windows, N classes, T prompts of L tokens. Floats are float32."""
+    """The content of selftest.npz: W windows, N classes, T prompts of L tokens. Floats are float32."""
 
     image: NDArray[np.uint8]
     """(H,W,3) RGB."""
@@ -89,7 +89,7 @@ class SelfTestVectors:
         return cls(**arrays)
 
     def first_window(self, settings: WindowSettings) -> NDArray[np.uint8]:
-        """The pixels (h,w,3) of the first window, of which `upsampled` and `refined` were made."""
+        """The pixels (h,w,3) of the first window, from which `upsampled` and `refined` were made."""
         resized = resize(self.image, resized_size(size_of(self.image), settings))
         boxes = window_boxes(size_of(resized), settings)
         window: NDArray[np.uint8] = cut_windows(resized, boxes[:1])[0]
@@ -97,10 +97,10 @@ class SelfTestVectors:
 
 
 def run_selftest(encoders: Encoders, *, masks: bool = True) -> tuple[StageParity, ...]:
-    """Run the bundle's vectors through every stage on this machine; in the order of the stages.
+    """Run the bundle's vectors through every stage on this machine; returns the stages in their order.
 
-    Without `masks` it ends with the patches' scores, the last that depends on the engine alone. Where what encodes
-    words was left off, its stages are too, which is logged; the reference's embeddings take its place.
+    Without `masks` it ends with the patches' scores, the last stage that depends on the engine alone. Where the text
+    encoder was left off this device, its stages are skipped, which is logged, and the reference's embeddings are used.
     """
     vectors = SelfTestVectors.load(encoders.bundle.file(SELFTEST))
     run = _Run(encoders, vectors)
@@ -156,7 +156,7 @@ class _Run:
         yield judge.scores("cleaned_scores", expected.cleaned_scores, self._cleaned)
 
     def mask_stages(self) -> Iterator[StageParity]:
-        """What becomes of the scores in NumPy: upsampled, refined, stitched, labelled."""
+        """The stages in NumPy after the scores: upsampled, refined, stitched, labelled."""
         expected, judge, pamr = self._expected, self._judge, self._encoders.manifest.defaults.pamr
         crop = self._crops[0]
         planes = upsample(self._cleaned[0], size_of(crop), align_corners=True)
@@ -169,7 +169,7 @@ class _Run:
 
 
 def _encoded_classes(encoders: Encoders, class_names: tuple[str, ...]) -> NDArray[np.float32] | None:
-    """Embeddings (N,D); None where the files that encode words were left off this device."""
+    """Embeddings (N,D); None where the text encoder's files were left off this device."""
     try:
         return encoders.encode_classes(class_names, DEFAULT_PROMPTS).vectors
     except BundleNotFoundError as error:

@@ -1,7 +1,7 @@
-"""Proof on the target: an engine is used after it has passed the bundle's self-test on this machine.
+"""Proof on the target: an engine is used only after it has passed the bundle's self-test on this machine.
 
-A verdict is remembered in the user's cache by engine, version, device, driver, precision, and all that the
-bundle's manifest says; files that were left off prove themselves when they come.
+A verdict is kept in the user's cache by engine, version, device, driver, precision and the bundle's manifest. Files
+that were left off are tested when they are added.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ VERDICTS = "verdicts"
 CHOICES = "choices"
 
 ROUNDS, MORE_ROUNDS = 3, 4
-"""In which two engines are timed in turn: three that agree will do, seven decide."""
+"""Rounds in which two engines are timed in turn. Three that agree are enough; otherwise seven decide."""
 
 
 def require_proven(encoders: Encoders) -> None:
-    """Run the self-test of an engine that is seen for the first time here, and release the text encoder again.
+    """Run the self-test of an engine that is new on this machine, and release the text encoder again.
 
-    Raises SelfTestError, naming the stage, where it does not give the reference's outputs; that is not remembered.
+    Raises SelfTestError, which names the stage, where the outputs are not the reference's. Failures are not remembered.
     """
 
     def selftest() -> tuple[StageParity, ...]:
@@ -76,7 +76,7 @@ def require_passed(
 def fastest_precision(bundle: Bundle, backends: Sequence[Backend], num_threads: int | None) -> tuple[Backend, str]:
     """The backend and precision with the shortest image encoding among those that pass their self-test here.
 
-    Measured at the first call, the best so far and the next in turn, and remembered.
+    The first call measures, each candidate in turn with the best so far, and remembers the result.
     Raises SelfTestError where none passes.
     """
     pairs = {f"{backend.name} {p}": (backend, p) for backend in backends for p in backend.precisions(bundle)}
@@ -104,7 +104,7 @@ def _proven(bundle: Bundle, backend: Backend, precision: str, num_threads: int |
 
 
 def _fastest(candidates: Iterable[tuple[str, Encoders]]) -> dict[str, Any] | None:
-    """The fastest, and how much faster than the other each winner was; no more than two are in memory at a time."""
+    """The fastest candidate, and how much faster each winner was than the other. At most two are in memory."""
     best: tuple[str, Encoders] | None = None
     measured = []
     for candidate in candidates:
@@ -119,9 +119,9 @@ def _fastest(candidates: Iterable[tuple[str, Encoders]]) -> dict[str, Any] | Non
 
 
 def _times_as_fast(one: tuple[str, Encoders], other: tuple[str, Encoders]) -> float:
-    """How many times as fast `one` encodes a window as `other`: the median over rounds.
+    """Speed of `one` over that of `other` in encoding a window: the median over rounds.
 
-    In a round both meet the machine as it is then. Rounds that do not agree on the faster one are followed by more.
+    In a round both run under the same load of the machine. Where rounds disagree on the faster one, more follow.
     """
     calls = {name: partial(encoders.run_image_encoder, _window(encoders)) for name, encoders in (one, other)}
     ratios: list[float] = []
