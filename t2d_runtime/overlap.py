@@ -1,4 +1,4 @@
-"""Stages that work at the same time, each on another item: while one image is encoded, the next is read."""
+"""Stages that run at the same time on different items: while one image is encoded, the next is read."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ from queue import SimpleQueue
 from typing import Any
 
 IN_FLIGHT = 4
-"""Items in work at a time: one a stage where there are four. Bounds memory."""
+"""Items in work at a time, to bound memory: one for each of four stages."""
 
 
 def overlapped(
     items: Iterable[Any], stages: Sequence[Callable[[Any], Any]], in_flight: int = IN_FLIGHT
 ) -> Generator[Future[Any], None, None]:
-    """Each item through all stages; finished futures in the order of the items, as they are ready.
+    """Run each item through all stages; yields finished futures in the order of the items, as they are ready.
 
-    A stage has one thread and takes items in order. A future holds the last stage's result, or what a stage raised for
-    this item alone. Items are drawn in a thread of their own, as there is room: nobody waits for the next item to have
-    this one's result. What the iterable itself raises is raised after the results of the items before. Closing the
-    iterator ends everything at once: what has not begun is dropped, what has is waited for, except for an item that is
-    just being drawn, which may take for ever.
+    A stage has one thread and takes items in order. A future holds the last stage's result, or the error of a stage for
+    this item. A separate thread draws items as there is room, so a finished result never waits for the next item. An
+    error of the iterable itself is raised after the results of the items before it. Closing the iterator drops stages
+    that have not begun and waits for those that have, but not for an item being drawn, which may take for ever.
     """
     pools = [ThreadPoolExecutor(1) for _ in stages]
     drawing = _Drawing(items, lambda item: _submit(item, stages, pools), in_flight)
-    # Not a pool's: Python waits for those when it exits.
+    # Not a thread of a pool: Python waits for those when it exits.
     threading.Thread(target=drawing.draw, daemon=True).start()
     try:
         while (future := drawing.drawn.get()) is not drawing.end:
             wait([future])
             yield future
-            del future  # not kept until the next one
+            del future  # frees its result before the next one
             drawing.room.release()
         drawing.end.result()
     finally:
@@ -43,7 +42,7 @@ def overlapped(
 
 
 class _Drawing:
-    """Items drawn and begun with, while there is room for another."""
+    """A thread that draws items and submits them to the stages, while there is room for another."""
 
     def __init__(self, items: Iterable[Any], begin: Callable[[Any], Future[Any]], room: int) -> None:
         self._items = items
@@ -52,10 +51,10 @@ class _Drawing:
         self.room = threading.Semaphore(room)
         self.drawn: SimpleQueue[Future[Any]] = SimpleQueue()
         self.end: Future[None] = Future()
-        """After the last item; holds what the iterable raised."""
+        """Done after the last item; holds the error of the iterable, if it raised one."""
 
     def draw(self) -> None:
-        """Until the items end, or `stop`."""
+        """Draw items until they end or `stop` is called."""
         try:
             iterator = iter(self._items)
             while self.room.acquire() and not self._stopped.is_set():
@@ -65,7 +64,7 @@ class _Drawing:
                     break
                 if not self._stopped.is_set():
                     self.drawn.put(self._begin(item))
-                del item  # not kept while the next one is drawn
+                del item  # frees it while the next one is drawn
             self.end.set_result(None)
         except BaseException as error:  # noqa: BLE001  raised where the results are taken
             self.end.set_exception(error)
@@ -78,7 +77,7 @@ class _Drawing:
 
 
 def _submit(item: Any, stages: Sequence[Callable[[Any], Any]], pools: Sequence[ThreadPoolExecutor]) -> Future[Any]:
-    """Hand an item to all stages at once: each waits for the one before."""
+    """Hand an item to all stages at once; each waits for the one before it."""
     future: Future[Any] = Future()
     future.set_result(item)
     for stage, pool in zip(stages, pools, strict=True):
