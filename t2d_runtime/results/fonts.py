@@ -1,4 +1,4 @@
-"""Fonts for names in any script: Pillow's own, or one of the system's that has the letters."""
+"""Fonts for names in any script: Pillow's own, or a system font that has the letters."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
 
 PREFERRED = ("sans", "gothic", "arial", "segoe", "hei", "uni")
-"""Parts of the names of fonts for screens; serif, monospaced, bold and slanted ones come after them."""
+"""Parts of the names of fonts for screens. Serif, monospaced, bold and slanted fonts are tried after them."""
 
 AVOIDED = ("mono", "serif", "bold", "italic", "oblique", "black", "thin", "light", "emoji", "condensed")
 
 NOT_A_CHARACTER = "\uffff"
-"""No font has it: it is drawn as every letter is that a font lacks."""
+"""A code that is in no font: it is drawn like every letter that a font lacks."""
 
 PROBE_SIZE = 16
-"""Height in pixels of the letters that are drawn to see whether a font has them."""
+"""Height in pixels of letters drawn only to find out whether a font has them."""
 
 
 def own_font(size: int) -> Font:
-    """Pillow's own font, of Latin letters, `size` pixels high."""
+    """Pillow's own font, which has Latin letters only, `size` pixels high."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
@@ -53,9 +53,9 @@ def opened_font(file: str | PathLike[str], size: int) -> Font:
 
 
 def font_for(text: str, size: int) -> Font:
-    """A font that has the letters of a text: Pillow's own, else one of the system's, else that with most of them.
+    """A font that has the letters of a text: Pillow's own, else a system font, else the one with most of the letters.
 
-    Letters that no font here has are shown as boxes, with a warning once.
+    Letters that no font here has are shown as boxes; a warning is logged once.
     """
     letters = frozenset(text) - frozenset(" \t\n")
     file = _file_for(letters)
@@ -64,7 +64,7 @@ def font_for(text: str, size: int) -> Font:
 
 @lru_cache(maxsize=4096)
 def _file_for(letters: frozenset[str]) -> Path | None:
-    """The system's font for some letters; None for Pillow's own."""
+    """The system font for some letters; None for Pillow's own."""
     best, missing = None, _missing(own_font(PROBE_SIZE), letters)
     if not missing:
         return None
@@ -87,7 +87,7 @@ def _warn(letters: str) -> None:
 
 
 def _missing(font: Font, letters: frozenset[str]) -> frozenset[str]:
-    """Letters that a font lacks: they look as what is no character."""
+    """Letters that a font lacks: they look like NOT_A_CHARACTER."""
     blank = _drawn(font, NOT_A_CHARACTER)
     return frozenset(letter for letter in letters if letter.isprintable() and _drawn(font, letter) == blank)
 
@@ -99,7 +99,7 @@ def _drawn(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
 
 @lru_cache(maxsize=1)
 def _system_fonts() -> tuple[Path, ...]:
-    """Files of the fonts installed here, those for screens first, always in one order."""
+    """Files of the fonts installed here in a fixed order, fonts for screens first."""
     found = {file for folder in _font_folders() for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES}
     return tuple(sorted(found, key=_rank))
 
@@ -111,7 +111,7 @@ def _rank(file: Path) -> tuple[int, int, str]:
 
 
 def _font_folders() -> Iterator[Path]:
-    """Where this system keeps fonts, and where the user does."""
+    """Folders in which this system and this user keep fonts."""
     home = os.path.expanduser("~")  # noqa: PTH111  stays "~" where there is no home
     if sys.platform == "win32":
         yield Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts"

@@ -19,7 +19,7 @@ BACKGROUND = "background"
 
 
 BAND = 1 << 20
-"""Pixels looked at together: what NumPy makes of them as indices is eight times the size of labels of 8 bits."""
+"""Pixels processed together. NumPy's indices for them are eight times as large as labels of 8 bits."""
 
 
 def bands_of(height: int, width: int) -> Iterator[slice]:

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 PAPER_COLOUR = (255, 255, 255)
 INK_COLOUR = (60, 60, 60)
 FONT_SIZES = (12, 64)
-"""Least and greatest height of the legend's letters in pixels."""
+"""Smallest and largest height of the legend's letters in pixels."""
 
 FONT_SHARE = 0.03
 """Height of the legend's letters as a share of the image's mean side."""
 
 HEIGHT_SHARE, FEWEST_ROWS = 0.5, 4
-"""The legend is at most this share of the image's height, but has this many rows where they are needed."""
+"""The legend's largest share of the image's height. It may exceed it to show this many rows."""
 
 MAX_NAME_LENGTH = 40
-"""Letters of a name that the legend shows."""
+"""Most letters of a name that the legend shows."""
 
 
 class Entry(NamedTuple):
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What its plate says."""
+        """The text on the label's plate."""
         return f"{_short(self.name)}  {_percent(self.share)}"
 
 
@@ -60,7 +60,7 @@ def draw_legend(
 ) -> Image.Image:
     """Coloured plates with the entries' text, in rows as wide as the image (width, height) allows.
 
-    Entries for which there is no room are counted at the end. Raises OptionError for a font that cannot be read.
+    A last plate counts the entries that have no room. Raises OptionError for a font that cannot be read.
     """
     from PIL import Image, ImageDraw
 
@@ -69,7 +69,7 @@ def draw_legend(
     plate_height, row_height = font_size + 2 * gap, font_size + 3 * gap
     rows = max(FEWEST_ROWS, int(image_size[1] * HEIGHT_SHARE) // row_height)
     given = None if font_file is None else opened_font(font_file, font_size)
-    # No plate is narrower than three letters' heights: more of them than this have no room.
+    # No plate is narrower than three letters' heights, so there is no room for more plates than this.
     most = rows * (image_size[0] // (3 * font_size) + 1)
     plates = [_plate_of(entry, given or font_for(entry.text, font_size), gap) for entry in entries[:most]]
     width = max([image_size[0], *(plate.width + 2 * gap for plate in plates)])
@@ -92,9 +92,9 @@ def _plate_of(entry: Entry, font: Font, gap: int) -> _Plate:
 def _fitting(
     plates: list[_Plate], count: int, font: Font, gap: int, width: int, rows: int
 ) -> tuple[list[_Plate], list[tuple[int, int]]]:
-    """The plates that have room in so many rows, and their places (left, row).
+    """The plates that have room in `rows` rows, and their places (left, row).
 
-    Where those are not all of the `count`, the last one says how many more there are.
+    Where those are not all of the `count` entries, the last plate says how many more there are.
     """
     places = _flow(plates, gap, width)
     if len(plates) == count and places[-1][1] < rows:

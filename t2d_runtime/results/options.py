@@ -1,4 +1,4 @@
-"""Options of a segmentation: their types, their checks, and the settings that they and the manifest decide."""
+"""Options of a segmentation: their types, their checks, and the settings made from them and the manifest."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from t2d_runtime.results.label_map import BACKGROUND, MAX_LABELS
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 Cleaning = Literal["official", "paper"]
-"""Methods of background cleaning: as in the authors' released code, or as in the paper's Eq. 8-10."""
+"""Methods of background cleaning: that of the authors' released code, or that of the paper's Eq. 8-10."""
 
 MOST_CLEANING = 1e30
-"""Far beyond any use; scores times it are still float32 numbers."""
+"""Largest cleaning weight, far beyond any use. Scores times it are still finite float32 numbers."""
 
 MOST_ITERATIONS, MOST_DILATION = 1000, 512
-"""Of PAMR, far beyond any use: images are padded by the largest dilation."""
+"""Limits of PAMR's options, far beyond any use. Images are padded by the largest dilation."""
 
 
 class MaskOptions(TypedDict, total=False):
-    """Options that every way of segmenting takes. One that is left out, or None, is the manifest's default."""
+    """Options of every way of segmenting. An option that is left out, or None, takes the manifest's default."""
 
     background: bool
     """Label 0 where no class exceeds `threshold`. Default: False."""
     cleaning: bool | Cleaning | None
     """Background cleaning: True or "official" as released, "paper" as in Eq. 8-10, False off.
-    Default: as `background`."""
+    Default: the value of `background`."""
     threshold: float | None
     """Score from 0 to 1 that a class must exceed to win over background."""
     cleaning_weight: float | None
@@ -51,7 +51,7 @@ class SegmentOptions(MaskOptions, total=False):
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """Everything besides image and words that decides the labels."""
+    """All settings that decide the labels, besides image and words."""
 
     background: bool
     cleaning: Cleaning | None
@@ -66,9 +66,9 @@ class SegmentationSettings:
 def resolve_options(
     options: MaskOptions, defaults: Defaults, *, window: WindowMode, backend: str, precision: str
 ) -> SegmentationSettings:
-    """The settings that options and defaults decide, for a window mode on an engine.
+    """The settings made from options and defaults, for a window mode on an engine.
 
-    Raises OptionError: an unknown name, a value outside its range, an option that would have no effect.
+    Raises OptionError for an unknown name, a value outside its range, and an option that would have no effect.
     """
     unknown = set(options) - SegmentOptions.__optional_keys__
     if unknown:
@@ -96,21 +96,21 @@ def resolve_options(
 
 
 def checked_window(window: WindowMode) -> WindowMode:
-    """One of WindowMode. Raises OptionError."""
+    """The window mode, checked. Raises OptionError for any other value."""
     if window not in get_args(WindowMode):
         raise OptionError(f"window is {window!r}, expected one of {list(get_args(WindowMode))}")
     return window
 
 
 def checked_flag(name: str, value: bool) -> bool:
-    """True or False, NumPy's too. Raises OptionError."""
+    """The flag as a bool; NumPy's bools are accepted. Raises OptionError for any other value."""
     if not isinstance(value, bool | np.bool_):
         raise OptionError(f"{name} is {value!r}, expected True or False")
     return bool(value)
 
 
 def checked_num_threads(num_threads: int | None) -> int | None:
-    """At least 1, or None. Raises OptionError."""
+    """The number of threads, checked: at least 1, or None. Raises OptionError."""
     if num_threads is None:
         return None
     if not _is_count(num_threads):
@@ -125,7 +125,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _cleaning(cleaning: bool | Cleaning | None, *, background: bool) -> Cleaning | None:
-    """The method; None follows `background`, True is the official one, False none."""
+    """The method of cleaning. None follows `background`, True is the official method, False is none."""
     if cleaning is None:
         cleaning = background
     if isinstance(cleaning, bool | np.bool_):
@@ -158,12 +158,12 @@ def _number(name: str, value: object, default: float, *, most: float) -> float:
 
 
 def label_names(classes: ClassEmbeddings, settings: SegmentationSettings) -> tuple[str, ...]:
-    """Label -> name: the classes, behind background where the settings ask for it or classes have negatives."""
+    """Label -> name: background first, where the settings ask for it or classes have negatives, then the classes."""
     return (BACKGROUND, *classes.names) if settings.background or classes.negatives else classes.names
 
 
 def check_classes(classes: ClassEmbeddings, bundle: Bundle, *, background: bool) -> None:
-    """Raise ClassNamesError for what are no embeddings, too many labels, or a class called as label 0 is;
+    """Raise ClassNamesError for anything but embeddings, too many labels, or a class with the name of label 0;
     OptionError for thresholds without background; VocabularyError for embeddings of another bundle."""
     if not isinstance(classes, ClassEmbeddings):
         raise ClassNamesError(

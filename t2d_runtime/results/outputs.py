@@ -1,4 +1,4 @@
-"""Writing the results of a run: each file whole or not at all, and none of the user's own in its place."""
+"""Writing the results of a run. Each file is written whole or not at all, and replaces no file of the user's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from t2d_runtime.storage.whole_file import cannot_write
 
 
 def formats_of(text: str) -> tuple[FileFormat | RunFormat, ...]:
-    """Formats by their names, separated by commas; spaces and capital letters are taken. Raises OptionError."""
+    """Formats by their names, separated by commas. Spaces and capital letters are accepted. Raises OptionError."""
     names = [name.strip().lower() for name in text.split(",")]
     names = list(dict.fromkeys(name for name in names if name))
     unknown = [name for name in names if name not in FORMATS]
@@ -28,7 +28,7 @@ def formats_of(text: str) -> tuple[FileFormat | RunFormat, ...]:
 class ResultWriter:
     """Writes results in some formats below a folder; one thread at a time.
 
-    As a context manager it finishes the files of the whole run at the end, and removes them after an error.
+    As a context manager it finishes the files of the whole run at the end; after an error it removes them.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ResultWriter:
         self._run_files: dict[str, _RunFile] = {}
 
     def paths_of(self, name: PurePath) -> list[Path]:
-        """Files that are written for one image: its name below the output folder, without a suffix."""
+        """Files written for one image. `name` is its path below the output folder, without a suffix."""
         each = (found for found in self._formats if isinstance(found, FileFormat))
         return [self._folder / name.parent / (name.name + found.suffix) for found in each]
 
@@ -59,7 +59,7 @@ class ResultWriter:
     def write(self, item: ImageResult, name: PurePath) -> list[Path]:
         """Write one result; returns the files written for it. `name` as `paths_of`.
 
-        Raises OutputError, also where a file that is not this program's own has the name and `overwrite` was not given.
+        Raises OutputError, also where another program's file has the name and `overwrite` is False.
         """
         written = self.paths_of(name)
         each = (found for found in self._formats if isinstance(found, FileFormat))
@@ -72,12 +72,12 @@ class ResultWriter:
         return written
 
     def _add_to_run(self, found: RunFormat, item: ImageResult) -> None:
-        """Take a result into a file of the whole run, which is opened at the first one."""
+        """Add a result to a file of the whole run, which the first result opens."""
         if found.name not in self._run_files:
             path = self._folder / found.file_name
             file = self._open_files.enter_context(own_file(path, overwrite=self._overwrite))
             self._run_files[found.name] = _RunFile(path, found.begin(file, self._options))
-            # Closed in the reverse order: finished before the file is closed.
+            # The stack closes in reverse order, so the format finishes before the file is closed.
             self._open_files.push(self._run_files[found.name].finish)
         self._run_files[found.name].add(item)
 
@@ -91,7 +91,7 @@ class ResultWriter:
 
 
 class _RunFile:
-    """A file of the whole run that is being written: one that failed once is not finished."""
+    """A file of the whole run that is being written. After a failure it is not finished."""
 
     def __init__(self, path: Path, writer: RunWriter) -> None:
         self._path = path

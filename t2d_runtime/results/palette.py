@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from t2d_runtime.device.products import matmul
 
 FIRST_COLOUR = (230, 60, 60)
-"""A red; every further colour is the one farthest from those before it."""
+"""A red. Every further colour is the one farthest from those before it."""
 
 LIGHTNESS = (0.45, 0.85)
-"""Range of OKLab lightness: neither near black nor near white, which photographs are full of."""
+"""Range of OKLab lightness, without near black and near white, which are common in photographs."""
 
 CHROMA = (0.08, 0.21)
-"""Range of OKLab chroma: greys are the background's, and pure blue and green drown the image under them."""
+"""Range of OKLab chroma, without greys, which mark background, and pure blue and green, which hide the image."""
 
 _RGB_TO_LMS = np.array(
     [
@@ -59,7 +59,7 @@ def text_colour(background: NDArray[np.uint8]) -> tuple[int, int, int]:
 
 
 def oklab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """OKLab coordinates (n,3) of sRGB colours (n,3); distances in it are about as the eye sees them."""
+    """OKLab coordinates (n,3) of sRGB colours (n,3). Distances in it are close to those that the eye sees."""
     return matmul(np.cbrt(matmul(linear_rgb(colours), _RGB_TO_LMS.T)), _LMS_TO_LAB.T)
 
 
@@ -71,7 +71,7 @@ def linear_rgb(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _candidates() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """A grid of sRGB colours of fitting lightness and chroma, and their OKLab coordinates."""
+    """A grid of sRGB colours within LIGHTNESS and CHROMA, and their OKLab coordinates."""
     levels = np.arange(0, 256, 17, dtype=np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = oklab(grid)

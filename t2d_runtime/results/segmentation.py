@@ -1,4 +1,4 @@
-"""The result of a segmentation: labels of one image, and what is made of them."""
+"""The result of a segmentation: the labels of one image, as masks, pictures and figures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 REPR_LABELS = 5
-"""Labels that a result's `repr` names, the largest."""
+"""Most labels that a result's `repr` names; the largest come first."""
 
 NAMES_SHOWN = 20
-"""Names that an error lists."""
+"""Most names that an error lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +33,16 @@ class Segmentation:
     label_map: LabelMap
     """(H,W) at the image's own size; uint8 up to 256 labels, else uint16."""
     class_names: tuple[str, ...]
-    """label -> name, "background" first where there is one."""
+    """Label -> name; "background" first where there is one."""
     scores: NDArray[np.float32] | None
-    """(N,H,W), 0 to 1, the N classes without background; None unless asked for."""
+    """(N,H,W), 0 to 1, of the N classes without background; None unless `keep_scores` was given."""
     settings: SegmentationSettings
     negatives: tuple[str, ...] = ()
     """Phrases whose pixels became background."""
 
     @property
     def has_background(self) -> bool:
-        """Whether label 0 is background: with `background=True`, or with negatives."""
+        """True where label 0 is background: with `background=True`, or with negatives."""
         return self.settings.background or bool(self.negatives)
 
     def __repr__(self) -> str:
@@ -58,13 +58,13 @@ class Segmentation:
         )
 
     def _repr_png_(self) -> bytes:
-        """The overlay as a notebook shows it."""
+        """The overlay as PNG, for notebooks."""
         stream = BytesIO()
         self.overlay().save(stream, "PNG")
         return stream.getvalue()
 
     def mask(self, name: str) -> NDArray[np.bool_]:
-        """Where a label is, (H,W) bool, by its name in `class_names`. Raises ClassNamesError for another name."""
+        """The mask (H,W) bool of a label, by its name in `class_names`. Raises ClassNamesError for another name."""
         if name not in self.class_names:
             known = ", ".join(map(repr, self.class_names[:NAMES_SHOWN]))
             more = len(self.class_names) - NAMES_SHOWN
@@ -77,9 +77,9 @@ class Segmentation:
     def overlay(self, *, legend: bool = True, font: str | PathLike[str] | None = None) -> Image.Image:
         """The image with its labels in colour, RGB, above a legend; without `legend`, of the image's own size.
 
-        `font`: a TrueType or OpenType file for the legend's names. None takes, for each name that has letters which
-        Pillow's own font lacks, one of the system's fonts that has them.
-        Raises OptionError for a font that cannot be read, or one without a legend.
+        `font`: a TrueType or OpenType file for the legend's names. None takes Pillow's own font, and a system font for
+        names with letters that it lacks.
+        Raises OptionError for a font that cannot be read, or a font given without a legend.
         """
         from t2d_runtime.results.visualize import overlay
 
@@ -96,17 +96,16 @@ class Segmentation:
     def label_image(self) -> Image.Image:
         """The label map as a picture whose values are the labels: palette mode up to 256 labels, else 16-bit grey.
 
-        Saved as PNG, a palette takes 8 bits a pixel however few the labels are.
+        Saved as PNG, a palette always takes 8 bits a pixel, even for few labels.
         """
         from t2d_runtime.results.visualize import label_image
 
         return label_image(self.label_map, len(self.class_names), background=self.has_background)
 
     def summary(self) -> dict[str, Any]:
-        """What the JSON output holds: size, settings, and per label its name, pixel count, share and box.
+        """The content of the JSON output: size, settings, and each label's name, pixel count, share and box.
 
-        A box is [left, top, right, bottom] in pixels, right and bottom exclusive, None where the label has no
-        pixel.
+        A box is [left, top, right, bottom] in pixels, right and bottom exclusive; None where the label has no pixel.
         """
         height, width = self.label_map.shape
         counts = label_counts(self.label_map, len(self.class_names))

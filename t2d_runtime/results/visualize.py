@@ -1,4 +1,4 @@
-"""Pictures of a segmentation: overlay with legend, and label maps. It never shows or saves."""
+"""Pictures of a segmentation: overlays with a legend, and label maps. Nothing here shows or saves a picture."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 OPACITY = 0.5
-"""Share of the label's colour in an overlay: the labels are plain to see and so is the image under them."""
+"""Share of the label's colour in an overlay: both the labels and the image under them stay clear."""
 
 BACKGROUND_COLOUR = (90, 90, 90)
-"""Of the background's entry in the legend; the background itself is left as it is in the image."""
+"""Colour of the background's entry in the legend. In the image, the background keeps its own colours."""
 
 PALETTE_COLOURS = 256
-"""Colours of a label picture, black behind those of the labels: of fewer, Pillow makes a PNG of 1, 2 or 4 bits a pixel,
-which several readers, torchvision among them, scale up to 255."""
+"""Colours of a label picture, filled up with black. With fewer, Pillow writes a PNG of 1, 2 or 4 bits a pixel, which
+several readers, torchvision among them, scale up to 255."""
 
 
 def overlay(
@@ -39,11 +39,11 @@ def overlay(
 ) -> Image.Image:
     """The image (H,W,3) under the colours of its labels (H,W), with contours, above a legend.
 
-    The legend names the labels that are present, the largest first, with their share of the pixels. It is at least
-    as wide as its widest entry, so that tiny images have one too, and at most about half as high as the image: the
-    smallest labels are counted. Without `legend` the picture has the image's own size.
+    The legend names the labels in the image, the largest first, with their share of the pixels. It is at least as wide
+    as its widest entry, so that tiny images have a legend too. It is at most about half as high as the image: the
+    smallest labels are only counted. Without `legend` the picture has the image's own size.
     `font`: a font file for the names; None finds one where Pillow's own font lacks a name's letters.
-    Raises OptionError for a font that cannot be read, or one without a legend.
+    Raises OptionError for a font that cannot be read, or a font given without a legend.
     """
     from PIL import Image
 
@@ -85,7 +85,7 @@ def label_image(label_map: LabelMap, num_labels: int, *, background: bool) -> Im
 
 
 def label_colours(num_labels: int, *, background: bool) -> NDArray[np.uint8]:
-    """Colour (num_labels,3) of each label; a class has the same one with and without a background."""
+    """Colour (num_labels,3) of each label. A class has the same colour with and without background."""
     if not background:
         return palette(num_labels)
     return np.concatenate([np.array([BACKGROUND_COLOUR], np.uint8), palette(num_labels - 1)])
@@ -94,7 +94,7 @@ def label_colours(num_labels: int, *, background: bool) -> NDArray[np.uint8]:
 def _paint(
     image: NDArray[np.uint8], label_map: LabelMap, colours: NDArray[np.uint8], *, background: bool
 ) -> NDArray[np.uint8]:
-    """The image (H,W,3) in its labels' colours, in bands: beside the result only small arrays exist."""
+    """The image (H,W,3) in its labels' colours, made in bands, so that besides the result only small arrays exist."""
     from PIL import Image
 
     painted = np.empty_like(image)
@@ -109,7 +109,7 @@ def _paint(
 
 
 def _contours(label_map: LabelMap) -> NDArray[np.bool_]:
-    """Pixels on the border of two labels: lines one pixel wide for each 800 pixels of the image's mean side."""
+    """Pixels on the border of two labels. Lines are one pixel wide for each 800 pixels of the image's mean side."""
     edges = np.zeros(label_map.shape, bool)
     edges[:, 1:] |= label_map[:, 1:] != label_map[:, :-1]
     edges[1:] |= label_map[1:] != label_map[:-1]

@@ -1,6 +1,6 @@
-"""The formats that results are written in: a file of its name for each, and a line in `NAMES`.
+"""The formats of result files. Each is a module of its name and an entry in `NAMES`.
 
-Importing this costs neither NumPy nor Pillow: the help of the commands is made from it.
+This imports neither NumPy nor Pillow, since the help of the commands is made from it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAMES: Final = (
     "scores",
     "json",
 )
-"""Formats in the order of the help: each is the `FORMAT` of the module of that name."""
+"""Formats in the order of the help. Each is the `FORMAT` of the module of its name."""
 
 FORMATS: Final[dict[str, FileFormat | RunFormat]] = {
     name: importlib.import_module(f"{__name__}.{name}").FORMAT for name in NAMES

@@ -1,4 +1,4 @@
-"""What a format is: a file for each image, or one file that collects a whole run."""
+"""Interfaces of formats: one file for each image, or one file for a whole run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class OutputOptions:
 
     legend: bool = True
     font: Path | None = None
-    """Font file of the legend's names; None finds one that has their letters."""
+    """Font file of the legend's names; None finds a font that has their letters."""
 
 
 class Planes(Protocol):
-    """Scores plane by plane: an array (N,H,W), or `ScorePlanes`, which computes them as they are asked for."""
+    """Scores plane by plane: an array (N,H,W), or `ScorePlanes`, which computes each plane on demand."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -36,13 +36,13 @@ class Planes(Protocol):
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image's result, as formats take it."""
+    """One image's result, the input of formats."""
 
     segmentation: Segmentation
     image: str
     """The image's name in the run, such as "holiday/beach.jpg"."""
     scores: Planes | None = None
-    """Where they are not kept in `segmentation`."""
+    """The scores, where `segmentation` does not keep them."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,24 @@ class FileFormat:
     """A format with a file for each image."""
 
     name: str
-    """As `--format` takes it."""
+    """Name of the format for `--format`."""
     suffix: str
     """Appended to the image's name."""
     description: str
-    """What the file holds, in a few words, for the help."""
+    """Content of the file in a few words, for the help."""
     write: Callable[[BinaryIO, ImageResult, OutputOptions], None]
-    """Writes one result into an open file. The file says that this program wrote it, so that a later run may replace
-    it: see `t2d_runtime.storage.own_files`."""
+    """Writes one result into an open file. The file must say that this program wrote it, so that a later run may
+    replace it: see `t2d_runtime.storage.own_files`."""
 
 
 class RunWriter(Protocol):
     """Writes the results of a run into one file, as they come."""
 
     def add(self, item: ImageResult) -> None:
-        """Take one result in."""
+        """Add one result to the file."""
 
     def finish(self) -> None:
-        """Write what follows the last result. Not called where the run was interrupted: then the file goes."""
+        """Write the end of the file. Not called after an interrupt: the file is then removed."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class RunFormat:
     """A format with one file for all images of a run."""
 
     name: str
-    """As `--format` takes it."""
+    """Name of the format for `--format`."""
     file_name: str
     """Name of the file in the output folder."""
     description: str
-    """What the file holds, in a few words, for the help."""
+    """Content of the file in a few words, for the help."""
     begin: Callable[[BinaryIO, OutputOptions], RunWriter]
-    """Called with the open file before the first result. The file says that this program wrote it."""
+    """Called with the open file before the first result. The file must say that this program wrote it."""

@@ -9,7 +9,7 @@ from t2d_runtime.results.formats.own_png import save_png
 
 
 def write(file: BinaryIO, item: ImageResult, options: OutputOptions) -> None:
-    """Write grey values that are the labels: 8 bits up to 256 labels, else 16."""
+    """Write the labels as grey values: 8 bits up to 256 labels, else 16."""
     from PIL import Image
 
     save_png(Image.fromarray(item.segmentation.label_map), file)

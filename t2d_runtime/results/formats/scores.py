@@ -17,9 +17,9 @@ PIECE = 1 << 20
 
 
 def write(file: BinaryIO, item: ImageResult, options: OutputOptions) -> None:
-    """Write the arrays scores (N,H,W) float16, the N classes without background, and class_names, theirs.
+    """Write the arrays scores (N,H,W) float16 of the N classes without background, and class_names of these classes.
 
-    They are stored uncompressed: packing them takes a minute for a few hundred megabytes and saves little.
+    They are stored uncompressed: compressing a few hundred megabytes takes a minute and saves little.
     """
     import numpy as np
 
@@ -37,7 +37,7 @@ def write(file: BinaryIO, item: ImageResult, options: OutputOptions) -> None:
 
 
 def _write_scores(member: Any, scores: Planes) -> None:
-    """Write an .npy plane by plane and in pieces, so that no second array of this size exists."""
+    """Write an .npy plane by plane and in pieces, so that no second array of this size is needed."""
     import numpy as np
 
     dtype = np.dtype(DTYPE)
