@@ -21,9 +21,9 @@ VARIABLE = "T2D_CACHE_DIR"
 
 
 def cache_folder() -> Path | None:
-    """Where this user's caches are kept: T2D_CACHE_DIR, else the platform's place; None where the user has no home."""
+    """Folder of this user's caches: T2D_CACHE_DIR, else the platform's place; None where the user has no home."""
     given = os.environ.get(VARIABLE)
-    if given:  # empty, as container tools pass what is not set, is as not set
+    if given:  # empty means not set, since container tools pass unset variables so
         return Path(given)
     if sys.platform == "win32":
         base = _place("LOCALAPPDATA", "AppData/Local")
@@ -50,7 +50,7 @@ def digest_of(*parts: object) -> str:
 
 
 def subfolder(*names: str) -> Path | None:
-    """A folder of the cache, made where it is missing; None, with a warning once, where it cannot be written."""
+    """A folder of the cache, made if it is missing. None, with one warning, where it cannot be written."""
     cache = cache_folder()
     if cache is None:
         _warn("the user has no home folder")
@@ -69,18 +69,18 @@ def subfolder(*names: str) -> Path | None:
 
 @lru_cache(maxsize=64)
 def _warn(reason: str) -> None:
-    """Said once: every engine and every verdict asks for a folder."""
+    """Log the warning once, since every engine and every verdict asks for a folder."""
     logger.warning("nothing is cached: %s; set %s to a folder that can be written", reason, VARIABLE)
 
 
 def recall(kind: str, key: str) -> dict[str, Any] | None:
-    """What `remember` stored under a key, or None."""
+    """The content that `remember` stored under a key, or None."""
     cache = cache_folder()
     if cache is None:
         return None
     try:
         content = json.loads((cache / kind / f"{key}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # absent, or cut short: made again
+    except (OSError, ValueError):  # missing or cut short: the caller makes it again
         return None
     return content if isinstance(content, dict) else None
 

@@ -1,7 +1,6 @@
-"""Models that an engine compiled, in the user's cache: each in a folder, together within a limit.
+"""Models compiled by an engine, in the user's cache: one folder each, with a limit on their total size.
 
-An engine's compiled model is as large as its weights, so a device that is given bundle after bundle would fill its
-disk.
+A compiled model is as large as its weights. Without a limit, bundle after bundle would fill a device's disk.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from t2d_runtime.storage.cache import cache_folder, subfolder
 logger = logging.getLogger(__name__)
 
 LIMIT_VARIABLE = "T2D_CACHE_GIB"
-"""Environment variable that bounds the compiled models, in GiB; 0 keeps none."""
+"""Environment variable that limits the compiled models, in GiB; 0 keeps none."""
 
 DEFAULT_LIMIT_GIB = 4.0
-"""Seven bundles of ViT-B in float32: more than a device switches between."""
+"""Room for seven bundles of ViT-B in float32, more than a device switches between."""
 
 
 def compiled_limit() -> int:
-    """Bytes of compiled models that are kept: T2D_CACHE_GIB, else 4 GiB. Raises OptionError."""
+    """Limit of compiled models in bytes: T2D_CACHE_GIB, else 4 GiB. Raises OptionError."""
     text = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_GIB)
     try:
         gib = float(text)
@@ -36,7 +35,7 @@ def compiled_limit() -> int:
 
 
 def compiled_folder(engine: str, key: str) -> Path | None:
-    """Where an engine keeps one compiled model; None where nothing is to be kept or can be written.
+    """Folder of an engine's compiled model. None where the limit is 0 or the folder cannot be written.
 
     Raises OptionError where the limit is no number.
     """
@@ -50,15 +49,15 @@ def compiled_size(engine: str) -> int:
 
 
 def keep_within_limit(used: Path) -> None:
-    """Note that a compiled model was used now; remove those used longest ago, until the rest is within the limit.
+    """Mark a compiled model as used now, and remove those used longest ago until the rest is within the limit.
 
-    The model itself stays, however large.
+    The model just used stays, however large it is.
     """
     limit = compiled_limit()
     try:
         os.utime(used)
         ages = [(path.stat().st_mtime, path) for path in used.parent.iterdir() if path != used]
-    except OSError as error:  # another process makes room too
+    except OSError as error:  # another process may be making room too
         logger.warning("compiled models are not kept within their limit: %s", error)
         return
     kept = _size(used)
@@ -66,7 +65,7 @@ def keep_within_limit(used: Path) -> None:
         kept += _size(path)
         if kept > limit:
             logger.info("compiled model %s removed: %s allows %.3g GiB", path, LIMIT_VARIABLE, limit / 2**30)
-            shutil.rmtree(path, ignore_errors=True)  # what another process holds open may stay until the next time
+            shutil.rmtree(path, ignore_errors=True)  # a file that another process holds open may stay until next time
 
 
 def _size(folder: Path) -> int:

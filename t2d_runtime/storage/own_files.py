@@ -1,4 +1,4 @@
-"""Files that this program wrote, known by what is in them: they alone are replaced without being asked for."""
+"""Files that this program wrote, recognised by their content. Only these are replaced without `overwrite`."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ from t2d_runtime.storage.whole_file import cannot_write, whole_file
 
 PROGRAM = "t2d-runtime"
 GENERATOR = f"{PROGRAM} {__version__}"
-"""What the files say that wrote them."""
+"""Program and version, written into each file."""
 
 GENERATOR_KEY = "generator"
-"""First key of JSON files, an array of .npz files: its value is GENERATOR."""
+"""First key of JSON files, and an array of .npz files. Its value is GENERATOR."""
 
 PNG_KEYWORD = "Software"
-"""Keyword of the text chunk of PNG files; the PNG specification has it for the program that made the picture."""
+"""Keyword of the text chunk in PNG files. The PNG specification defines it for the program that made the picture."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 
 _OWN_JSON = re.compile(rb'\s*\{\s*"(?:generator"\s*:\s*"t2d-runtime[ "]|command"\s*:\s*"bench"\s*,\s*"provenance")')
-"""The start of a JSON file of this program; the second form is that of `t2d bench`, from before there was a mark."""
+"""The start of a JSON file of this program. The second form is an older one of `t2d bench`, without the key."""
 
 _OWN_FORMATS = ("t2d-vocabulary",)
 """Values of "format" in the metadata of a .safetensors file."""
 
 _VOCABULARY_ARRAYS = {"names.npy", "vectors.npy", "digest.npy"}
-"""Arrays that every vocabulary in an .npz file has; it has no mark."""
+"""Arrays of every vocabulary in an .npz file, which does not name the program."""
 
 _HEADER_LIMIT = 1 << 20
-"""Bytes of a .safetensors header that are read: a vocabulary's names may be long."""
+"""Most bytes of a .safetensors header that are read; a vocabulary's names may be long."""
 
 _CHUNKS_BEFORE_PIXELS = 64
-"""Chunks of a PNG that are looked at; ours has its mark in front of the pixels."""
+"""Most chunks of a PNG that are read. This program's text chunk is in front of the pixels."""
 
 
 @contextmanager
 def own_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """As `whole_file`; a file that is not this program's own result is replaced only with `overwrite`.
+    """Opens a file as `whole_file` does. A file that is not this program's own is replaced only with `overwrite`.
 
     Raises OutputError.
     """
     refuse_foreign(path, overwrite=overwrite)
     with whole_file(path) as file:
         yield file
-        refuse_foreign(path, overwrite=overwrite)  # made meanwhile by another program
+        refuse_foreign(path, overwrite=overwrite)  # another program may have made the file meanwhile
 
 
 def refuse_foreign(path: Path, *, overwrite: bool = False) -> None:
@@ -77,7 +77,7 @@ def refuse_foreign(path: Path, *, overwrite: bool = False) -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file says that this program wrote it; False for what cannot be read."""
+    """True where a file says that this program wrote it; False where it cannot be read."""
     try:
         if not is_file(path):
             return False
@@ -90,7 +90,7 @@ def is_own(path: Path) -> bool:
                 return _is_own_npz(file)
             return bool(_OWN_JSON.match(start)) or _is_own_safetensors(file)
     except (OSError, ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile):
-        return False  # damaged: not ours any more, or not to be told
+        return False  # damaged: its writer cannot be told
 
 
 def _is_own_png(file: BinaryIO) -> bool:
@@ -118,7 +118,7 @@ def _is_own_npz(file: BinaryIO) -> bool:
             return False
         with archive.open(f"{GENERATOR_KEY}.npy") as member:
             content = member.read(1024)
-    # An array of text holds four bytes a letter.
+    # An array of text has four bytes a letter.
     return content.startswith(b"\x93NUMPY") and f"{PROGRAM} ".encode("utf-32-le") in content
 
 

@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 def parse_json(cls: type[T], value: object, where: str, error: type[T2DError]) -> T:
-    """Build a dataclass from parsed JSON; fields with a default may be absent.
+    """Build a dataclass from parsed JSON. Fields with a default may be absent.
 
     Fields may be int, float, str, bool, Literal, X | None, tuples, mappings by name, and dataclasses of these.
-    Raises `error`, which names the place (`where`, a file) and what was expected there.
+    Raises `error`, which names the place (`where` is a file) and the expected type.
     """
     if not isinstance(value, dict):
         raise error(f"{where} is {value!r:.60}, expected an object")

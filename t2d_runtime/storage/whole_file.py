@@ -26,27 +26,27 @@ _ADVICE = {
     errno.ENAMETOOLONG: "shorten the name",
     errno.EFBIG: "choose a file system that holds larger files",
 }
-"""What to do about the reasons why files cannot be written."""
+"""Advice for each reason why a file cannot be written."""
 
 
 NAME_PART = 40
-"""Characters of a file's name in its temporary one: at most 160 bytes of the 255 that file systems take."""
+"""Characters of a file's name that its temporary name keeps: at most 160 bytes of the 255 that file systems take."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under `path` only when the block ends without an error. Raises OutputError.
 
-    Its content is on the disk before its name is, so that a power cut leaves the old file or the new one, never an
-    empty one.
+    The content reaches the disk before the name, so that a power cut leaves the old file or the new one, never an empty
+    file.
     """
     if is_folder(path):
         raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    # Of the file's own name the beginning alone: a name that just fits would not fit any more.
+    # Only the beginning of the file's name, since a longer temporary name might not fit.
     temporary = path.parent / f".{path.name[:NAME_PART]}-{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Readable for others as far as the process's umask lets it, which only the kernel can ask without changing it.
+        # Readable for others as far as the process's umask allows; only the kernel can read it without changing it.
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -65,6 +65,6 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """The error for a file that cannot be written: the reason, and what to do about it where that is known."""
+    """The error for a file that cannot be written: the reason, and advice where there is some."""
     advice = _ADVICE.get(error.errno or 0)
     return OutputError(f"cannot write {path}: {error.strerror or error}{f'; {advice}' if advice else ''}")
