@@ -1,7 +1,7 @@
-"""Classes from text: a command's option, a file of one class a line, or JSON.
+"""Reads classes from text: a command's option, a file with one class a line, or JSON.
 
-A line of a file: phrases of one class between semicolons, the first of which is its name; `# ` begins a comment, `- ` a
-negative; ` @0.57` at the end is the class's threshold. A backslash takes the sign behind it as it is.
+A line of a file holds the phrases of one class, separated by semicolons; the first is its name. `# ` begins a comment
+and `- ` a negative. ` @0.57` at the end is the class's threshold. A character after a backslash has no special meaning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from t2d_runtime.words.text import shortened
 logger = logging.getLogger(__name__)
 
 JSON_KEYS = ("classes", "negatives", "thresholds")
-"""Of a JSON object that holds more than names and their phrases."""
+"""Keys of a JSON object that holds more than names and their phrases."""
 
 _ESCAPED = re.compile(r"\\(.)")
 _ENTITY = re.compile(r"(&#?\w+);")
@@ -36,14 +36,14 @@ _OTHER_SEPARATORS = {
     "\n": "line ends",
     "\t": "tabs",
 }
-"""Signs that people type between words in place of a comma."""
+"""Characters that people type between words instead of a comma."""
 
 
 def parse_words(text: str) -> ClassList:
-    """Classes of one line: words between commas, of which one may follow the last; or JSON, as `encode_classes` has it.
+    """Classes of one line: words separated by commas, with an optional comma at the end, or JSON.
 
-    A backslash takes the sign behind it as it is. Raises ClassNamesError, also where words seem to be separated by
-    something else.
+    The JSON has the forms that `encode_classes` takes. A character after a backslash has no special meaning. Raises
+    ClassNamesError, also where words seem to be separated by something else.
     """
     text = text.strip()
     if text[:1] in ("[", "{"):
@@ -128,7 +128,7 @@ def _told(where: str, make: Callable[[], ClassList]) -> ClassList:
 
 
 def _check_commas(path: Path, lines: list[str]) -> None:
-    """A file that separates its classes by commas is told so; a comma inside of some name is warned of."""
+    """Raises an error where commas seem to separate the classes of a file; warns of a comma within a name."""
     with_comma = [line for line in lines if "," in _hide_escaped(line)]
     if with_comma and (len(lines) == 1 or all(line.endswith(",") for line in lines[:-1])):
         raise ClassNamesError(
@@ -150,11 +150,11 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 _HIDDEN = 0xE000
-"""Escaped signs are moved into Unicode's private area while a line is taken apart."""
+"""Start of Unicode's private area, where escaped characters are hidden while a line is split."""
 
 
 def _hide_escaped(text: str) -> str:
-    """Escaped signs out of the way, and the semicolon that ends an HTML entity, which CLIP reads as one sign."""
+    """Hide escaped characters, and the semicolon of an HTML entity, which CLIP reads as one character."""
     escaped = _ESCAPED.sub(lambda match: chr(_HIDDEN + ord(match[1])) if ord(match[1]) < 128 else match[0], text)
     return _ENTITY.sub(lambda match: match[1] + chr(_HIDDEN + ord(";")), escaped)
 
@@ -165,7 +165,7 @@ def _shown(text: str, *, unescape: bool = True) -> str:
 
 
 def _suggestion(words: list[str]) -> str:
-    """Words as they should be written, on one line."""
+    """The words as they should be written, on one line."""
     shown = (" ".join(_shown(word).split()) for word in words)
     return shortened(",".join(word for word in shown if word), 200)
 

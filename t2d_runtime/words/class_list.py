@@ -1,4 +1,4 @@
-"""Classes as people name them: phrases of each, phrases that must not win, thresholds. Checked in one place."""
+"""Lists of classes: the phrases of each, negatives, and thresholds, all checked here."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from t2d_runtime.errors import ClassNamesError, OptionError
 from t2d_runtime.words.text import check_class_names, clean_text
 
 NEGATIVE = -1
-"""Class of a phrase that competes and whose pixels become background."""
+"""Class index of a negative: a phrase that competes, and whose pixels become background."""
 
 ClassNames = Iterable[str] | Mapping[str, str | Iterable[str]]
-"""Class names, each its own phrase; or name -> a phrase or several."""
+"""Class names that are their own phrases, or a mapping from names to one phrase or several."""
 
 
 @dataclass(frozen=True)
 class ClassList:
-    """Classes and what they are asked for. Made by `checked_classes` and the readers of class files."""
+    """Classes with their phrases, negatives and thresholds, from `checked_classes` or a reader of class files."""
 
     phrases: Mapping[str, tuple[str, ...]]
-    """Class name -> its phrases, one or more; a class is the maximum over them."""
+    """Class name -> its phrases, one or more. A class's score is the maximum over them."""
     negatives: tuple[str, ...] = ()
     """Phrases that compete and become label 0, background."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Class name -> the score from 0 to 1 that it must exceed to win over background, where it has one of its own."""
+    """Class name -> the score from 0 to 1 that it must exceed to win over background, for classes with their own."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ class ClassList:
 
     @property
     def class_indices(self) -> tuple[int, ...]:
-        """For each of `all_phrases` the index of its class, or NEGATIVE."""
+        """Class index of each of `all_phrases`, or NEGATIVE."""
         of_classes = (index for index, group in enumerate(self.phrases.values()) for _ in group)
         return (*of_classes, *(NEGATIVE for _ in self.negatives))
 
@@ -49,10 +49,10 @@ class ClassList:
 def checked_classes(
     names: ClassNames, negatives: Iterable[str] = (), thresholds: Mapping[str, float] | None = None
 ) -> ClassList:
-    """The classes as they are.
+    """A ClassList of the classes as given, after checks.
 
-    Raises ClassNamesError: no class, a name or phrase that is blank or too long, a phrase in two classes, a negative
-    that is also a phrase; OptionError: a threshold of no class, or outside 0 to 1.
+    Raises ClassNamesError (no class, a name or phrase that is blank or too long, a phrase in two classes, a negative
+    that is also a phrase) and OptionError (a threshold of no class, or outside 0 to 1).
     """
     if isinstance(names, Mapping):
         phrases = dict(zip(check_class_names(names), map(_phrases, names, names.values()), strict=True))
@@ -91,7 +91,7 @@ def _thresholds(given: Mapping[str, float], phrases: Mapping[str, object]) -> Ma
 
 
 def _check_distinct(classes: ClassList) -> None:
-    """A phrase decides for one class alone, or against all."""
+    """Raise ClassNamesError for a phrase in two classes, or a negative that is also a class's phrase."""
     owners: dict[str, str] = {}
     for name, group in classes.phrases.items():
         for phrase in group:

@@ -1,4 +1,4 @@
-"""Class names x prompts -> token ids -> embeddings."""
+"""From class names and prompts to token ids and embeddings."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ START_TOKEN, END_TOKEN = 49406, 49407
 """Ids of `<|startoftext|>` and `<|endoftext|>` in CLIP's vocabulary."""
 
 WORD_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-"""How CLIP's tokenizer splits text into words (simple_tokenizer.py), for the `regex` package, any case."""
+"""Pattern of a word in CLIP's tokenizer (simple_tokenizer.py), for the `regex` package, ignoring case."""
 
 MAX_BATCH_TOKENS = 4096
-"""Tokens that are encoded at a time: enough to fill the matrix units, few enough to fit the caches."""
+"""Most tokens encoded at a time: enough to keep the matrix units busy, few enough to fit the caches."""
 
 MAX_NAME_LENGTH = 1000
-"""Characters of a class name: far beyond the 75 tokens that are read of it, and soon split into them."""
+"""Most characters of a class name: far more than the 75 tokens that are read, and still fast to tokenize."""
 
 
 class Tokenizer:
@@ -48,14 +48,14 @@ class Tokenizer:
 
         try:
             encoder = BytePairEncoder.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # the library raises no narrower error
             raise BundleError(f"{path} is not a tokenizer ({error}); export the bundle again") from error
         return cls(encoder, context_length)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Token ids (n,L) from start to end token, padded with zeros to the longest text.
 
-        Longer text than the context is cut so that the end token stays last, which is logged as a warning.
+        A text longer than the context is cut before its end token, with a warning in the log.
         """
         words = [self._pattern.findall(clean_text(text)) for text in texts]
         encodings = self._encoder.encode_batch_fast(words, is_pretokenized=True, add_special_tokens=False)
@@ -86,10 +86,10 @@ def clean_text(text: str) -> str:
 
 
 def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The names as they are.
+    """The names, unchanged, after checks.
 
-    Raises ClassNamesError: none, one above MAX_NAME_LENGTH, one of which CLIP's cleaning leaves nothing, two of which
-    it leaves the same.
+    Raises ClassNamesError where there is none, one is longer than MAX_NAME_LENGTH, or CLIP's cleaning makes one empty
+    or two equal.
     """
     if isinstance(names, str | bytes) or not isinstance(names, Iterable):
         raise ClassNamesError(f"expected a list of class names, got {names!r}; put it in a list")
@@ -106,14 +106,14 @@ def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
             raise ClassNamesError(f"class name {index} is {name!r}, a blank name; expected a word")
         if key in first:
             raise ClassNamesError(f"class names {first[key]!r} and {name!r} are the same; give each one once")
-        first[key] = str(name)  # of a NumPy array too
+        first[key] = str(name)  # for names from a NumPy array too
     if not first:
         raise ClassNamesError("expected at least one class name, got none")
     return tuple(first.values())
 
 
 def check_templates(templates: Iterable[str]) -> tuple[str, ...]:
-    """Prompt templates as they are. Raises OptionError: none, or one without "{}"."""
+    """The prompt templates, unchanged, after checks. Raises OptionError for none, or one without "{}"."""
     if isinstance(templates, str | bytes) or not isinstance(templates, Iterable):
         raise OptionError(f"expected a list of one or more prompt templates, got {templates!r}")
     checked = tuple(templates)
@@ -126,7 +126,7 @@ def check_templates(templates: Iterable[str]) -> tuple[str, ...]:
 
 
 def build_prompts(names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
-    """The prompts of each name, one a template. Raises as `check_templates`."""
+    """The prompts of each name, one for each template. Raises as `check_templates`."""
     checked = check_templates(templates)
     return [[template.replace("{}", name) for template in checked] for name in names]
 
@@ -134,10 +134,10 @@ def build_prompts(names: Sequence[str], templates: Sequence[str]) -> list[list[s
 def token_batches(
     input_ids: NDArray[np.int64], max_tokens: int = MAX_BATCH_TOKENS
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
-    """Batches of classes of like length: their indices (n,) and ids (n,T,L), cut to the batch's longest.
+    """Batches of classes of similar length: their indices (n,) and ids (n,T,L), cut to the longest of the batch.
 
-    `input_ids` (N,T,L) is padded with zeros after the end token. The text encoder's mask is causal, so a cut
-    behind the end token changes nothing. A batch has at most `max_tokens` tokens, or one class.
+    `input_ids` (N,T,L) is padded with zeros after the end token. The text encoder's mask is causal, so a cut after the
+    end token changes nothing. A batch has at most `max_tokens` tokens, or one class.
     """
     prompts, length = input_ids.shape[1:]
     behind_end = np.argmax(input_ids[:, :, ::-1] == END_TOKEN, axis=2)
@@ -162,8 +162,8 @@ def encode_class_names(
 ) -> NDArray[np.float32]:
     """Embeddings (N,D) of the names, in their order.
 
-    `run` is the text encoder: ids (n,T,L) -> L2-normalised embeddings (n,D), the mean over T prompts inside.
-    `progress` is told the number of names done and their total. Raises as `check_class_names` and
+    `run` is the text encoder: ids (n,T,L) -> L2-normalised embeddings (n,D), after the mean over T prompts.
+    `progress` is called with the number of names done and their total. Raises as `check_class_names` and
     `build_prompts`.
     """
     names = check_class_names(names)

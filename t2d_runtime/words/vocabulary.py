@@ -16,33 +16,33 @@ from t2d_runtime.words.text import check_class_names
 from t2d_runtime.words.vocabulary_files import VocabularyContent, read_vocabulary, write_vocabulary
 
 LENGTH_TOLERANCE = 0.02
-"""How far from 1 an embedding's length may be: twice what bfloat16's eight bits make of it."""
+"""Largest distance of an embedding's length from 1: twice the error of bfloat16's eight bits."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClassEmbeddings:
-    """Named classes and the embeddings of their phrases: a collection of classes by name."""
+    """Named classes and the embeddings of their phrases. It works as a collection of classes by name."""
 
     names: tuple[str, ...]
     """N classes."""
     vectors: NDArray[np.float32]
-    """(P,D), L2-normalised, read-only: a row for each phrase. One a class unless `phrases` says more."""
+    """(P,D), L2-normalised, read-only: a row for each phrase. A class has one row unless `phrases` gives more."""
     digest: str
     """Identity of the text encoder and the tokenizer that made them."""
     phrases: tuple[str, ...] | None = None
-    """P phrases; None: each name is its own."""
+    """P phrases; None where each name is its own phrase."""
     class_indices: tuple[int, ...] | None = None
-    """For each phrase the index of its class, rising, then -1 for the negatives; None: as the names."""
+    """Class index of each phrase in rising order, then -1 for the negatives; None: one phrase for each name."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """Name -> the score from 0 to 1 that the class must exceed to win over background; others take the call's."""
     all_phrases: tuple[str, ...] = field(init=False)
-    """P phrases, also where each name is its own."""
+    """P phrases, also where each name is its own phrase."""
     classes_of_rows: NDArray[np.intp] = field(init=False)
     """(P,) the class of each row of `vectors`, -1 for negatives."""
     _rows: dict[str, list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raises ClassNamesError, OptionError, and VocabularyError for vectors that are not P unit vectors."""
+        """Check the fields. Raises ClassNamesError, OptionError, and VocabularyError for other than P unit vectors."""
         classes = self._checked_list()
         count = len(classes.all_phrases)
         try:
@@ -74,7 +74,7 @@ class ClassEmbeddings:
         object.__setattr__(self, "_rows", rows)
 
     def _checked_list(self) -> ClassList:
-        """The classes, from the fields. Raises ClassNamesError and OptionError."""
+        """The ClassList of the fields. Raises ClassNamesError and OptionError."""
         if self.phrases is None or self.class_indices is None:
             return checked_classes(self.names, (), self.thresholds)
         names, indices = tuple(self.names), tuple(map(int, self.class_indices))
@@ -130,9 +130,9 @@ class ClassEmbeddings:
         self.vectors.flags.writeable = False
 
     def subset(self, names: Iterable[str]) -> ClassEmbeddings:
-        """Some of the classes, in the order given, with their phrases and thresholds, and all negatives.
+        """The named classes, in the given order, with their phrases and thresholds, and all negatives.
 
-        Raises ClassNamesError for one that is not among them.
+        Raises ClassNamesError for an unknown name.
         """
         wanted = check_class_names(names)
         missing = [name for name in wanted if name not in self._rows]
@@ -152,7 +152,7 @@ class ClassEmbeddings:
         )
 
     def merge(self, other: ClassEmbeddings) -> ClassEmbeddings:
-        """These classes, then the other ones; the negatives of both.
+        """These classes, then the other ones, and the negatives of both.
 
         Raises ClassNamesError (a name or phrase in both) and VocabularyError (another text encoder).
         """
@@ -212,8 +212,8 @@ class ClassEmbeddings:
 
 
 def wrong_lengths(vectors: NDArray[np.float32]) -> str | None:
-    """What is wrong with embeddings (N,D) that should be unit vectors, in words; None where they are."""
+    """A description of the fault of embeddings (N,D) that are not unit vectors; None where they are."""
     lengths = np.linalg.norm(vectors, axis=1)
-    if (np.abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # false for what is not finite
+    if (np.abs(lengths - 1) <= LENGTH_TOLERANCE).all():  # false for values that are not finite
         return None
     return f"lengths from {lengths.min():.3g} to {lengths.max():.3g}, expected 1"

@@ -1,6 +1,6 @@
-"""Vocabulary files: classes and embeddings as .npz, and as .safetensors for every language.
+"""Vocabulary files: classes and embeddings as .npz, or as .safetensors, which programs in any language can read.
 
-docs/segmenter-graph.md ("Vocabulary file") describes the .safetensors form. Version 1 holds names alone; version 2 adds
+docs/segmenter-graph.md ("Vocabulary file") describes the .safetensors form. Version 1 holds names alone. Version 2 adds
 phrases, negatives and thresholds, and is written only where there are some.
 """
 
@@ -26,10 +26,10 @@ PLAIN, WITH_PHRASES = "1", "2"
 """Versions of the format."""
 
 TENSOR = "text_embeds"
-"""Name of the embeddings in a .safetensors file: that of the graph's input which takes them."""
+"""Name of the embeddings in a .safetensors file. The graph's input for them has the same name."""
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What readers raise for a damaged file; zipfile has RuntimeError for flipped bits that look like encryption."""
+"""Errors that readers raise for a damaged file. zipfile raises RuntimeError where flipped bits look like encryption."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class VocabularyContent:
     """(P,D)."""
     digest: str
     phrases: list[str]
-    """P phrases; none where each name is its own."""
+    """P phrases; empty where each name is its own phrase."""
     class_indices: list[int]
-    """Of each phrase; -1 for negatives."""
+    """Class index of each phrase; -1 for negatives."""
     thresholds: dict[str, float]
 
     @property
     def words(self) -> dict[str, str]:
-        """The fields as JSON; those of version 2 only where they say something."""
+        """The fields as JSON. Fields of version 2 are left out where they are empty."""
         more = {"phrases": self.phrases, "class_indices": self.class_indices, "thresholds": self.thresholds}
         fields: dict[str, Any] = {"names": self.names, **(more if self.phrases or self.thresholds else {})}
         return {name: json.dumps(value) for name, value in fields.items()}
 
 
 def vocabulary_suffix(path: str | Path) -> str:
-    """ ".npz" or ".safetensors", the kind of a vocabulary file. Raises OptionError for anything else."""
+    """ ".npz" or ".safetensors", the kind of a vocabulary file. Raises OptionError for another suffix."""
     suffix = Path(path).suffix.lower()
     if suffix not in (NPZ, SAFETENSORS):
         raise OptionError(f"{path} has the suffix {suffix!r}; a vocabulary file is {NPZ} or {SAFETENSORS}")
@@ -63,7 +63,7 @@ def vocabulary_suffix(path: str | Path) -> str:
 
 
 def write_vocabulary(path: Path, content: VocabularyContent) -> None:
-    """Write a file whole or not at all, of the kind that the suffix says. Raises OptionError and OutputError."""
+    """Write a file whole or not at all, in the format of its suffix. Raises OptionError and OutputError."""
     suffix = vocabulary_suffix(path)
     with whole_file(path) as file:
         if suffix == NPZ:
@@ -73,7 +73,7 @@ def write_vocabulary(path: Path, content: VocabularyContent) -> None:
 
 
 def read_vocabulary(path: Path) -> VocabularyContent:
-    """Read a file of the kind that the suffix says. Raises VocabularyError where it is not one, and OptionError."""
+    """Read a file in the format of its suffix. Raises VocabularyError for another content, and OptionError."""
     suffix = vocabulary_suffix(path)
     try:
         return (_read_npz if suffix == NPZ else _read_safetensors)(path)
