@@ -38,10 +38,10 @@ from t2d_runtime.words.class_list import ClassList, ClassNames
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 FAST = "fast"
-"""The precision's name that leaves the choice to measurement."""
+"""Name of the precision that is chosen by measuring."""
 
 Errors = Literal["raise", "yield"]
-"""What becomes of an image of many that cannot be segmented."""
+"""Handling of an image that cannot be segmented, among many images."""
 
 
 class Segmenter:
@@ -61,10 +61,10 @@ class Segmenter:
     ) -> Segmenter:
         """Open a bundle folder and load its image encoder.
 
-        `backend`: auto, or a name of `t2d_runtime.backends.names`. `precision`: fp32 (the reference's masks),
-        fp16, bf16, int8, or "fast", the fastest that passes its gates here; with auto, on any backend installed.
-        `num_threads`: None takes T2D_NUM_THREADS, or a container's CPU quota, or lets the engine choose. An engine that
-        is seen for the first time on this machine runs the bundle's self-test; the verdict is remembered.
+        `backend`: auto, or a name of `t2d_runtime.backends.names`. `precision`: fp32 (the reference's masks), fp16,
+        bf16, int8, or "fast", the fastest that passes its gates here (with auto, on any installed backend).
+        `num_threads`: None takes T2D_NUM_THREADS, or a container's CPU quota, or lets the engine choose.
+        An engine that is new on this machine runs the bundle's self-test; the verdict is remembered.
         Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, SelfTestError, OptionError.
         """
         segmenter = cls.open_unproven(bundle, backend=backend, precision=precision, num_threads=num_threads)
@@ -75,7 +75,7 @@ class Segmenter:
     def open_unproven(
         cls, bundle: str | PathLike[str], *, backend: str, precision: str, num_threads: int | None = None
     ) -> Segmenter:
-        """As `open`, but an engine is not refused for its self-test: for showing what fails."""
+        """Open a bundle without requiring the engine's self-test to pass, in order to show what fails."""
         num_threads = checked_num_threads(num_threads)
         if precision not in (*PRECISIONS, FAST):
             raise OptionError(f"precision is {precision!r}, expected one of {[*PRECISIONS, FAST]}")
@@ -98,7 +98,7 @@ class Segmenter:
 
     @property
     def backend_name(self) -> str:
-        """Name of the backend that was opened."""
+        """Name of the opened backend."""
         return self.encoders.backend.name
 
     @property
@@ -113,12 +113,12 @@ class Segmenter:
 
     @property
     def vocabulary_digest(self) -> str:
-        """Identity of the text encoder: vocabularies of one bundle serve another with the same digest."""
+        """Identity of the text encoder. A vocabulary works with every bundle of the same digest."""
         return self.bundle.vocabulary_digest
 
     @property
     def model_digest(self) -> str:
-        """Identity of the image encoder: an encoding of one bundle is segmented with another of the same digest."""
+        """Identity of the image encoder. An encoded image works with every bundle of the same digest."""
         return self.bundle.model_digest
 
     def __reduce__(self) -> tuple[Callable[..., Segmenter], tuple[object, ...]]:
@@ -139,13 +139,13 @@ class Segmenter:
         thresholds: Mapping[str, float] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> ClassEmbeddings:
-        """Encode classes: names, each its own phrase, or a mapping from names to a phrase or several.
+        """Encode classes: names that are their own phrases, or a mapping from names to one phrase or several.
 
-        A class of several phrases is their maximum at each pixel. Phrases of `negatives` compete and become label 0,
-        background. `thresholds`: name -> the score from 0 to 1 that the class must exceed to win over background; they
-        need `background=True`. `prompts`: a set's name, or templates with {}, into which each phrase is filled.
-        Phrases seen before are not encoded again, nor wait for other threads' new ones. `progress` is called, while
-        some are encoded, with (phrases done, phrases in all).
+        A class of several phrases takes their maximum at each pixel. Phrases of `negatives` compete too; their pixels
+        become label 0, background. `thresholds`: name -> the score from 0 to 1 that the class must exceed to win over
+        background; they need `background=True`. `prompts`: the name of a set, or templates with {} for the phrase.
+        Phrases seen before are not encoded again, and do not wait while other threads encode new ones. `progress` is
+        called with (phrases done, phrases in all) during encoding.
         Raises ClassNamesError (none, blank, above 1,000 characters, given twice, a phrase in two classes or also a
         negative) and OptionError (an unknown set, a template without {}, a threshold of no class or outside its range).
         """
@@ -154,11 +154,11 @@ class Segmenter:
         )
 
     def release_text_encoder(self) -> None:
-        """Give its memory back; the next new word loads it again."""
+        """Free the text encoder's memory; the next new word loads it again."""
         self.encoders.release_text_encoder()
 
     def encode_image(self, image: ImageLike, window: WindowMode = "slide") -> ImageEncoding:
-        """Encode an image, the expensive part of a segmentation: all that `load_image` takes.
+        """Encode an image, in any form that `load_image` takes. This is the expensive part of a segmentation.
 
         `window`: "slide" (as published) or "whole" (the resized image as one window).
         Raises ImageError, ImageNotFoundError, OptionError, BackendError.
@@ -173,18 +173,18 @@ class Segmenter:
     ) -> Segmentation:
         """Label every pixel with the class whose words fit best, or with background.
 
-        `classes`: embeddings, or what `encode_classes` takes, to be encoded with its default prompts.
+        `classes`: embeddings, or classes in any form that `encode_classes` takes, encoded with the default prompts.
 
-        Options, of which None and what is left out take the manifest's default:
+        Options, and their defaults; an option left out, or None, takes the manifest's default:
         `background` (False): label 0 where no class exceeds `threshold` (0 to 1).
         `cleaning` (as `background`): True or "official" as released, "paper" as in Eq. 8-10, False off;
         `cleaning_weight` is its lambda, from 0.
         `refine` (False): PAMR; PamrSettings for other iterations and dilations than the published ones.
         `window` ("slide"): "slide" as published, "whole" the resized image as one window; an encoding has its own.
-        `keep_scores` (False): the result holds the scores (N,H,W).
+        `keep_scores` (False): keep the scores (N,H,W) in the result.
 
         Raises OptionError (also for an encoding of another bundle, and an option without effect), VocabularyError
-        (embeddings of another bundle), ClassNamesError (more than 65,536 labels), and as `encode_image`.
+        (embeddings of another bundle), ClassNamesError (more than 65,536 labels), and the errors of `encode_image`.
         """
         encoding = image if isinstance(image, ImageEncoding) else None
         settings = self._settings(options, encoding)
@@ -230,14 +230,13 @@ class Segmenter:
         errors: Errors = "raise",
         **options: Unpack[SegmentOptions],
     ) -> Iterator[Segmentation | T2DError]:
-        """Segment many images, with the options of `segment`: the same results, in order, as they are ready.
+        """Segment many images, with the options and results of `segment`; yields results in order, as they are ready.
 
-        While one image is encoded the next is read and the one before is segmented. `images` may be a generator: it is
-        run in a thread of its own, few images ahead, and what it raises comes after the results before.
-        `errors`: of an image that cannot be segmented, "raise" raises the error in its place and ends the iteration;
-        "yield" gives the error in the place of its result, and the images after it go on. The error names the image's
-        place, from 0, and its file where it has one.
-        Raises at once as `segment` for options and classes.
+        While one image is encoded, the next is read and the one before is segmented. `images` may be a generator: it
+        runs in a thread of its own, a few images ahead, and an error that it raises comes after the results before it.
+        `errors`: where an image cannot be segmented, "raise" raises the error and ends the iteration; "yield" gives the
+        error instead of a result and goes on. The error names the image's index, from 0, and its file if it has one.
+        Options and classes raise the errors of `segment` at once.
         """
         if _is_one_image(images) or not isinstance(images, Iterable):
             raise OptionError(f"images are {type(images).__name__}, expected a list or a generator of images")
@@ -254,10 +253,10 @@ class Segmenter:
         classes: ClassEmbeddings | ClassNames,
         **options: Unpack[SegmentOptions],
     ) -> ScorePlanes:
-        """The scores that `segment` keeps with `keep_scores`, one plane after the other: for more than memory holds.
+        """The scores of `segment` with `keep_scores`, one plane after the other, for scores larger than the memory.
 
-        Iterating computes a plane (H,W) float32, 0 to 1, of each of the N classes without background; `shape` is
-        (N,H,W). Arguments and errors as `segment`.
+        Iterating computes one plane (H,W) float32, 0 to 1, for each of the N classes without background. `shape` is
+        (N,H,W). Arguments and errors are those of `segment`.
         """
         settings = self._settings(options, image if isinstance(image, ImageEncoding) else None)
         classes = self._embeddings(classes)
@@ -267,7 +266,7 @@ class Segmenter:
         return ScorePlanes(image, classes, settings, self.encoders.num_threads)
 
     def check_options(self, classes: ClassEmbeddings, **options: Unpack[SegmentOptions]) -> SegmentationSettings:
-        """The settings that the options of `segment` decide for an image; raises as that does for them and classes."""
+        """The settings for an image from the options of `segment`. Raises its errors for options and classes."""
         settings = self._settings(options)
         check_classes(classes, self.bundle, background=settings.background)
         return settings
@@ -283,7 +282,7 @@ class Segmenter:
         of_encoding: SegmentOptions = {**options, "window": None}
         encode = partial(self.encode_image, window=window)
         stages = (load_image, encode, partial(self.segment, classes=classes, **of_encoding))
-        places: deque[str] = deque()  # of the few images that are in work
+        places: deque[str] = deque()  # the few images in work
 
         def noted() -> Iterator[ImageLike]:
             for index, image in enumerate(images):
@@ -306,7 +305,7 @@ class Segmenter:
         return classes if isinstance(classes, ClassEmbeddings) else self.encode_classes(classes)
 
     def _settings(self, options: SegmentOptions, encoding: ImageEncoding | None = None) -> SegmentationSettings:
-        """What options and manifest decide; of an encoding, its own window and engine. Raises OptionError."""
+        """Settings from options and manifest; an encoding has its own window and engine. Raises OptionError."""
         defaults, window = self.manifest.defaults, options.get("window")
         if window is not None:
             checked_window(window)
@@ -331,7 +330,7 @@ class Segmenter:
 
 
 def _reopened(bundle: str, backend: str, precision: str, num_threads: int | None, digest: str) -> Segmenter:
-    """The Segmenter that a pickle stands for. Raises as `Segmenter.open`, and BundleError for another bundle."""
+    """The Segmenter of a pickle. Raises the errors of `Segmenter.open`, and BundleError for another bundle."""
     segmenter = Segmenter.open(bundle, backend=backend, precision=precision, num_threads=num_threads)
     if segmenter.manifest.digest != digest:
         raise BundleError(f"{bundle} is another bundle than when the Segmenter was pickled; open it anew")
@@ -339,13 +338,13 @@ def _reopened(bundle: str, backend: str, precision: str, num_threads: int | None
 
 
 def _is_one_image(images: object) -> bool:
-    """Whether something is an image itself, though it can be iterated over: bytes, rows, a file's lines."""
+    """True for a single image that could be iterated over: bytes, an array's rows, a file's lines."""
     if isinstance(images, np.ndarray):
         return images.ndim < 4
     return isinstance(images, str | PathLike | bytes | bytearray | memoryview) or hasattr(images, "read")
 
 
 def _place_of(index: int, image: ImageLike) -> str:
-    """An image of many in words: its place, and its file where it has one."""
+    """An image among many, for messages: its index, and its file if it has one."""
     file = image if isinstance(image, str | PathLike) else getattr(image, "filename", getattr(image, "name", None))
     return f"image {index} ({file})" if isinstance(file, str | PathLike) and str(file) else f"image {index}"

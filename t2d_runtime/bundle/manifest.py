@@ -94,7 +94,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights came from."""
+    """Origin of weights."""
 
     name: str
     sha256: str | None
