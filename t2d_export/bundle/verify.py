@@ -8,7 +8,7 @@ from pathlib import Path
 from t2d_export.bundle.bundle_writer import write_manifest
 from t2d_export.bundle.emulation import EMULATION, Emulation
 from t2d_runtime.backends.base import Backend
-from t2d_runtime.backends.names import installed_module
+from t2d_runtime.backends.names import BACKENDS, installed_module
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import StageParity, Verdict, first_failure
@@ -58,11 +58,17 @@ def matrix_row(folder: Path, precision: str, stored: Verdict) -> dict[str, Verdi
         row = {EMULATION: stored, "onnxruntime": _tested(folder, open_backend("onnxruntime"), precision)}
     if precision == "bf16":
         row["onnxruntime"] = Verdict("unsupported", "its CPU provider has no bfloat16 kernels; use openvino")
-    row["openvino"] = ON_THE_MACHINE
-    if installed_module("openvino") is not None:
-        row["openvino"] = _tested(folder, open_backend("openvino"), precision)
-    row |= dict.fromkeys(("onnxruntime-cuda", "onnxruntime-tensorrt"), ON_THE_MACHINE)
-    return row | dict.fromkeys(("tensorrt", "tensorrt-rtx"), AFTER_A_BUILD)
+    return row | {name: _elsewhere(folder, name, precision) for name in BACKENDS if name != "onnxruntime"}
+
+
+def _elsewhere(folder: Path, name: str, precision: str) -> Verdict:
+    """The verdict of a backend that an export may lack."""
+    facts = BACKENDS[name]
+    if facts.built:
+        return AFTER_A_BUILD
+    if not facts.automatic or installed_module(name) is None:
+        return ON_THE_MACHINE
+    return _tested(folder, open_backend(name), precision)
 
 
 def _tested(folder: Path, backend: Backend, precision: str) -> Verdict:

@@ -22,7 +22,9 @@ class BackendFacts:
     install: str
     """The end of an error message: how to install the backend."""
     automatic: bool = False
-    """True where `auto` may choose it."""
+    """True where `auto` may choose it: an engine for the CPU. An export tests it where it is installed."""
+    built: bool = False
+    """True where it runs only engines that 't2d-export engine' built."""
 
 
 _ONNXRUNTIME = "t2d_runtime.backends.onnxruntime:OnnxRuntimeBackend"
@@ -40,8 +42,8 @@ BACKENDS = {
     "onnxruntime": BackendFacts(_ONNXRUNTIME, ("onnxruntime",), how_to_install("cpu"), automatic=True),
     "onnxruntime-cuda": BackendFacts(_ONNXRUNTIME, ("onnxruntime",), how_to_install("gpu")),
     "onnxruntime-tensorrt": BackendFacts(_ONNXRUNTIME, ("onnxruntime",), how_to_install("gpu")),
-    "tensorrt": BackendFacts(_TENSORRT, ("tensorrt",), _NVIDIA),
-    "tensorrt-rtx": BackendFacts(_TENSORRT, ("tensorrt_rtx", "tensorrt_rtx_bindings"), _NVIDIA_RTX),
+    "tensorrt": BackendFacts(_TENSORRT, ("tensorrt",), _NVIDIA, built=True),
+    "tensorrt-rtx": BackendFacts(_TENSORRT, ("tensorrt_rtx", "tensorrt_rtx_bindings"), _NVIDIA_RTX, built=True),
 }
 """Every backend by its name."""
 

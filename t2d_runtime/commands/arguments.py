@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from t2d_runtime.backends.names import BACKENDS
+
 
 def add_verbose(parser: argparse.ArgumentParser, default: object) -> None:
     """Add -v."""
@@ -35,8 +37,8 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Add --backend, --precision and --threads."""
+    backends = ", ".join(["auto", *BACKENDS])
     # Written out: a help text must not import what knows them.
-    backends = "auto, openvino, onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, tensorrt-rtx"
     precisions = "fp32, fp16, bf16, int8, or fast: the fastest that passes its self-test here"
     parser.add_argument("--backend", default="auto", metavar="B", help=f"{backends}; default: auto")
     parser.add_argument(

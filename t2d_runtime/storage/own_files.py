@@ -25,6 +25,9 @@ GENERATOR = f"{PROGRAM} {__version__}"
 GENERATOR_KEY = "generator"
 """First key of JSON files, and an array of .npz files. Its value is GENERATOR."""
 
+TEXT_MARK = f"{GENERATOR_KEY}: {GENERATOR}"
+"""What the first line of any other text file says, in a comment of its kind: "# ..." or "<!-- ... -->"."""
+
 PNG_KEYWORD = "Software"
 """Keyword of the text chunk in PNG files. The PNG specification defines it for the program that made the picture."""
 
@@ -33,6 +36,10 @@ _ZIP = b"PK\x03\x04"
 
 _OWN_JSON = re.compile(rb'\s*\{\s*"(?:generator"\s*:\s*"t2d-runtime[ "]|command"\s*:\s*"bench"\s*,\s*"provenance")')
 """The start of a JSON file of this program. The second form is an older one of `t2d bench`, without the key."""
+
+_OWN_TEXT = re.compile(rb"(?:<\?xml [^\n]*\n)?[^\w\n]*" + GENERATOR_KEY.encode() + rb": t2d-runtime ")
+"""The start of a text file of this program: the line "generator: t2d-runtime 1.0" in a comment of any kind, which only
+an XML declaration may stand before."""
 
 _OWN_FORMATS = ("t2d-vocabulary",)
 """Values of "format" in the metadata of a .safetensors file."""
@@ -88,7 +95,7 @@ def is_own(path: Path) -> bool:
                 return _is_own_png(file)
             if start.startswith(_ZIP):
                 return _is_own_npz(file)
-            return bool(_OWN_JSON.match(start)) or _is_own_safetensors(file)
+            return bool(_OWN_JSON.match(start) or _OWN_TEXT.match(start)) or _is_own_safetensors(file)
     except (OSError, ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile):
         return False  # damaged: its writer cannot be told
 

@@ -22,6 +22,7 @@ from t2d_export.cli import main
 from t2d_export.encoders.calibration import calibration_images, calibration_windows
 from t2d_export.encoders.precision import linear_layers
 from t2d_runtime.backends.base import Arrays
+from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
 from t2d_runtime.backends.openvino import OpenVinoBackend
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle
@@ -133,6 +134,7 @@ def test_the_matrix_says_what_runs_where_and_why_not(exported_bundle: Path) -> N
 @pytest.mark.parametrize("precision", GATES)
 def test_the_matrix_tests_what_this_processor_runs(exported_bundle: Path, precision: str) -> None:
     row = matrix_row(exported_bundle, precision, Verdict("passed", "as stored"))
+    assert row.keys() == {EMULATION, *BACKENDS}
     assert row[EMULATION].reason == "as stored"
     runs = OpenVinoBackend().refusal(precision) is None
     assert row["openvino"].status == ("passed" if runs else "untested")

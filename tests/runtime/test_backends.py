@@ -145,6 +145,7 @@ def test_auto_without_any_engine_says_what_to_install(monkeypatch: pytest.Monkey
 def test_auto_goes_by_the_processor(
     units: tuple[str, ...], order: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(registry, "AUTOMATIC", ("openvino", "onnxruntime"))
     monkeypatch.setattr(registry, "cpu", lambda: Cpu("a processor", units))
     with caplog.at_level("INFO"):
         assert tuple(backend.name for backend in open_candidates("auto")) == order
@@ -206,6 +207,7 @@ def test_an_engine_that_fails_as_it_opens_is_unavailable(
         raise error("no plugins.xml")
 
     monkeypatch.setattr(OpenVinoBackend, "__init__", broken)
+    monkeypatch.setattr(registry, "AUTOMATIC", ("openvino", "onnxruntime"))
     with pytest.raises(BackendUnavailableError, match=r"no plugins\.xml; .*; other backends here: onnxruntime"):
         open_backend("openvino")
     with caplog.at_level("WARNING"):

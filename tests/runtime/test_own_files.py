@@ -15,7 +15,7 @@ from t2d_runtime.cli import main
 from t2d_runtime.commands.protection import check_folder
 from t2d_runtime.errors import OutputError
 from t2d_runtime.results.formats import FORMATS
-from t2d_runtime.storage.own_files import is_own, own_file, refuse_foreign
+from t2d_runtime.storage.own_files import TEXT_MARK, is_own, own_file, refuse_foreign
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
 
@@ -49,6 +49,14 @@ def test_vocabularies_are_known(segmenter: Segmenter, tmp_path: Path, suffix: st
     assert is_own(tmp_path / f"b{suffix}")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("# ", ""), ("", "\n"), ("// ", ""), ('<?xml version="1.0"?>\n<!-- ', " -->")]
+)
+def test_text_with_the_mark_in_front_is_known(tmp_path: Path, before: str, after: str) -> None:
+    (tmp_path / "a").write_text(f"{before}{TEXT_MARK}{after}\nand more")
+    assert is_own(tmp_path / "a")
+
+
 def foreign_files(folder: Path) -> list[Path]:
     """Files of other programs, and damaged ones of ours."""
     folder.mkdir()
@@ -66,6 +74,9 @@ def foreign_files(folder: Path) -> list[Path]:
         "weights.safetensors": (2).to_bytes(8, "little") + b"{}",
         "long.safetensors": b"\xff" * 64,
         "text": b"t2d-runtime wrote this",
+        "notes": b"The generator: t2d-runtime 0.2.0\n",
+        "later.svg": b"<svg>\n<!-- generator: t2d-runtime 0.2.0 -->",
+        "twin.csv": b"# generator: t2d-runtimes 0.2.0\n",
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
