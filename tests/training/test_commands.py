@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -183,6 +185,23 @@ def test_a_package_that_is_not_installed(tmp_path, command):
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["sitecustomize.py"]
 
 
+@contextmanager
+def running(program: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A command in a session of its own, which hears Ctrl-C also where the tests run in a shell's background."""
+
+    def hear() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        program, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):  # it has ended, or the test has failed
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
     ("number", "status", "line"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
@@ -192,9 +211,7 @@ def test_an_interrupted_run_says_one_line_and_goes_on(small_features, tmp_path, 
     program = [sys.executable, "-m", "training", "train", "--features", str(small_features), "--output", str(output)]
     program += ["--batch-size", "32", "--epochs"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [*program, "1000000"], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    with running([*program, "1000000"], environment) as process:
         assert process.stderr is not None
         assert "epoch 1 of 1000000" in process.stderr.readline()
         os.killpg(process.pid, number)
@@ -215,9 +232,7 @@ def test_interrupted_workers_end_with_the_command(tmp_path, number):
     output = tmp_path / "scenes"
     program = [sys.executable, "-m", "training", "scenes", "--output", str(output), "--count", "100000", "--size", "56"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        program, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    with running(program, environment) as process:
         while not any(folder.glob("images/*.png") for folder in tmp_path.glob(".scenes-*")):
             assert process.poll() is None
             time.sleep(0.1)

@@ -412,6 +412,8 @@ def test_features_beyond_half_precision_are_status_1(config, monkeypatch, capsys
     assert "are not finite with fp32 encoders, stored in float16; use other weights, --precision fp32 or" in error
 
 
+# PyTorch tells of it by an exception from wherever Python is just then, even in a destructor, where it is a warning.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_worker_that_is_killed(config, monkeypatch):
     config = dataclasses.replace(config, workers=1)
     load = images_module.load_image
