@@ -105,7 +105,9 @@ def saved_model(setup: Setup) -> Iterator[dict[str, Any]]:
         for name, module in parts.items():
             save_file({key: value.contiguous() for key, value in module.state_dict().items()}, files[name])
         paths = {name: str(file) for name, file in files.items()}
-        yield {"backbone": setup.backbone, "input_size": reference.backbone.input_size, **paths}
+        activation = setup.segmenter.manifest.model.text_activation
+        facts = {"input_size": reference.backbone.input_size, "text_activation": activation}
+        yield {"backbone": setup.backbone, **facts, **paths}
 
 
 def run_child(task: str, arguments: dict[str, Any]) -> dict[str, Any]:

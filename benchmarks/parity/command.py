@@ -101,6 +101,7 @@ def subjects_of(
             text_weights=files["text_weights"],
             projection=files["projection"],
             input_size=(size, size),
+            text_activation="quick_gelu",  # that of the authors' text tower
             precisions=tuple(dict.fromkeys(("fp32", *precisions))),
         )
         yield ReferenceSubject(settings.load_reference())
