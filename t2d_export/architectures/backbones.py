@@ -23,7 +23,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 CLIP_MEAN = (0.4815, 0.4578, 0.4082)
 CLIP_STD = (0.2686, 0.2613, 0.2758)
-"""CLIP's own, with the four digits that the released Talk2DINO code gives them."""
+"""CLIP's normalisation, with four digits as in the released Talk2DINO code."""
 
 THRESHOLD = 0.55
 LARGE_THRESHOLD = 0.54
@@ -34,7 +34,7 @@ Family = Literal["dinov2", "dino", "mae", "clip", "dinov3"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is needed to build a backbone and to read its checkpoints."""
+    """A backbone's facts: how to build it and how to read its checkpoints."""
 
     name: str
     family: Family
@@ -47,9 +47,9 @@ class Architecture:
     timm_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, input_size: tuple[int, int]) -> VisionTransformer | Eva:
-        """The timm model for `input_size` (height, width), its parameters not yet filled.
+        """The timm model for `input_size` (height, width), with its parameters not filled yet.
 
-        Raises OptionError where a side is no multiple of the patch size.
+        Raises OptionError where a side is not a multiple of the patch size.
         """
         if min(input_size) < 1 or any(side % self.patch_size for side in input_size):
             raise OptionError(
@@ -93,7 +93,7 @@ def _dinov2() -> list[Architecture]:
 
 
 def _clip(name: str, timm_model: str, patch_size: int, threshold: float) -> Architecture:
-    """OpenAI's image towers have QuickGELU; timm's plain `clip` models, which share the weights, have GELU."""
+    """An image tower of OpenAI's CLIP, with QuickGELU. timm's plain `clip` models have the same weights but GELU."""
     return Architecture(name, "clip", timm_model, patch_size, EXACT_SIZE, CLIP_MEAN, CLIP_STD, threshold)
 
 
@@ -108,7 +108,7 @@ _ABLATIONS = (
     _large("mae_vitl16", "mae", "vit_large_patch16_224"),
     _clip("clip_vitb16", "vit_base_patch16_clip_quickgelu_224", 16, THRESHOLD),
     _clip("clip_vitl14", "vit_large_patch14_clip_quickgelu_224", 14, LARGE_THRESHOLD),
-    # With biases, so that a file that has some is read exactly; the published ones are zero.
+    # With biases, so that files with biases are read exactly; the published ones are zero.
     Architecture("dinov3_vitb16", "dinov3", "vit_base_patch16_dinov3_qkvb", 16),
     _large("dinov3_vitl16", "dinov3", "vit_large_patch16_dinov3_qkvb"),
 )

@@ -1,6 +1,6 @@
-"""A model described by a folder: config.json beside its weights, for any ViT of DINOv2's architecture.
+"""A model in a folder with config.json and weights, for any ViT of DINOv2's architecture.
 
-config.json             what `FolderConfig` lists
+config.json             the fields of `FolderConfig`
 backbone.safetensors    in DINOv2's key layout
 text.safetensors        in the layout of OpenAI's CLIP, text tower only
 projection.safetensors  in the layout of the released Talk2DINO projections
@@ -65,7 +65,7 @@ class FolderConfig:
     threshold: float = THRESHOLD
 
     def backbone(self, name: str) -> Architecture:
-        """Its vision transformer."""
+        """The model's vision transformer."""
         registers = self.num_register_tokens
         return Architecture(
             name=name,
@@ -89,7 +89,7 @@ class FolderConfig:
         )
 
     def window_settings(self) -> WindowSettings:
-        """Its sliding window as the manifest holds it."""
+        """The model's sliding window, in the manifest's form."""
         windows = self.windows
         return WindowSettings(
             short_side=windows.short_side,

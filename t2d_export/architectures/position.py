@@ -1,6 +1,6 @@
-"""Position embeddings at another input size than the stored one, as each backbone's authors interpolate them.
+"""Interpolates position embeddings to other input sizes, as each backbone's authors do.
 
-Done once at load, in float32, and stored in the model: an antialiased bicubic resize does not survive export.
+This is done once at load, in float32, and stored in the model, since an antialiased bicubic resize cannot be exported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from t2d_runtime.errors import WeightsError
 
 @dataclass(frozen=True)
 class PositionRule:
-    """How positions are interpolated, bicubic in either case."""
+    """Settings of the bicubic interpolation of positions."""
 
     antialias: bool
     offset: float
@@ -34,9 +34,9 @@ OFFSET_SCALE = PositionRule(antialias=False, offset=0.1)
 def resize_positions(positions: Tensor, *, prefix: int, grid: tuple[int, int], rule: PositionRule) -> Tensor:
     """Position embeddings (1, prefix + h0*w0, D) of a square grid -> (1, prefix + h*w, D) for `grid` (h, w).
 
-    The first `prefix` positions belong to tokens that are no patches and stay as they are, and so does everything
-    where the grid is the stored one.
-    Raises WeightsError where the stored positions are no square grid.
+    The first `prefix` positions belong to other tokens than patches and stay as they are. Nothing changes where the
+    grid equals the stored one.
+    Raises WeightsError where the stored positions do not form a square grid.
     """
     if positions.ndim != 3 or positions.shape[0] != 1:
         raise WeightsError(f"pos_embed is {tuple(positions.shape)}, expected (1, positions, width)")
