@@ -16,12 +16,12 @@ from t2d_runtime.errors import OutputError, T2DError
 from t2d_runtime.storage.whole_file import whole_file
 
 SYNCED_AT_ONCE = 8
-"""Files that are seen to the disk side by side: thousands of small ones one by one take a journal's turn each."""
+"""Files synced to the disk at the same time. One by one, thousands of small files would each wait for the journal."""
 
 
 @contextmanager
 def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """`whole_folder` for a bundle: refuses what `check_output` refuses, before any work."""
+    """`whole_folder` for a bundle, after `check_output`, before any work."""
     check_output(output, overwrite=overwrite)
     with whole_folder(output) as folder:
         yield folder
@@ -29,10 +29,10 @@ def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder beside `output` that takes its place when the block ends without an error.
+    """A temporary folder beside `output`, moved there when the block ends without an error.
 
-    An interrupted or failed block leaves nothing but what was there before. The files are on the disk before the
-    folder has its name, so that a power cut leaves no folder of empty ones.
+    An interrupted or failed block leaves the old state. The files reach the disk before the folder gets its name, so
+    that a power cut leaves no folder of empty files.
     Raises OutputError where the folder cannot be written.
     """
     try:
@@ -46,7 +46,7 @@ def whole_folder(output: Path) -> Iterator[Path]:
             list(pool.map(_settle, (staging, *staging.rglob("*"))))
         replaced = staging.with_name(f"{staging.name}-replaced")
         if output.exists():
-            output.rename(replaced)  # at once, where removing it would take a while in which neither is whole
+            output.rename(replaced)  # a rename is instant; during a slow removal neither folder would be whole
         staging.rename(output)
         shutil.rmtree(replaced, ignore_errors=True)
     except T2DError:
@@ -58,10 +58,10 @@ def whole_folder(output: Path) -> Iterator[Path]:
 
 
 def _settle(path: Path) -> None:
-    """Open a file or folder to others, as mkdtemp and some libraries do not, and see a file's content to the disk."""
+    """Let others read a file or folder, which mkdtemp and some libraries do not, and sync a file's content to disk."""
     path.chmod(0o755 if path.is_dir() else 0o644)
     if path.is_file():
-        with path.open("rb+") as file:  # some systems sync only what may be written
+        with path.open("rb+") as file:  # some systems sync only files opened for writing
             os.fsync(file.fileno())
 
 

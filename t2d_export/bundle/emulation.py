@@ -1,7 +1,7 @@
-"""Precisions below float32, computed in float32 with the roundings that their graphs hold.
+"""Precisions below float32, computed in float32 with the roundings of their graphs.
 
-This judges a graph as it is stored: engines may round less, more, or not have the units for it, and a bundle must not
-depend on the processor that exports it.
+This judges a graph as it is stored, so that a bundle does not depend on the processor that exports it. Engines may
+round less or more, or a processor may lack the units.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngi
 from t2d_runtime.bundle.files import Bundle
 
 EMULATION = "emulation"
-"""Its name among the backends of a bundle's matrix."""
+"""Name of the emulation among the backends of a bundle's matrix."""
 
 HALF_TENSORS = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -37,15 +37,15 @@ COPIES = (
     "Transpose",
     "Unsqueeze",
 )
-"""Operators that only move values: what is rounded stays rounded."""
+"""Operators that only move values, so that rounded values stay rounded."""
 
 LITERAL_QUANTISATION = {"session.disable_quant_qdq": "1"}
-"""Quantised layers are computed as written: float32 products of values that were rounded to int8. Byte products of a
-processor without VNNI saturate."""
+"""Quantised layers are computed as written: float32 products of values rounded to int8. Byte products would saturate on
+a processor without VNNI."""
 
 
 class Emulation(OnnxRuntimeBackend):
-    """Computes every product in float32, of operands rounded as the graph says."""
+    """Computes every product in float32, from operands rounded as in the graph."""
 
     def __init__(self) -> None:
         super().__init__("onnxruntime")
@@ -53,11 +53,11 @@ class Emulation(OnnxRuntimeBackend):
 
     @cached_property
     def identity(self) -> EngineIdentity:
-        """The arithmetic, which is that of every processor."""
+        """Name of the arithmetic, which is the same on every processor."""
         return EngineIdentity(EMULATION, self.version, "float32 products of rounded operands")
 
     def refusal(self, precision: str) -> str | None:
-        """None: float32 computes them all."""
+        """None: float32 computes every precision."""
         return None
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OnnxRuntimeEngine:
@@ -65,7 +65,7 @@ class Emulation(OnnxRuntimeBackend):
         stored = bundle.graph(graph, precision)
         if precision in ("fp32", "int8"):
             return self.open_session(stored, num_threads, LITERAL_QUANTISATION)
-        # Where the session still holds the file, as on some systems, it goes with the other temporary files.
+        # On some systems the session still holds the file; it is then removed with the other temporary files.
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             emulated = Path(folder) / graph
             write_graph(in_float32(stored), emulated)
@@ -73,7 +73,7 @@ class Emulation(OnnxRuntimeBackend):
 
 
 def in_float32(path: Path) -> onnx.ModelProto:
-    """A float32 graph of a float16 or bfloat16 one: what was of a half type is float32, rounded to that type."""
+    """A float16 or bfloat16 graph as a float32 one: values of the half type are float32, rounded to that type."""
     model = onnx.load(path, load_external_data=False)
     types = _value_types(model)
     external_data_helper.load_external_data_for_model(model, str(path.parent))
@@ -89,13 +89,13 @@ def in_float32(path: Path) -> onnx.ModelProto:
 
 
 def _value_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Name -> type of every value that a node gives."""
+    """Name -> type of every node's outputs."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     return {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
 
 
 def _in_float32(node: onnx.NodeProto, types: dict[str, int]) -> list[onnx.NodeProto]:
-    """A node that computes in float32, and what rounds its results."""
+    """A node that computes in float32, and the nodes that round its results."""
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type in HALF_TENSORS:
             attribute.t.CopyFrom(_widened(attribute.t))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
 PROMPT_SETS: dict[str, tuple[str, ...]] = {
-    # Seven of CLIP's templates that its authors found best together; used for all published figures.
+    # Seven of CLIP's templates, the best combination according to its authors. All published figures use them.
     "subset": (
         "itap of a {}.",
         "a bad photo of a {}.",

@@ -1,4 +1,4 @@
-"""The self-test of a bundle: what the PyTorch reference makes of a picture and some words, stage by stage."""
+"""The self-test of a bundle: the PyTorch reference's outputs for a picture and some words, stage by stage."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from t2d_runtime.proof.selftest import PIXEL_STEP, PLANE_STEP, SelfTestVectors
 from t2d_runtime.words.text import Tokenizer, build_prompts
 
 CLASS_NAMES = ("sky", "green grass", "person", "car", "traffic light")
-"""Words of one and of several tokens."""
+"""Class names of one token and of several."""
 
 
 def selftest_vectors(reference: Reference, manifest: Manifest, tokenizer: Path) -> SelfTestVectors:
-    """Run the reference on a drawn picture of two windows that has to be resized."""
+    """Run the reference on a drawn picture that is resized and cut into two windows."""
     image = test_picture(manifest.windows)
     resized = resize(image, resized_size(size_of(image), manifest.windows))
     boxes = window_boxes(size_of(resized), manifest.windows)
@@ -66,7 +66,7 @@ def selftest_vectors(reference: Reference, manifest: Manifest, tokenizer: Path) 
 
 
 def test_picture(windows: WindowSettings) -> NDArray[np.uint8]:
-    """A picture (H,W,3) of smooth colours, edges and grain, of a size that is resized and cut into two windows."""
+    """A picture (H,W,3) of smooth colours, edges and grain. Its size makes it be resized and cut into two windows."""
     height, width = round(0.8 * windows.short_side), windows.short_side
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0:width] / windows.short_side

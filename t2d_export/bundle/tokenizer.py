@@ -1,4 +1,4 @@
-"""CLIP's byte-pair vocabulary, as open_clip carries it, -> a bundle's tokenizer.json."""
+"""Writes a bundle's tokenizer.json from CLIP's byte-pair vocabulary, which open_clip contains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 SPECIAL_TOKENS = ("<|startoftext|>", "<|endoftext|>")
 NUM_MERGES = 49152 - 256 - 2
-"""Merges that CLIP uses of the file (simple_tokenizer.py)."""
+"""Number of the file's merges that CLIP uses (simple_tokenizer.py)."""
 
 WORD_END = "</w>"
 
@@ -17,7 +17,7 @@ WORD_END = "</w>"
 def write_tokenizer(path: Path) -> None:
     """Write tokenizer.json for `t2d_runtime.words.text.Tokenizer`, which splits text into words itself.
 
-    The library's own splitter follows other Unicode tables than CLIP's `regex` package; it gets words.
+    The tokenizers library gets single words, since its own splitter has other Unicode tables than CLIP's `regex`.
     """
     merges = _read_merges()
     byte_symbols = _byte_symbols()

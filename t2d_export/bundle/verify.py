@@ -1,4 +1,4 @@
-"""Parity of a bundle with the PyTorch reference: its self-test vectors through the runtime, stage by stage."""
+"""Parity of a bundle with the PyTorch reference: the runtime computes its self-test vectors, stage by stage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AFTER_A_BUILD = Verdict("untested", "build it with 't2d-export engine'; it prove
 def verify_bundle(folder: Path, *, backend: str = "onnxruntime") -> tuple[StageParity, ...]:
     """Run every stage in float32, store the report in the manifest, and return it, failed stages included.
 
-    Raises BundleNotFoundError where what encodes words was left off: the report is of every stage.
+    Raises BundleNotFoundError where the text encoder was left off, since the report covers every stage.
     """
     bundle = Bundle.open(folder)
     bundle.graph(TEXT_ENCODER)
@@ -44,14 +44,14 @@ def require_verified(stages: tuple[StageParity, ...]) -> None:
 
 
 def judge_stored(folder: Path, precision: str) -> Verdict:
-    """Whether the graphs of a precision below fp32, as stored, pass its gates on the self-test; on every processor."""
+    """Verdict on the stored graphs of a precision below fp32, by its gates on the self-test; the same everywhere."""
     return _verdict(folder, Emulation(), precision)
 
 
 def matrix_row(folder: Path, precision: str, stored: Verdict) -> dict[str, Verdict]:
-    """Backend -> whether it runs the precision, tested where this machine can.
+    """Backend -> verdict on the precision, tested where this machine can run it.
 
-    `stored` is the verdict on the graphs themselves; for fp32 that is ONNX Runtime's.
+    `stored` is the verdict on the stored graphs; for fp32 it is ONNX Runtime's verdict.
     """
     row = {"onnxruntime": stored}
     if precision != "fp32":
@@ -81,7 +81,7 @@ def _tested(folder: Path, backend: Backend, precision: str) -> Verdict:
 def _verdict(folder: Path, backend: Backend, precision: str) -> Verdict:
     try:
         run = run_selftest(Encoders(Bundle.open(folder), backend, precision=precision))
-    except BackendError as error:  # it refuses the graph, or float16 overflows
+    except BackendError as error:  # the backend refuses the graph, or float16 overflows
         return Verdict("failed", str(error))
     failed = first_failure(run)
     if failed is not None:

@@ -1,4 +1,4 @@
-"""Verification of the fused graph: its scores against the PyTorch reference, its labels against the runtime's."""
+"""Verification of the fused graph: scores against the PyTorch reference, labels against the runtime's."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from t2d_runtime.results.label_map import LabelMap
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 LABEL_AGREEMENT = 0.999
-"""Least share of labels equal to the runtime's in float32 from an image of any size, which the graph resizes itself.
+"""Least share of float32 labels that equal the runtime's, for images of any size, which the graph resizes itself.
 
-In a precision below, engines round the same encoder differently inside another graph: its own gate holds."""
+Below float32 the precision's own gate applies, since engines round the same encoder differently inside another graph.
+"""
 
 
 def check_fusible(windows: WindowSettings) -> None:
-    """Raise OptionError where no window of the self-test is an image that the fused graph takes as it is."""
+    """Raise OptionError where the fused graph would resize every window of the self-test."""
     if resized_size(windows.crop_size, windows) != windows.crop_size:
         raise OptionError(
             f"a fused graph needs windows as large as the short side, to be verified on one; the model has windows of "
@@ -39,7 +40,7 @@ def check_fusible(windows: WindowSettings) -> None:
 
 
 def require_fused_verified(folder: Path, precision: str) -> None:
-    """Raise VerificationError, naming the stage, where the fused graph of a precision is not what it should be."""
+    """Raise VerificationError, which names the stage, where the fused graph of a precision is out of tolerance."""
     failed = first_failure(verify_fused(folder, precision))
     if failed is not None:
         raise VerificationError(
