@@ -16,7 +16,7 @@ from t2d_runtime.image.windows import cut_windows, resized_size, size_of, window
 
 
 def calibration_images(folder: Path) -> list[Path]:
-    """The image files of a folder, by name. Raises OptionError where there is none."""
+    """The image files of a folder, sorted by name. Raises OptionError where there are none."""
     suffixes = image_suffixes()
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in suffixes)
     if not found:

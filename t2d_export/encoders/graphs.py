@@ -20,7 +20,7 @@ from t2d_export.model.towers import end_positions
 
 
 class ImageEncoderGraph(nn.Module):
-    """Backbone, and the vision side of the projection where there is one."""
+    """The backbone, followed by the projection's vision side where there is one."""
 
     OUTPUTS: ClassVar = ("patch_tokens", "cls_attention", "cls_token")
 
@@ -43,8 +43,8 @@ class ImageEncoderGraph(nn.Module):
 class TextEncoderGraph(nn.Module):
     """CLIP's text tower with template mean, projection and L2: token ids to class embeddings.
 
-    A loop of its own over the tower's blocks leaves the number of tokens free. The mask is causal, so nothing after
-    a prompt's end token changes its feature, and a batch may be cut to its longest prompt.
+    Its own loop over the tower's blocks allows any number of tokens. The mask is causal, so nothing after a prompt's
+    end token changes its feature, and a batch may be cut to its longest prompt.
     """
 
     OUTPUTS: ClassVar = ("text_embeds",)
@@ -81,7 +81,7 @@ class TextEncoderGraph(nn.Module):
         return functional.normalize(embeds, dim=-1, eps=NORM_EPSILON)
 
     def _features(self, hidden: Tensor, ids: Tensor) -> Tensor:
-        """Tokens after the last LayerNorm (n,L,C) -> a feature a prompt (n,text width)."""
+        """Tokens after the last LayerNorm (n,L,C) -> one feature for each prompt (n,text width)."""
         if self.average_tokens:
             return mean_of_words(hidden @ self.text.text_projection, ids)
         rows = torch.arange(hidden.shape[0], device=hidden.device)
@@ -95,8 +95,8 @@ Graph = TypeVar("Graph", ImageEncoderGraph, TextEncoderGraph)
 def in_half(graph: Graph, dtype: torch.dtype) -> Graph:
     """A copy whose towers have float16 or bfloat16 linear layers and word embeddings; the rest is shared.
 
-    The projection stays float32: cosines are taken right behind it. So does the patch embedding: its input is float32,
-    and ONNX has no bfloat16 convolution before opset 22.
+    The projection stays float32, since cosines follow it. So does the patch embedding: its input is float32, and ONNX
+    has no bfloat16 convolution before opset 22.
     """
     shared = {id(tensor): tensor for tensor in graph.state_dict(keep_vars=True).values()}
     copied = copy.deepcopy(graph, shared)

@@ -1,4 +1,4 @@
-"""Both encoders in precisions below float32: the precision is in the graph, and every engine reads it there.
+"""Both encoders in precisions below float32. The graph contains the precision, and every engine reads it there.
 
 fp16, bf16   linear layers in half, the rest in float32 (`t2d_export.encoders.tracing`)
 int8         linear layers between symmetric Quantize and Dequantize nodes, the scales found on calibration images
@@ -25,7 +25,7 @@ from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER
 HALF_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 QUANTISER_OPTIONS = {
-    # TensorRT takes no other zero point than 0.
+    # TensorRT accepts only 0 as zero point.
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
     # A quantised output would round the residual stream, and the bias added to it, a second time.
@@ -47,7 +47,7 @@ def write_int8(
 ) -> None:
     """Write both encoders of folder `source` in int8 to another one.
 
-    Calibrated on windows (1,3,H,W), normalised, and on the prompts (N,T,L); the scales come from the extremes seen.
+    The scales come from the extreme values on normalised windows (1,3,H,W) and on the prompts (N,T,L).
     """
     quantise(source / IMAGE_ENCODER, folder / IMAGE_ENCODER, ({"pixel_values": values} for values in pixel_values))
     quantise(source / TEXT_ENCODER, folder / TEXT_ENCODER, [{"input_ids": input_ids}])
@@ -78,7 +78,7 @@ def quantise(source: Path, target: Path, feeds: Iterable[Feed]) -> None:
 def linear_layers(model: onnx.ModelProto) -> list[str]:
     """Names of the towers' linear layers: products with stored weights before the last LayerNorm.
 
-    What comes behind it is the projection, which stays float32 because cosines are taken there.
+    The projection follows it, and stays float32 because cosines are taken there.
     """
     nodes, weights = model.graph.node, {tensor.name for tensor in model.graph.initializer}
     last_norm = max(i for i, node in enumerate(nodes) if node.op_type == "LayerNormalization")
@@ -92,5 +92,5 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]
         self._feeds = iter(feeds)
 
     def get_next(self) -> Feed | None:
-        """The next inputs by name, None behind the last."""
+        """The next inputs by name; None after the last."""
         return next(self._feeds, None)

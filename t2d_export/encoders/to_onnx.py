@@ -1,4 +1,4 @@
-"""Tensor-only modules -> ONNX files: traced, cleaned of traces of the exporting machine, written, checked."""
+"""Exports tensor-only modules to ONNX files, without traces of the exporting machine, and checks them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from t2d_runtime.bundle.files import EXTERNAL_DATA_SUFFIX
 from t2d_runtime.errors import ExportError
 
 OPSET = 18
-"""LayerNormalization is one node from 17 on; the Attention operator of 23 does not build in TensorRT."""
+"""ONNX operator set. LayerNormalization is one node from 17 on; TensorRT does not build the Attention of 23."""
 
 EXTERNAL_DATA_BYTES = 256 * 2**20
-"""Graphs with larger weights keep them in a file beside the graph; protobuf ends at 2 GiB."""
+"""Larger weights are stored in a file beside the graph, since protobuf ends at 2 GiB."""
 
 EXAMPLE_BATCH = 2
-"""A dynamic dimension is traced with more than one: a size of one would be taken for a constant."""
+"""Size of dynamic dimensions while tracing. A size of one would be taken for a constant."""
 
 
 def export_image_encoder(module: ImageEncoderGraph, path: Path) -> None:
-    """Write the image encoder: batch dynamic, input size fixed."""
+    """Write the image encoder, with a dynamic batch and a fixed input size."""
     height, width = module.input_size
     example = torch.zeros(EXAMPLE_BATCH, 3, height, width)
     dynamic = {"pixel_values": {0: torch.export.Dim("batch")}}
@@ -38,7 +38,7 @@ def export_image_encoder(module: ImageEncoderGraph, path: Path) -> None:
 
 
 def export_text_encoder(module: TextEncoderGraph, path: Path) -> None:
-    """Write the text encoder: classes, prompts a class and tokens a prompt dynamic."""
+    """Write the text encoder, with dynamic numbers of classes, prompts and tokens."""
     example = torch.ones(EXAMPLE_BATCH, 3, 5, dtype=torch.int64)
     dims = {0: torch.export.Dim("classes"), 1: torch.export.Dim("prompts")}
     dims[2] = torch.export.Dim("tokens", min=2, max=module.context_length)
@@ -58,7 +58,7 @@ def _export(
     exporter_log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.inference_mode(), TracedOperators():
-            # The exporter warns of its own deprecations; what it gets wrong is caught by verification.
+            # The exporter warns of its own deprecations; the verification finds its errors.
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 module.eval(),
@@ -80,7 +80,7 @@ def _export(
 
 
 def write_graph(model: onnx.ModelProto, path: Path) -> None:
-    """Check a graph and write it, large weights in a file of their own beside it."""
+    """Check a graph and write it, with large weights in a file beside it."""
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     path.parent.mkdir(parents=True, exist_ok=True)
     if size > EXTERNAL_DATA_BYTES:
@@ -100,9 +100,9 @@ def write_graph(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop the stack traces and module paths that the exporter leaves: they name the exporting machine's files.
+    """Drop the exporter's stack traces and module paths, which name files of the exporting machine.
 
-    What remains depends on weights and settings alone, so that the same export gives the same bytes.
+    The rest depends only on weights and settings, so that the same export gives the same bytes.
     """
     del model.metadata_props[:]
     model.doc_string = ""

@@ -1,4 +1,4 @@
-"""How operators of the frozen towers are traced: attention as products and a softmax, float32 where it matters."""
+"""Tracing of the frozen towers' operators: attention as products and a softmax, in float32 where it matters."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class TracedOperators(TorchFunctionMode):
-    """Rewrites two functions while it is entered; of no effect on results in float32.
+    """Rewrites two functions inside its block. It does not change results in float32.
 
-    A linear layer takes its input in its weights' type. Where those are float16 or bfloat16, residual stream,
-    LayerNorm and softmax stay float32 by type promotion, as in automatic mixed precision. Attention logits are
-    computed in float32 from queries that carry the scale, where engines that fuse attention look for it.
+    A linear layer converts its input to the type of its weights. Where those are float16 or bfloat16, residual stream,
+    LayerNorm and softmax stay float32 by type promotion, as in automatic mixed precision. Attention logits are computed
+    in float32 from scaled queries, the form that engines recognise to fuse attention.
     """
 
     def __torch_function__(
@@ -47,7 +47,7 @@ def _attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
 ) -> Tensor:
-    """(B,M,n,d) each -> (B,M,n,d); dropout is that of a frozen tower, none."""
+    """(B,M,n,d) each -> (B,M,n,d); without dropout, since the tower is frozen."""
     logits = (query.float() * query.shape[-1] ** -0.5) @ key.float().transpose(-2, -1)
     if is_causal:
         attn_mask = causal_mask(query.shape[-2], query.device)
