@@ -1,4 +1,4 @@
-"""The fused graph as TensorRT takes it: the number of PAMR's iterations fixed, the image cast at once."""
+"""The fused graph in a form that TensorRT accepts: PAMR's iterations are fixed, and the image is cast first."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from t2d_runtime.bundle.engines import Profile
 from t2d_runtime.bundle.manifest import Manifest
 
 MOST_CLASSES = 171
-"""Of COCO-Stuff, the longest list of the published evaluations."""
+"""Number of classes of COCO-Stuff, the longest list of the published evaluations."""
 
 LONGEST_IMAGE_SIDE = 2048
-"""Pixels; the engine refuses larger images: make them smaller first."""
+"""Largest side of an image in pixels. The engine refuses larger images; they must be made smaller first."""
 
 
 def fused_profiles(manifest: Manifest) -> dict[str, Profile]:
-    """The shapes that an engine of the fused graph takes, by input."""
+    """Input name -> shapes that an engine of the fused graph takes."""
     short, long, width = manifest.windows.short_side, LONGEST_IMAGE_SIDE, manifest.model.embed_dim
     scalar = Profile((), (), ())
     return {
@@ -30,9 +30,9 @@ def fused_profiles(manifest: Manifest) -> dict[str, Profile]:
 
 
 def with_iterations(path: Path, iterations: int) -> bytes:
-    """The graph of a file for TensorRT, without the input pamr_iterations; external weights stay where they are.
+    """The graph of a file in TensorRT's form, without the input pamr_iterations. External weights are not moved.
 
-    TensorRT does not build a loop within a branch, and takes uint8 inputs only where a cast follows.
+    TensorRT does not build a loop within a branch, and accepts uint8 inputs only where a cast follows.
     """
     model = ir.load(path)
     graph = model.graph
@@ -57,7 +57,7 @@ def _cast_image(graph: ir.Graph) -> None:
 
 
 def _take(graph: ir.Graph, node: ir.Node, name: str) -> None:
-    """Put one branch in the place of an If."""
+    """Replace an If by one of its branches."""
     branch = node.attributes[name].as_graph()
     result, output = branch.outputs[0], node.outputs[0]
     nodes = list(branch)

@@ -1,6 +1,6 @@
-"""ONNX graphs of a bundle -> OpenVINO's compiled models, for this machine's processor.
+"""Compiles ONNX graphs of a bundle with OpenVINO, for this machine's processor.
 
-OpenVINO runs the graphs as they are; compiled ahead of time they start sooner on a device whose cache is empty or
+OpenVINO runs the graphs without this. Compiled ahead of time they start sooner on a device whose cache is empty or
 cannot be written, such as a read-only image.
 """
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def build_openvino(bundle: Bundle, precision: str, *, fused: bool) -> Path:
     """Compile both encoders, or the fused graph, for this processor; returns the new folder under bundle/engines.
 
-    Raises BackendUnavailableError (no OpenVINO), BackendError (a precision that this processor lacks), BundleError (one
-    that the bundle lacks).
+    Raises BackendUnavailableError (no OpenVINO), BackendError (a precision that this processor lacks) and BundleError
+    (a precision that the bundle lacks).
     """
     backend = cast("OpenVinoBackend", open_backend("openvino"))
     names = (SEGMENTER,) if fused else ENCODERS
@@ -58,7 +58,7 @@ def _build(backend: OpenVinoBackend, bundle: Bundle, graph: str, precision: str,
     source = bundle.graph(graph, backend.stored_precision(precision))
     compiled = backend.compile(source, backend.options(graph, precision))
     path = folder / f"{source.stem}.blob"
-    content = io.BytesIO()  # the one kind of stream that it writes to
+    content = io.BytesIO()  # OpenVINO writes to this kind of stream only
     compiled.export_model(content)
     path.write_bytes(content.getbuffer())
     return BuiltGraph(path.name, record_of(path), {}, len(compiled.get_runtime_model().get_ops()), ())

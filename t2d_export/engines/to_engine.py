@@ -1,7 +1,7 @@
-"""ONNX graphs of a bundle -> engines. TensorRT's are strongly typed: the precision is the graph's.
+"""Builds engines from the ONNX graphs of a bundle. TensorRT's engines are strongly typed, with the graph's precision.
 
-`tensorrt` builds for the GPU of this machine. `tensorrt-rtx` builds for a compute capability, ahead of time, also
-where there is no GPU. `openvino` compiles for this machine's processor.
+`tensorrt` builds for the GPU of this machine. `tensorrt-rtx` builds for a compute capability, and needs no GPU.
+`openvino` compiles for this machine's processor.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ log = logging.getLogger(__name__)
 BACKENDS = ("tensorrt", "tensorrt-rtx", "openvino")
 
 CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
-"""Major and minor version of a GPU's design: no minor one has had two digits, so that 1.20 is not taken for 12.0."""
+"""Compute capability: major and minor version. The minor one has one digit, so that 1.20 is not taken for 12.0."""
 
 TEXT_BATCH = 16
-"""Classes encoded at once; the runtime cuts longer lists into parts. Bounds the memory that a context reserves."""
+"""Classes encoded at once, to bound the memory that a context reserves. The runtime splits longer lists."""
 
 MOST_PROMPTS = 80
-"""Templates of CLIP's whole ImageNet set."""
+"""Number of templates in CLIP's whole ImageNet set."""
 
 WORKSPACE_BYTES = 4 * 2**30
 """Device memory that a tactic may use while it is tried."""
@@ -55,7 +55,7 @@ WORKSPACE_BYTES = 4 * 2**30
 
 @dataclass(frozen=True)
 class _Source:
-    """A graph to build: its key among the engine's, its ONNX text, the file that it stands in, and its shapes."""
+    """A graph to build: its key in the engine's manifest, its ONNX bytes, its file, and its shapes."""
 
     key: str
     model: bytes
@@ -65,18 +65,18 @@ class _Source:
 
 @dataclass(frozen=True)
 class Target:
-    """What engines are built for."""
+    """Target of a build."""
 
     backend: str
     compute_capability: str | None = None
-    """Such as 8.6; None is this machine's GPU."""
+    """Compute capability such as 8.6; None is this machine's GPU."""
 
 
 def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = False) -> Path:
     """Build both encoders of a bundle, or its fused graph, for a target; returns the new folder under bundle/engines.
 
-    Raises OptionError (a compute capability), BackendUnavailableError (no such library, no GPU), BundleError (no such
-    precision), BackendError (one that this processor lacks), and ExportError where TensorRT refuses a graph.
+    Raises OptionError (a wrong compute capability), BackendUnavailableError (no library, no GPU), BundleError (no such
+    precision), BackendError (a precision that this processor lacks) and ExportError (TensorRT refuses a graph).
     """
     check_target(target)
     bundle = Bundle.open(folder)
@@ -102,7 +102,7 @@ def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = 
 
 
 def check_target(target: Target) -> None:
-    """Raise OptionError for a backend without engines, or a compute capability that is none or has no use there."""
+    """Raise OptionError for a backend without engines, or a compute capability that is invalid or has no effect."""
     if target.backend not in BACKENDS:
         raise OptionError(
             f"backend {target.backend!r} has no engines to build, expected {', '.join(BACKENDS)}; ONNX Runtime reads "
@@ -118,7 +118,7 @@ def check_target(target: Target) -> None:
 
 
 def _encoder_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
-    """Both encoders, with the shapes that the runtime gives them."""
+    """Both encoders, with the input shapes that the runtime uses."""
     model = bundle.manifest.model
     size, length = model.input_size, model.context_length
     image = Profile((1, 3, *size), (1, 3, *size), (WINDOW_BATCH, 3, *size))
@@ -165,13 +165,13 @@ def _build(trt: Any, target: Target, source: _Source, folder: Path) -> BuiltGrap
 
 
 def _network_flags(trt: Any) -> int:
-    """TensorRT 10 types networks strongly when asked to; TensorRT 11 and TensorRT for RTX always do."""
+    """Flags for a strongly typed network. TensorRT 10 needs one; TensorRT 11 and TensorRT for RTX do not."""
     strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if strongly_typed is None else 1 << int(strongly_typed)
 
 
 def _aim(trt: Any, config: Any, compute_capability: str) -> None:
-    """Build for one compute capability, whatever this machine has."""
+    """Build for one compute capability, whatever GPU this machine has."""
     offered = {name: value for name, value in trt.ComputeCapability.__members__.items() if name.startswith("SM")}
     name = "SM" + compute_capability.replace(".", "")
     if name not in offered:
@@ -183,11 +183,11 @@ def _aim(trt: Any, config: Any, compute_capability: str) -> None:
 
 
 def _build_with_timing_cache(trt: Any, builder: Any, network: Any, config: Any) -> Any:
-    """Tactics that were timed for this version and GPU are not timed again."""
+    """Build without timing tactics again that were timed for this version and GPU."""
     folder = subfolder("tensorrt")
     path = folder / f"timing-{digest_of(trt.__version__, _this_gpu())}.bin" if folder else None
     cache = config.create_timing_cache(path.read_bytes() if path and path.is_file() else b"")
-    if not config.set_timing_cache(cache, False):  # of another device, for all its name
+    if not config.set_timing_cache(cache, False):  # made on another device, despite its name
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     serialized = builder.build_serialized_network(network, config)
