@@ -1,6 +1,6 @@
-"""The fused graph: an image and word vectors to labels in one ONNX file of standard operators, the whole window.
+"""The fused graph: one ONNX file of standard operators, from an image and word vectors to labels.
 
-It is built around the exported image encoder, in any precision; everything else is float32.
+The resized image is one window. The graph contains the exported image encoder, in any precision; the rest is float32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMAT_VERSION = "1"
 def write_fused(bundle: Bundle, precision: str) -> None:
     """Write the fused graph of a precision beside its image encoder, whose external weights it shares.
 
-    Raises ExportError where the result is no valid graph.
+    Raises ExportError where the result is not a valid graph.
     """
     encoder = bundle.graph(IMAGE_ENCODER, precision)
     model = ir.load(encoder)
@@ -36,9 +36,9 @@ def write_fused(bundle: Bundle, precision: str) -> None:
 
 
 def _name_apart(graph: ir.Graph) -> None:
-    """One name for each node and value, branches and loops included: the builder's may be the encoder's.
+    """Give each node and value a unique name, also in branches and loops: the builder's and the encoder's may be equal.
 
-    TensorRT wants that of nodes too, and so does whoever takes a branch's nodes out of it.
+    TensorRT needs unique names of nodes too, and so does code that takes nodes out of a branch.
     """
     kept = set(graph.outputs)
     for number, node in enumerate(graph.all_nodes()):
@@ -49,7 +49,7 @@ def _name_apart(graph: ir.Graph) -> None:
 
 
 def _metadata(bundle: Bundle) -> dict[str, str]:
-    """What a program needs to know that has this file alone."""
+    """Facts for a program that has only this file."""
     manifest, defaults = bundle.manifest, bundle.manifest.defaults
     return {
         "format_version": FORMAT_VERSION,

@@ -1,6 +1,6 @@
-"""From planes of scores at the window's size to labels at the image's, in bands of rows, as standard operators.
+"""Standard operators from planes of scores at the window's size to labels at the image's size.
 
-N planes of the image's own size never exist: a band holds at most about `BAND_SCORES` scores.
+They work in bands of rows of about `BAND_SCORES` scores, so that N planes of the image's own size never exist.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import onnx_ir as ir
 from t2d_export.fused.operators import Operators, as_float, as_vector
 
 BAND_SCORES = 1 << 21
-"""Scores of a band of rows: 8 MiB, a few of which are alive at once."""
+"""Scores of a band of rows: 8 MiB. A few bands are in memory at once."""
 
 
 def labels(op: Operators, planes: ir.Value, source: ir.Value, target: ir.Value, threshold: ir.Value) -> ir.Value:
-    """Label map (H,W) int32 of planes (N,H',W') resized to the target size, int64 [2]; `source` is theirs.
+    """Label map (H,W) int32 of planes (N,H',W') of size `source`, resized to size `target`; sizes are int64 [2].
 
     0 where no score exceeds the threshold, else 1 + the lowest of the best classes.
     """
@@ -52,7 +52,7 @@ def labels(op: Operators, planes: ir.Value, source: ir.Value, target: ir.Value, 
 
 
 def _taps(op: Operators, source: ir.Value, target: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """`masks.upsample.linear_taps` without aligned corners: neighbours, int64, and the upper one's weight."""
+    """`masks.upsample.linear_taps` without aligned corners: both neighbours, int64, and the upper one's weight."""
     index = as_float(op, op.Range(0, target, 1))
     scale = op.Div(as_float(op, source), as_float(op, target))
     position = op.Max(op.Sub(op.Mul(op.Add(index, 0.5), scale), 0.5), 0.0)

@@ -10,14 +10,14 @@ from onnxscript import GraphBuilder
 
 
 class Operators(Protocol):
-    """What the functions that build parts of a graph take."""
+    """The interface that functions use to build parts of a graph."""
 
     @property
     def builder(self) -> GraphBuilder:
-        """For subgraphs, inputs and outputs."""
+        """The builder, for subgraphs, inputs and outputs."""
 
     def __getattr__(self, operator: str) -> Callable[..., ir.Value]:
-        """An operator by its name; numbers and lists among its inputs become constants of the type that is needed."""
+        """An operator by its name. Numbers and lists among its inputs become constants of the needed type."""
 
 
 def as_float(op: Operators, value: ir.Value) -> ir.Value:
@@ -26,5 +26,5 @@ def as_float(op: Operators, value: ir.Value) -> ir.Value:
 
 
 def as_vector(op: Operators, scalar: ir.Value) -> ir.Value:
-    """A scalar as a vector of one, to be a part of a shape."""
+    """A scalar as a vector of length one, for use in a shape."""
     return op.Reshape(scalar, [1])

@@ -1,6 +1,6 @@
-"""PAMR as standard operators: what `t2d_runtime.masks.pamr.refine` computes.
+"""PAMR as standard operators, the same as `t2d_runtime.masks.pamr.refine`.
 
-The affinity is computed once, in 48 planes; a refinement step is 48 shifted multiply-adds of all classes' planes, so
+The affinity is computed once, in 48 planes. A refinement step is 48 shifted multiply-adds of all classes' planes, so
 that 48 times as many planes never exist.
 """
 
@@ -18,7 +18,7 @@ from t2d_runtime.masks.pamr.kernels import NEIGHBOURS, STD_EPS, STD_WEIGHT
 def refined(
     op: Operators, image: ir.Value, planes: ir.Value, size: ir.Value, iterations: ir.Value, settings: PamrSettings
 ) -> ir.Value:
-    """Planes (N,H,W) after some iterations (int64 scalar); at 0 they are as given and no affinity is computed.
+    """Planes (N,H,W) after `iterations` (int64 scalar). At 0 they stay as given and no affinity is computed.
 
     `image` (3,H,W) holds levels 0-255 as float32; `size` int64 [2] is (H, W).
     """
@@ -42,11 +42,11 @@ def _affinity(op: Operators, image: ir.Value, size: ir.Value, settings: PamrSett
     total, squares = differences[0], op.Mul(differences[0], differences[0])
     for difference in differences[1:]:
         total, squares = op.Add(total, difference), op.Add(squares, op.Mul(difference, difference))
-    # The pixel itself, once per dilation, is among the samples: its differences are zero.
+    # The samples include the pixel itself once per dilation, with differences of zero.
     samples = float(9 * len(settings.dilations))
     variance = op.Div(op.Sub(squares, op.Div(op.Mul(total, total), samples)), samples - 1)
     scale = op.Add(op.Mul(op.Sqrt(op.Max(variance, 0.0)), STD_WEIGHT), STD_EPS)
-    # One logit is above -32 (`t2d_runtime.masks.pamr.numpy_kernels`), so the greatest need not be subtracted.
+    # One logit is above -32 (`t2d_runtime.masks.pamr.numpy_kernels`), so there is no need to subtract the greatest.
     weights = [
         op.Exp(op.Neg(op.ReduceMean(op.Div(op.Abs(difference), scale), [0], keepdims=0))) for difference in differences
     ]
@@ -64,7 +64,7 @@ def _spread(
     iterations: ir.Value,
     settings: PamrSettings,
 ) -> ir.Value:
-    """A loop in which every value becomes the mean of its neighbours' values."""
+    """A loop that replaces every value by the weighted mean of its neighbours' values."""
 
     def step(op: Operators, _: ir.Value, go_on: ir.Value, before: ir.Value) -> tuple[ir.Value, ir.Value]:
         products = (
@@ -90,7 +90,7 @@ def _spread(
 
 
 def _neighbours(op: Operators, planes: ir.Value, size: ir.Value, settings: PamrSettings) -> Iterator[ir.Value]:
-    """Planes (n,H,W) as each of their neighbours sees them, the border's pixels repeated outwards."""
+    """Planes (n,H,W) shifted to each neighbour, with the border's pixels repeated outwards."""
     border = max(settings.dilations)
     padded = op.Pad(planes, [0, border, border, 0, border, border], None, mode="edge")
     for dilation in settings.dilations:

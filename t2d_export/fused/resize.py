@@ -1,8 +1,8 @@
-"""From an image of any size to the encoder's input, as standard operators: what `t2d_runtime.image.windows` and
-`t2d_runtime.image.preprocess` compute, for the resized image as one window.
+"""Standard operators from an image of any size to the encoder's input, with the resized image as one window.
 
-Sizes are int64 tensors [2], (height, width). Engines may keep them in 32 bits: no step exceeds 31 where a side of the
-image has at most `t2d_runtime.fused.LONGEST_SIDE` pixels.
+They compute the same as `t2d_runtime.image.windows` and `t2d_runtime.image.preprocess`. Sizes are int64 tensors [2],
+(height, width). Engines may keep them in 32 bits, so no step exceeds 31 bits where a side of the image has at most
+`t2d_runtime.fused.LONGEST_SIDE` pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from t2d_runtime.image.preprocess import RESIZE_BITS
 def window_size(op: Operators, size: ir.Value, settings: WindowSettings) -> ir.Value:
     """The size at which an image is segmented: `t2d_runtime.image.windows.resized_size` in whole numbers.
 
-    A side that falls exactly between two pixels is rounded up; in floating point some, such as 640 x 645, go down.
+    A side exactly between two pixels is rounded up. Floating point would round some down, as for 640 x 645.
     """
     short = op.ReduceMin(size, keepdims=0)
     long = op.ReduceMax(size, keepdims=0)
@@ -32,7 +32,7 @@ def window_size(op: Operators, size: ir.Value, settings: WindowSettings) -> ir.V
 
 
 class Taps(NamedTuple):
-    """Neighbours of each target pixel along one axis, int64, and OpenCV's fixed-point weights, whole float32."""
+    """Neighbours (int64) of each target pixel along one axis, and OpenCV's fixed-point weights as whole float32."""
 
     lower: ir.Value
     upper: ir.Value
@@ -41,9 +41,9 @@ class Taps(NamedTuple):
 
 
 def resized(op: Operators, image: ir.Value, source: ir.Value, target: ir.Value) -> ir.Value:
-    """An image (1,H,W,3) uint8 at another size: whole levels 0-255 (1,H',W',3) as `preprocess.resize` gives them.
+    """An image (1,H,W,3) uint8 at another size: the whole levels 0-255 (1,H',W',3) of `preprocess.resize`.
 
-    OpenCV's whole numbers as float32, in steps below 2^24: some engines divide whole numbers as float32 too.
+    OpenCV's whole numbers are float32 below 2^24 in every step, since some engines divide integers as float32 too.
     """
     rows = _taps(op, op.Gather(source, 0), op.Gather(target, 0), clamp=False)
     columns = _taps(op, op.Gather(source, 1), op.Gather(target, 1), clamp=True)
@@ -57,7 +57,7 @@ def resized(op: Operators, image: ir.Value, source: ir.Value, target: ir.Value) 
         return _floor_of(op, op.Add(op.Mul(left, left_weight), op.Mul(right, right_weight)), 16)
 
     def down(row: ir.Value, weight: ir.Value) -> ir.Value:
-        """across(row) * weight >> 16, the product of 27 bits taken apart."""
+        """across(row) * weight >> 16, with the product of 27 bits split."""
         value, factor = across(row), op.Unsqueeze(weight, [1, 2])
         high = _floor_of(op, value, 64)
         low = op.Sub(value, op.Mul(high, 64.0))
@@ -73,7 +73,7 @@ def _floor_of(op: Operators, value: ir.Value, power_of_two: int) -> ir.Value:
 
 
 def _taps(op: Operators, source: ir.Value, target: ir.Value, *, clamp: bool) -> Taps:
-    """`preprocess._fixed_point_taps`: its float32 position is a whole number and a fraction, found exactly."""
+    """`preprocess._fixed_point_taps`, with the whole number and the fraction of its float32 position found exactly."""
     index = op.Range(0, target, 1)
     # (index + 1/2) source / target - 1/2 = (numerator - denominator) / denominator, the numerator above zero.
     denominator = op.Mul(target, 2)
@@ -97,9 +97,9 @@ def _taps(op: Operators, source: ir.Value, target: ir.Value, *, clamp: bool) -> 
 def pixel_values(
     op: Operators, planes: ir.Value, size: ir.Value, input_size: tuple[int, int], preprocessing: Preprocessing
 ) -> ir.Value:
-    """Levels (1,3,H',W') float32 -> the encoder's input, as `preprocess.to_pixel_values` makes it.
+    """Levels (1,3,H',W') float32 -> the encoder's input, as in `preprocess.to_pixel_values`.
 
-    Two products with weights computed here: engines differ in the antialiasing of their own Resize, or have none.
+    This takes two products with weights computed here, since engines' Resize has different antialiasing, or none.
     """
     rows, columns = (_antialias_matrix(op, op.Gather(size, axis), target) for axis, target in enumerate(input_size))
     small = op.MatMul(op.MatMul(rows, planes), op.Transpose(columns, perm=[1, 0]))

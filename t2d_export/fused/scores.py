@@ -1,7 +1,7 @@
-"""From the encoder's outputs to the scores of one window, as standard operators.
+"""Standard operators from the encoder's outputs to the scores of one window.
 
-P patches, N classes, M heads, D width; the formulas are those of `t2d_runtime.masks`:
-`similarity`, `cleaning`, `upsample`.
+P patches, N classes, M heads, D width. The formulas are those of `similarity`, `cleaning` and `upsample` in
+`t2d_runtime.masks`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def cleaned(
     text_embeds: ir.Value,
     weight: ir.Value,
 ) -> ir.Value:
-    """Official cleaning of scores (1,N,P) with a weight (lambda, scalar); at weight 0 they are as given.
+    """Official cleaning of scores (1,N,P) with a weight (lambda, scalar). At weight 0 they stay as given.
 
     cls_attention (1,M,P) holds the logits of the heads.
     """
@@ -45,7 +45,7 @@ def cleaned(
 
 
 def planes(op: Operators, scores: ir.Value, grid_size: tuple[int, int], size: ir.Value) -> ir.Value:
-    """Scores (1,N,P) of a grid of (h, w) patches -> planes (N,H',W') of a size, int64 [2], corners aligned."""
+    """Scores (1,N,P) of a grid of (h, w) patches -> planes (N,H',W') of `size`, int64 [2], with corners aligned."""
     grid = op.Reshape(scores, [1, -1, *grid_size])
     sizes = op.Concat(op.Shape(grid, start=0, end=2), size, axis=0)
     large = op.Resize(grid, None, None, sizes, mode="linear", coordinate_transformation_mode="align_corners")
