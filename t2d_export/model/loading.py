@@ -1,4 +1,4 @@
-"""Builds the towers and the projection, filled with weights and frozen."""
+"""Builds the frozen towers and the projection, with their weights."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 log = logging.getLogger(__name__)
 
 CLIP_VOCABULARY = 49408
-"""Size of CLIP's vocabulary; the end token is its last."""
+"""Size of CLIP's vocabulary; the end token is the last entry."""
 
 CLIP_TEXT = TextConfig(width=512, layers=12, heads=8, context_length=77, embed_dim=512, activation="quick_gelu")
-"""The text tower of OpenAI's CLIP ViT-B/16, which every published projection takes its text from."""
+"""The text tower of OpenAI's CLIP ViT-B/16, for which every published projection was trained."""
 
 CLIP_HEAD_WIDTH = 64
 """Width of an attention head in every CLIP (`build_model` of OpenAI's code: heads = width // 64)."""
@@ -60,17 +60,17 @@ def load_backbone(architecture: Architecture, weights: str, input_size: tuple[in
 
 
 def _fill_buffers(vit: Eva, periods: Tensor | None, grid: tuple[int, int], where: str) -> None:
-    """Fill what timm computes at construction and a state dict does not hold, with the periods of the file if any.
+    """Fill the buffers that timm computes at construction, which no state dict holds; with the file's periods, if any.
 
-    Raises WeightsError where those are no periods of this model.
+    Raises WeightsError where the periods do not fit this model.
     """
     for name, buffer in vit.named_buffers():
         module, _, leaf = name.rpartition(".")
         vit.get_submodule(module).register_buffer(leaf, torch.zeros_like(buffer, device="cpu"), persistent=False)
     rope: Any = vit.rope
     rope.init_non_persistent_buffers()
-    # Meta's files hold their periods, rounded to bfloat16; timm's layout holds none and computes them in float32, as
-    # the released Talk2DINO code does.
+    # Meta's files hold the periods, rounded to bfloat16. timm's layout has none: timm computes them in float32, as does
+    # the released Talk2DINO code.
     if periods is not None:
         if periods.shape != rope.periods.shape or not bool((periods > 0).all()):
             raise WeightsError(
@@ -86,10 +86,10 @@ def load_text_tower(
 ) -> tuple[TextTower, Source]:
     """A frozen text tower in eval mode; `weights` is a file, "hub" or "random".
 
-    Without a `config` its sizes are the weights' own, and its heads 64 wide as in every CLIP unless settings beside
-    the weights say otherwise. Its activation is the given one; else what the source of the weights tells (see
-    `t2d_export.weights.text_facts`), else the config's, else QuickGELU as in OpenAI's CLIP, the last two with a
-    warning where the weights are not the config's own. Raises WeightsError and WeightsNotFoundError.
+    Without a `config`, the weights give the sizes, and heads are 64 wide as in every CLIP unless settings beside the
+    weights say otherwise. The activation is the given one; else the one that the source of the weights tells (see
+    `t2d_export.weights.text_facts`); else the config's; else QuickGELU as in OpenAI's CLIP. The last two give a warning
+    where the weights are not the config's own. Raises WeightsError and WeightsNotFoundError.
     """
     if weights == RANDOM:
         config = config or CLIP_TEXT
@@ -109,7 +109,7 @@ def load_text_tower(
 
 
 def _activation(asked: Activation | None, facts: TextFacts, config: TextConfig | None, name: str) -> str:
-    """The activation of a text tower from a file."""
+    """The activation of a text tower that is read from a file."""
     if asked is not None:
         if facts.activation not in (None, asked):
             log.warning("%s: %s is taken as asked, where %s says %s", name, asked, facts.told_by, facts.activation)
@@ -130,7 +130,7 @@ def _activation(asked: Activation | None, facts: TextFacts, config: TextConfig |
 
 
 def _check_projected(tensors: dict[str, Tensor], name: str) -> None:
-    """Raise WeightsError for a tower that ends before the space which it shares with images."""
+    """Raise WeightsError for a tower without the projection into the space shared with images."""
     if "token_embedding.weight" in tensors and not any(key.startswith("text_projection") for key in tensors):
         raise WeightsError(
             f"{name}: a text tower without its text_projection, as transformers' CLIPTextModel is saved; expected that "
@@ -148,12 +148,12 @@ def _empty_text_transformer(config: TextConfig) -> TextTransformer:
             layers=config.layers,
             output_dim=config.embed_dim,
             act_layer=QuickGELU if config.activation == "quick_gelu" else nn.GELU,
-            no_causal_mask=True,  # the tower makes its mask itself, at the length of its input
+            no_causal_mask=True,  # the tower makes its own mask, as long as its input
         )
 
 
 def _config_of(tensors: dict[str, Tensor], facts: TextFacts, name: str) -> TextConfig:
-    """Sizes of a text tower from its weights' shapes, its heads from what else is known."""
+    """Sizes of a text tower from the shapes of its weights; its heads from the other facts."""
     for key in ("positional_embedding", "text_projection"):
         if key not in tensors or tensors[key].ndim != 2 or 0 in tensors[key].shape:
             raise WeightsError(
@@ -180,7 +180,7 @@ def _config_of(tensors: dict[str, Tensor], facts: TextFacts, name: str) -> TextC
 def load_projection(weights: str, backbone: Backbone, text_tower: TextTower) -> tuple[Projection, Source]:
     """A frozen projection in eval mode between these two towers; `weights` is a file, "hub" or "random".
 
-    Raises WeightsError, where it was trained for another backbone too, and WeightsNotFoundError.
+    Raises WeightsError, also for a projection trained for another backbone, and WeightsNotFoundError.
     """
     if weights == RANDOM:
         with torch.device("meta"):

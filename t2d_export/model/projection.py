@@ -30,7 +30,7 @@ from t2d_runtime.errors import WeightsError
 class Projection(nn.Module):
     """Two maps into a shared space of width `shared_dim`; cosines are taken there.
 
-    Vectors leave a projection as they are: normalising them is the caller's, after any averaging.
+    A projection does not normalise its vectors. The caller does so, after any averaging.
     """
 
     def __init__(self, text_dim: int, embed_dim: int, shared_dim: int) -> None:
@@ -51,8 +51,8 @@ class Projection(nn.Module):
 class TextProjection(Projection):
     """W2 tanh(W1 t + b1) + b2, from CLIP's text space to the backbone's (Talk2DINO, Eq. 1).
 
-    `hidden_layers` is the number of maps after the first, each behind a tanh: 1 as published, 0 for the
-    ablation's affine map.
+    `hidden_layers` is the number of maps after the first, each after a tanh: 1 as published, 0 for the ablation's
+    affine map.
     """
 
     def __init__(self, text_dim: int, embed_dim: int, hidden_layers: int = 1) -> None:
@@ -79,7 +79,7 @@ class VisualProjection(Projection):
 
 
 class BothProjection(TextProjection):
-    """A projection on either side, both into a space as wide as the backbone's."""
+    """Projections on both sides, into a space as wide as the backbone's."""
 
     def __init__(self, text_dim: int, embed_dim: int, hidden_layers: int = 1) -> None:
         super().__init__(text_dim, embed_dim, hidden_layers)
@@ -121,12 +121,12 @@ class LastBlockProjection(Projection):
         return hidden[rows, end_index] @ self.clip_text_proj
 
     def project_text(self, text: Tensor) -> Tensor:
-        """What `end_feature` gives, (..., text_dim) -> (..., embed_dim)."""
+        """Features of `end_feature` (..., text_dim) -> (..., embed_dim)."""
         return self.projection_layer.project_text(text)
 
 
 class TextBlock(nn.Module):
-    """One pre-norm residual block of CLIP's text transformer under CLIP's names, its attention causal."""
+    """One pre-norm residual block of CLIP's text transformer with causal attention, under CLIP's names."""
 
     def __init__(self, width: int, heads: int, *, quick_gelu: bool = True) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class TextBlock(nn.Module):
 
 
 class _SelfAttention(nn.Module):
-    """Causal attention under the names of torch's MultiheadAttention, which CLIP's files have."""
+    """Causal attention under the names of torch's MultiheadAttention, as in CLIP's files."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -175,11 +175,11 @@ def projection_from_state_dict(
 ) -> Projection:
     """The projection that a state dict in the authors' layout describes, float32 on the CPU.
 
-    The variant is recognised by its keys, and where a text and a visual projection share them, by their
-    shapes (where the two widths are equal as well, it is a text projection). Older files name the second text
-    map `linear_layer2`. `text_heads` and `quick_gelu` describe the text tower whose last block was trained;
-    the heads are 64 wide, as in every CLIP, unless given.
-    Raises WeightsError naming missing or surplus keys, other widths, values that are not finite.
+    The keys tell the variant. Where a text and a visual projection have the same keys, the shapes tell it; where the
+    two widths are equal as well, it is a text projection. Older files name the second text map `linear_layer2`.
+    `text_heads` and `quick_gelu` describe the text tower whose last block was trained; heads are 64 wide, as in every
+    CLIP, unless given.
+    Raises WeightsError, which names missing or surplus keys, other widths, or values that are not finite.
     """
     weights = _checked_tensors(state_dict)
     if any(key.startswith(("last_resblock.", "last_ln.", "projection_layer.")) for key in weights):
@@ -244,7 +244,7 @@ def _empty_last_block(
 
 
 def _on_meta(build: Callable[[], Projection]) -> Projection:
-    """Built without memory and without drawing from the random generator: every weight is loaded next."""
+    """Build without memory and without drawing random numbers, since every weight is loaded next."""
     with torch.device("meta"):
         return build()
 

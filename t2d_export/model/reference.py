@@ -1,4 +1,4 @@
-"""The PyTorch reference: one whole Talk2DINO model, written plainly. Everything else is compared with it."""
+"""The PyTorch reference: a whole Talk2DINO model in plain code. Everything else is compared with it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PUBLISHED_INPUT_SIZE = (448, 448)
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Backbone, text tower and projection with what their authors say of their use."""
+    """Backbone, text tower and projection, with their authors' settings."""
 
     backbone: Backbone
     text_tower: TextTower
@@ -63,9 +63,9 @@ class Reference:
     threshold: float
     windows: WindowSettings
     sources: Mapping[str, Source]
-    """Where the weights of "backbone", "text" and "projection" came from."""
+    """Origin of the weights of "backbone", "text" and "projection"."""
     average_tokens: bool = False
-    """The ablation that takes the mean over a prompt's tokens instead of its end token."""
+    """True takes the mean over a prompt's tokens instead of its end token (an ablation)."""
 
     def image_features(self, pixel_values: Tensor) -> ImageFeatures:
         """Normalised pixels (B,3,H,W) -> features; patch tokens (B,P,D) in the space shared with text."""
@@ -75,8 +75,8 @@ class Reference:
     def text_embeds(self, input_ids: Tensor) -> Tensor:
         """Token ids (N,T,L) of N classes' T prompts -> (N,D) of norm 1.
 
-        The mean over prompts is taken of raw features, before the projection, which is not linear
-        (`build_text_embedding` of the released code). Where CLIP's last block was trained it is taken after.
+        Prompts are averaged before the projection, which is not linear (`build_text_embedding` of the released code).
+        Where CLIP's last block was trained, they are averaged after it.
         """
         N, T, L = input_ids.shape
         ids = input_ids.reshape(N * T, L)
@@ -89,7 +89,7 @@ class Reference:
         return functional.normalize(embeds, dim=-1, eps=NORM_EPSILON)
 
     def text_features(self, input_ids: Tensor) -> Tensor:
-        """Raw features (n,text width) of prompts (n,L): at the end token, or the mean over their words.
+        """Raw features (n,text width) of prompts (n,L): those of the end token, or the mean over the words.
 
         The mean is over the tokens between start and end (`average_text_tokens` of the released code).
         """
@@ -102,8 +102,8 @@ class Reference:
     def pixel_values(self, windows: Tensor) -> Tensor:
         """RGB windows (B,3,h,w) uint8 -> normalised pixels (B,3,H,W) float32 at the input size.
 
-        Resized bilinearly with antialiasing on float pixels, the aspect ignored (`image_transforms` of the released
-        code); a window at the input size is left as it is.
+        The resize is bilinear with antialiasing on float pixels and ignores the aspect ratio (`image_transforms` of the
+        released code). A window at the input size is not resized.
         """
         pixels = windows.float()
         size = self.backbone.input_size
@@ -150,8 +150,8 @@ class Reference:
     ) -> Tensor:
         """Scores (N,H,W) of an RGB image (3,H,W) uint8 by overlapping windows (`slide_inference`).
 
-        Each window is cleaned and refined alone; their scores are averaged at the working size and resized to the
-        image's. `resized` (3,H',W') uint8 is the image at the working size, where it is at hand.
+        Each window is cleaned and refined by itself. The scores are averaged at the working size and resized to the
+        image's. `resized` (3,H',W') uint8 is the image at the working size; None resizes it here.
         """
         height, width = image.shape[-2:]
         if resized is None:
@@ -175,8 +175,8 @@ class Reference:
 def mean_of_words(token_features: Tensor, input_ids: Tensor) -> Tensor:
     """Mean (n,C) of token features (n,L,C) between the start token and the end token of (n,L) ids.
 
-    A prompt without a word between them gives zeros. The released code masks by `text > 0`, which takes "!" (id 0)
-    for padding and then the last word for the end token; that is not repeated.
+    A prompt without a word between them gives zeros. The released code masks by `text > 0`, which takes "!" (id 0) for
+    padding, and then the last word for the end token. This function does not.
     """
     position = input_ids.new_ones(input_ids.shape).cumsum(dim=1) - 1
     words = (position > 0) & (position < end_positions(input_ids)[:, None])
@@ -197,8 +197,9 @@ def load_reference(
     """Load a model. `backbone` is a known name, or a folder with a config.json.
 
     Each of the three weights is a checkpoint file, "hub" or "random"; None takes the folder's own, or the hub for a
-    known name. The input size (height, width) in pixels is the folder's, or 448 x 448, unless given.
-    `text_activation` is "quick_gelu", "gelu", or None: as the source of the text tower tells (see `load_text_tower`).
+    known name. The default input size (height, width) in pixels is the folder's, or 448 x 448.
+    `text_activation` is "quick_gelu", "gelu", or None for the one that the text tower's source tells (see
+    `load_text_tower`).
     Raises OptionError for an unknown name or activation, a size off the patch grid, or averaged tokens where the
     projection reads the end token itself; WeightsError and WeightsNotFoundError.
     """

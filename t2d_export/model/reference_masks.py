@@ -1,6 +1,6 @@
-"""The reference's way from features to scores of pixels, each step as the released code computes it.
+"""The reference's steps from features to scores of pixels, each as in the released code.
 
-Written for reading and comparison, one window at a time, not for speed: `t2d_runtime` has its own.
+They are written for reading and comparison, one window at a time, not for speed. `t2d_runtime` has fast ones.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def clean(
 ) -> Tensor:
     """Scores (N,P), 0 to 1, of one window from its cosines (N,P), patch tokens (P,D) and CLS logits (M,P).
 
-    Without cleaning the score is sigmoid(cosine). "official" mixes the attention into that score, "paper" into the
-    cosine, whose sigmoid is then the score.
+    Without cleaning the score is sigmoid(cosine). "official" mixes the attention into that score. "paper" mixes it into
+    the cosine, and the score is its sigmoid.
     """
     if cleaning is None:
         return similarity.sigmoid()
@@ -60,8 +60,8 @@ def clean_official(
 ) -> Tensor:
     """`similarity_assignment_weighted` of the released code.
 
-    Raw logits weigh the patches, also where they are negative; the range of the attention over all classes and
-    patches is mapped to the range of the scores, but divided by its maximum, not its width.
+    Raw logits weigh the patches, even negative ones. The range of the attention over all classes and patches is mapped
+    to the range of the scores, but divided by its maximum, not its width.
     """
     relevance = _head_relevance(cls_attention, patch_tokens, text_embeds)
     attention = (relevance @ cls_attention).softmax(dim=-1)
@@ -76,7 +76,7 @@ def clean_paper(
 ) -> Tensor:
     """Talk2DINO, Eq. 8-10: softmaxed maps, and each class's attention mapped to the range of the cosines.
 
-    A class whose attention is the same everywhere gets the lower end of that range.
+    A class with the same attention everywhere gets the lower end of that range.
     """
     maps = cls_attention.softmax(dim=-1)
     attention = _head_relevance(maps, patch_tokens, text_embeds) @ maps
@@ -95,12 +95,12 @@ def _head_relevance(maps: Tensor, patch_tokens: Tensor, text_embeds: Tensor) -> 
 
 
 def upsample(planes: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
-    """Bilinear (N,h,w) -> (N,H,W): from patches to a window with align_corners, to the image's own size without."""
+    """Bilinear (N,h,w) -> (N,H,W). Patches to a window take align_corners, the image's own size does not."""
     return functional.interpolate(planes[None], size=size, mode="bilinear", align_corners=align_corners)[0]
 
 
 def pamr(image: Tensor, planes: Tensor) -> Tensor:
-    """Pixel-adaptive mask refinement of planes (N,H,W) by an RGB image (3,H,W), 0 to 255, un-normalised.
+    """Pixel-adaptive mask refinement of planes (N,H,W) by an RGB image (3,H,W), 0 to 255, not normalised.
 
     Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels", CVPR 2020, Sec. 3.4.
     """
@@ -108,7 +108,7 @@ def pamr(image: Tensor, planes: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         spread = torch.zeros_like(planes)
         for weights, ring in zip(affinity, _rings(planes), strict=True):
-            part = torch.zeros_like(planes)  # sums of eight, then of six, round less than one of 48
+            part = torch.zeros_like(planes)  # sums of eight, then of six, have smaller rounding errors than one of 48
             for weight, neighbour in zip(weights, ring, strict=True):
                 part.addcmul_(weight, neighbour)
             spread += part
@@ -119,8 +119,8 @@ def pamr(image: Tensor, planes: Tensor) -> Tensor:
 def pamr_affinity(image: Tensor) -> Tensor:
     """Weights (6,8,H,W) of each pixel's eight neighbours at each dilation; the 48 sum to one.
 
-    The standard deviation is the unbiased one, per channel, over 54 samples: the neighbours, and the pixel itself
-    once per dilation.
+    The standard deviation is unbiased, per channel, over 54 samples: the neighbours, and the pixel itself once per
+    dilation.
     """
     image = image.float()
     neighbours = torch.stack([neighbour for ring in _rings(image) for neighbour in ring])
@@ -131,7 +131,7 @@ def pamr_affinity(image: Tensor) -> Tensor:
 
 
 def _rings(planes: Tensor) -> Iterator[list[Tensor]]:
-    """For each dilation the eight shifted copies of planes (C,H,W); beyond the border the border is repeated."""
+    """For each dilation, the eight shifted copies of planes (C,H,W), with the border repeated outwards."""
     height, width = planes.shape[-2:]
     border = max(DILATIONS)
     padded = functional.pad(planes[None], (border,) * 4, mode="replicate")[0]
@@ -145,7 +145,7 @@ def _rings(planes: Tensor) -> Iterator[list[Tensor]]:
 
 
 def stitch(windows: Iterable[Tensor], boxes: Iterable[Window], shape: tuple[int, int, int]) -> Tensor:
-    """Mean of the windows' planes (N,h,w), which come in the order of `boxes`, at every pixel: planes of a `shape`."""
+    """Mean at every pixel of the windows' planes (N,h,w), in the order of `boxes`, as planes of `shape`."""
     total, count = torch.zeros(shape), torch.zeros(shape[1:])
     for planes, box in zip(windows, boxes, strict=True):
         total[(slice(None), *box.region)] += planes
@@ -159,11 +159,11 @@ def with_background(scores: Tensor, threshold: float) -> Tensor:
 
 
 def class_labels(scores: Tensor, class_indices: Sequence[int], thresholds: Sequence[float] | None = None) -> Tensor:
-    """Labels (H,W) of classes from the scores (P,H,W) of their phrases: phrases compete, their class gets the pixel.
+    """Labels (H,W) of classes from the scores (P,H,W) of their phrases. Phrases compete; their class gets the pixel.
 
-    `class_indices`: the class of each phrase, -1 for one whose pixels become background. `thresholds`: of each phrase,
-    where background competes too: the phrase that exceeds its own by most wins, background where none does. With
-    background or a negative, 0 is background and classes follow from 1.
+    `class_indices`: the class of each phrase, or -1 for a negative, whose pixels become background. `thresholds`: one
+    for each phrase, where background competes too. The phrase that exceeds its threshold by most wins; where none does,
+    background wins. With background or a negative, 0 is background and classes follow from 1.
     """
     first = int(thresholds is not None or -1 in class_indices)
     labels = torch.tensor(class_indices) + first

@@ -16,7 +16,7 @@ from t2d_runtime.errors import OptionError
 
 
 class ImageFeatures(NamedTuple):
-    """What a backbone gives; P patches row by row, width D, M heads."""
+    """Outputs of a backbone; P patches row by row, width D, M heads."""
 
     patch_tokens: Tensor
     """(B,P,D) after the final LayerNorm."""
@@ -27,7 +27,7 @@ class ImageFeatures(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A frozen timm `VisionTransformer`, its position embeddings those of `input_size`."""
+    """A frozen timm `VisionTransformer` with position embeddings for `input_size`."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Backbone(nn.Module):
         std: tuple[float, float, float],
     ) -> None:
         super().__init__()
-        self.vit: Any = vit  # timm's annotations do not tell its modules apart
+        self.vit: Any = vit  # timm's annotations do not distinguish its modules
         self.name = name
         self.input_size = input_size
         self.mean = mean
@@ -63,7 +63,7 @@ class Backbone(nn.Module):
         return self._features(tokens, cls_attention)
 
     def _last_block(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """timm's `Block` and `Attention`, written out to keep the CLS row of the logits."""
+        """timm's `Block` and `Attention`, repeated here to keep the CLS row of the logits."""
         block = self.vit.blocks[-1]
         q, k, v = _split_heads(block.attn.qkv(block.norm1(tokens)), self.num_heads)
         mixed = functional.scaled_dot_product_attention(q, k, v)
@@ -72,7 +72,7 @@ class Backbone(nn.Module):
         return tokens, self._cls_logits(q, k)
 
     def _cls_logits(self, q: Tensor, k: Tensor) -> Tensor:
-        """Queries and keys (B,M,1+..+P,d) -> (B,M,P), float32 whatever their type."""
+        """Queries and keys (B,M,1+..+P,d) of any type -> (B,M,P) float32."""
         cls_query = q[:, :, :1].float() * q.shape[-1] ** -0.5
         logits: Tensor = cls_query @ k[:, :, self.num_prefix_tokens :].float().transpose(-2, -1)
         return logits.squeeze(2)
@@ -84,11 +84,11 @@ class Backbone(nn.Module):
 
 class RotaryBackbone(Backbone):
     """DINOv3 as timm's `Eva`. The attention logits come from queries and keys *before* their rotation, as in the
-    released Talk2DINO code, with which the published DINOv3 projections were trained.
+    released Talk2DINO code, which trained the published DINOv3 projections.
     """
 
     def forward(self, pixel_values: Tensor) -> ImageFeatures:
-        """As `Backbone.forward`."""
+        """Normalised pixels (B,3,H,W) float32 at `input_size` -> features."""
         tokens, rotation = self.vit._pos_embed(self.vit.patch_embed(pixel_values))
         tokens = self.vit.norm_pre(tokens)
         for block in self.vit.blocks[:-1]:
@@ -101,7 +101,7 @@ class RotaryBackbone(Backbone):
         return self._features(tokens, self._cls_logits(q, k))
 
     def _rotate(self, heads: Tensor, rotation: Tensor) -> Tensor:
-        """Rotate the patches' queries or keys (B,M,tokens,d); CLS and registers have no place to turn to."""
+        """Rotate the patches' queries or keys (B,M,tokens,d). CLS and registers have no position, so they stay."""
         prefix, patches = heads[:, :, : self.num_prefix_tokens], heads[:, :, self.num_prefix_tokens :]
         half: bool = self.vit.blocks[-1].attn.rotate_half
         rotated: Tensor = apply_rot_embed_cat(patches, rotation, half=half)
@@ -139,7 +139,7 @@ class TextTower(nn.Module):
 
     @property
     def activation(self) -> Literal["quick_gelu", "gelu"]:
-        """The activation of its feed-forwards: OpenAI's QuickGELU, or GELU."""
+        """The activation of the feed-forwards: OpenAI's QuickGELU, or GELU."""
         return "quick_gelu" if isinstance(self.transformer.transformer.resblocks[-1].mlp.gelu, QuickGELU) else "gelu"
 
     def forward(self, input_ids: Tensor) -> Tensor:
