@@ -1,7 +1,7 @@
-"""Checkpoint files -> tensors by key. No code from a file is run: no arbitrary pickle, no TorchScript.
+"""Reads checkpoint files to tensors by key. It never runs code from a file: no arbitrary pickle, no TorchScript.
 
-Read are `.safetensors`, `torch.save` files (`.pth`, `.pt`, `.bin`), the shards of either (`shards.py`), and TorchScript
-archives such as OpenAI's CLIP, whose tensors are taken from the zip file without loading the program in it
+The formats are `.safetensors`, `torch.save` files (`.pth`, `.pt`, `.bin`), the shards of either (`shards.py`), and
+TorchScript archives such as OpenAI's CLIP. The latter's tensors are read from the zip file, without its program
 (`script_archive.py`).
 """
 
@@ -28,7 +28,7 @@ from t2d_runtime.errors import WeightsError, WeightsNotFoundError
 PICKLE_MAGIC = b"\x80"
 ZIP_MAGIC = b"PK"
 LFS_MAGIC = b"version https://git-lfs"
-"""First letters of the note that a repository cloned without Git LFS holds in a file's place."""
+"""First bytes of the note that a repository cloned without Git LFS holds instead of a file."""
 
 
 DAMAGED = (
@@ -46,11 +46,11 @@ DAMAGED = (
     TypeError,
     ValueError,
 )
-"""Errors that torch's reader was seen to raise on files with bytes changed at random."""
+"""Errors of torch's reader, observed on files with bytes changed at random."""
 
 
 class _SetAside:
-    """Stands in for an object that is no weight: it takes what was saved of it and is never looked at."""
+    """Replaces an object that is not a weight. It takes the saved state, which nobody reads."""
 
     def __init__(self, *_arguments: object) -> None: ...
 
@@ -65,17 +65,17 @@ SET_ASIDE = (
     *(f"numpy.{home}.multiarray.{name}" for home in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *(f"{home}.{name}" for home in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")),
 )
-"""Types that training code saves beside the weights. None of them is built: `_SetAside` takes the place of each."""
+"""Types that training code saves beside the weights. None of them is built; `_SetAside` replaces each."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Tensors of a checkpoint on the CPU, in the dtypes and under the keys that it stores.
 
-    `path` is a file, an index of shards, or a folder that holds one of these. Dictionaries inside dictionaries, as
-    training code saves them beside optimisers and counters, become dotted keys ("teacher.backbone.norm.weight"); a
-    dictionary that alone holds tensors gives its keys as they are. Entries that are no tensors are left out.
-    Raises WeightsNotFoundError where there is no such file or a shard is missing, WeightsError where it is truncated,
-    no checkpoint, asks for code to be run, or holds no tensor.
+    `path` is a file, an index of shards, or a folder that holds one of these. Nested dictionaries, which training code
+    saves beside optimisers and counters, become dotted keys ("teacher.backbone.norm.weight"). Where only one dictionary
+    holds tensors, its keys stay as they are. Entries other than tensors are left out.
+    Raises WeightsNotFoundError where the file or a shard is missing. Raises WeightsError where it is truncated, not a
+    checkpoint, would run code, or holds no tensor.
     """
     files, names = shards_of(path)
     if len(files) == 1 and names is None:
@@ -110,7 +110,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:
-    """Tensors of a dictionary of dictionaries; each dictionary is read once, however often it is referred to."""
+    """Tensors of nested dictionaries. Each dictionary is read once, however often others refer to it."""
     found: dict[str, dict[str, Tensor]] = {}
     seen: set[int] = set()
     waiting: deque[tuple[str, object]] = deque([("", content)])
@@ -147,7 +147,7 @@ def _read_torch(path: Path, magic: bytes) -> object:
         if magic.startswith(ZIP_MAGIC) and is_script_archive(path):
             return read_script_archive(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals([(_SetAside, name) for name in SET_ASIDE]):
-            # They are of pickle protocols and of how long a check takes; what is wrong with a file is an error.
+            # The warnings concern pickle protocols and slow checks. Faults of a file raise errors.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -165,12 +165,12 @@ def _first_line(error: Exception) -> str:
 
 
 def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Floating-point tensors, also of eight bits -> float32, contiguous; others stay, for `check_weights` to name."""
+    """Floating-point tensors, also of eight bits, as contiguous float32. Others stay for `check_weights` to name."""
     return {key: value if _fault(value) else value.float().contiguous() for key, value in tensors.items()}
 
 
 def check_weights(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise WeightsError that names the first tensor which is no float32."""
+    """Raise WeightsError, which names the first tensor that is not float32."""
     for key, value in tensors.items():
         if fault := _fault(value):
             raise WeightsError(
@@ -179,7 +179,7 @@ def check_weights(tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def _fault(value: Tensor) -> str:
-    """Why a tensor cannot be a weight, or nothing."""
+    """The reason why a tensor cannot be a weight; empty where it can."""
     kind = str(value.dtype).removeprefix("torch.")
     if value.is_meta:
         return "on no device"

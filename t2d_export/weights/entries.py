@@ -1,7 +1,7 @@
-"""Where in a checkpoint the wanted weights lie: training wraps them, keeps copies, and saves heads beside them.
+"""Finds the wanted weights in a checkpoint, where training wraps them, keeps copies, and saves heads beside them.
 
-An entry is named by what its keys begin with ("teacher.backbone", "" for a plain state dict). It is found by the first
-layer's key, under whatever prefix that stands, so that any framework's wrappers are read.
+An entry is named by the beginning of its keys ("teacher.backbone", or "" for a plain state dict). It is found by the
+first layer's key under any prefix, so that the wrappers of any framework are read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Part = Literal["backbone", "text", "projection"]
 
 ENTRY_MARK = "::"
-"""Between a file and the entry to take from it: `FILE::teacher.backbone`."""
+"""Separates a file and the entry to take from it: `FILE::teacher.backbone`."""
 
 WRAPPERS = frozenset(
     ("_orig_mod", "module", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -47,19 +47,19 @@ ANCHORS: Mapping[Part, tuple[str, ...]] = {
     ),
     "projection": ("projection_layer.linear_layer.weight", "linear_layer.weight"),
 }
-"""Keys that begin a part, by what saved it; the first that a file holds tells where the part lies."""
+"""Keys of a part's first layer in each library. The first key that a file has tells the part's place."""
 
 HEAD = re.compile(
     r"heads?|\w+_heads?|head_\w+|\w*classifier\w*|fc|fc_norm|linear|necks?|fpn|rpn|pooler|pre_logits|bottleneck"
     r"|\w*decoder\w*|decode\w*|aux(iliary)?(_\w+)?|\w*predictor\w*|\w*projectors?|\w*loss(es)?|criterion\w*|centers?|prototypes?"
 )
-"""Names of what is trained on a backbone or beside it, and is no part of it."""
+"""Names of heads and other layers trained with a backbone that are not part of it."""
 
 TRAINING_STATE = re.compile(
     r"\w*optim\w*|\w*sched\w*|\w*scaler\w*|amp\w*|callbacks|loops|rng\w*|\w*random\w*|hyper_parameters|hparams\w*"
     r"|meta|message_hub|args|config|cfg|state|n_averaged|initted|steps?|\w*metrics?|pixel_mean|pixel_std"
 )
-"""Names of what a training run keeps for itself."""
+"""Names of a training run's own state."""
 
 OTHER_TOWERS: Mapping[Part, frozenset[str]] = {
     "backbone": frozenset(
@@ -69,22 +69,22 @@ OTHER_TOWERS: Mapping[Part, frozenset[str]] = {
     "text": frozenset(("visual", "vision_model", "visual_projection", "logit_scale", "logit_bias")),
     "projection": frozenset(),
 }  # fmt: skip
-"""Names of the rest of a CLIP, beside one of its towers."""
+"""Names of the other parts of a CLIP, beside one of its towers."""
 
 NOT_THE_TEACHER = frozenset(("student", "gram"))
-"""Words in the names of a teacher's student, and of the frozen earlier teacher that DINOv3's training looks at."""
+"""Words in the names of a teacher's student, and of the frozen earlier teacher in DINOv3's training."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The weights of an entry, and what lies beside it."""
+    """The weights of an entry, and the names of the others."""
 
     entry: str
-    """What the keys began with, without the last dot."""
+    """The beginning of the keys, without the last dot."""
     tensors: Mapping[str, Tensor]
-    """By their keys without the entry."""
+    """Tensors by their keys without the entry."""
     beside: tuple[str, ...]
-    """Groups of tensors that were left out, by name."""
+    """Names of the groups of tensors that were left out."""
 
 
 def split_spec(spec: str) -> tuple[str, str | None]:
@@ -94,7 +94,7 @@ def split_spec(spec: str) -> tuple[str, str | None]:
 
 
 def unwrapped(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Keys without the names that wrappers put into them. Raises WeightsError where two keys become one."""
+    """Keys without the names that wrappers add. Raises WeightsError where two keys become one."""
     found: dict[str, Tensor] = {}
     for key, value in tensors.items():
         bare = ".".join(name for name in key.split(".") if name not in WRAPPERS)
@@ -107,9 +107,9 @@ def unwrapped(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
 def find_entry(tensors: Mapping[str, Tensor], part: Part, where: str, chosen: str | None = None) -> Found:
     """The weights of a part out of a checkpoint's tensors; `chosen` names the entry to look in.
 
-    Beside a student the teacher is meant; copies that are equal are one. A file without the part's first layer is
-    given back whole, for its keys to be told.
-    Raises WeightsError where several entries could be meant, or where something unknown lies beside the one.
+    A teacher is preferred to its student, and equal copies count as one. A file without the part's first layer is
+    returned whole, so that an error can name its keys.
+    Raises WeightsError where several entries are possible, or where something unknown is beside the chosen one.
     """
     if chosen is not None:
         within = {key: value for key, value in tensors.items() if f"{key}.".startswith(f"{chosen}.")}
@@ -126,12 +126,12 @@ def find_entry(tensors: Mapping[str, Tensor], part: Part, where: str, chosen: st
 
 
 def is_head(key: str) -> bool:
-    """Whether a key of a part belongs to a head that was trained on it."""
+    """True where a key of a part belongs to a head that was trained on it."""
     return HEAD.fullmatch(key.partition(".")[0]) is not None
 
 
 def groups(keys: Iterable[str]) -> tuple[str, ...]:
-    """Keys by their first names, with their numbers: "decode_head (2 tensors)"."""
+    """Keys grouped by their first names, with their numbers: "decode_head (2 tensors)"."""
     counts: dict[str, int] = {}
     for key in keys:
         name = key.partition(".")[0]
@@ -140,7 +140,7 @@ def groups(keys: Iterable[str]) -> tuple[str, ...]:
 
 
 def _prefixes(tensors: Mapping[str, Tensor], part: Part) -> list[str]:
-    """Everything that stands in front of a part's first layer, with the dot behind it."""
+    """All prefixes of a part's first layer, with their last dot."""
     for anchor in ANCHORS[part]:
         found = [key.removesuffix(anchor) for key in tensors if f".{key}".endswith(f".{anchor}")]
         if found:
@@ -149,7 +149,7 @@ def _prefixes(tensors: Mapping[str, Tensor], part: Part) -> list[str]:
 
 
 def _the_one(tensors: Mapping[str, Tensor], prefixes: list[str], part: Part, where: str) -> str:
-    """The prefix that is meant."""
+    """The prefix to use. Raises WeightsError where several are possible."""
     left = prefixes
     if any("teacher" in _words(prefix) for prefix in left):
         left = [prefix for prefix in left if not NOT_THE_TEACHER & _words(prefix)]
@@ -173,7 +173,7 @@ def _shown(prefix: str) -> str:
 
 
 def _equal(tensors: Mapping[str, Tensor], prefix: str, other: str) -> bool:
-    """Whether all that lies under one prefix lies under another one too, value by value."""
+    """True where another prefix holds all tensors of this one, with equal values."""
     for key, value in tensors.items():
         if not key.startswith(prefix) or (not prefix and key.startswith(other)):
             continue
@@ -184,7 +184,7 @@ def _equal(tensors: Mapping[str, Tensor], prefix: str, other: str) -> bool:
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are one, byte by byte: not every type can be compared by value."""
+    """True where two tensors are equal byte by byte, since not every type can be compared by value."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     if any(tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized for tensor in (one, other)):
@@ -194,7 +194,7 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 def _beside(tensors: Mapping[str, Tensor], prefix: str, prefixes: list[str], part: Part, where: str) -> tuple[str, ...]:
-    """Names of what lies outside the entry. Raises WeightsError where nobody knows what that is."""
+    """Names of the groups outside the entry. Raises WeightsError for a group that is not known."""
     rivals = tuple(other for other in prefixes if other != prefix)
     others = tuple(
         found for name in ANCHORS if name != part for found in _prefixes(tensors, name) if not prefix.startswith(found)

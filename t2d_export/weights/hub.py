@@ -1,4 +1,4 @@
-"""Published weights from the Hugging Face hub, at a pinned revision; read from its cache once they are there."""
+"""Downloads published weights from the Hugging Face hub at a pinned revision, and reads them from its cache later."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class HubFile:
 
 
 def download(file: HubFile) -> Path:
-    """Path of the file in the hub's cache, downloaded with a progress bar where it is not there yet.
+    """Path of the file in the hub's cache. It is downloaded, with a progress bar, if it is not there yet.
 
     Raises WeightsNotFoundError where it is not cached and the hub cannot be reached or does not have it.
     """
-    # Its retries are warnings of many lines; the error below says what came of them.
+    # The hub's retries print long warnings; the error below gives their outcome.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         path = huggingface_hub.hf_hub_download(file.repository, file.filename, revision=file.revision)

@@ -1,6 +1,6 @@
-"""Layouts of Hugging Face's transformers -> those of the models' authors.
+"""Converts layouts of Hugging Face's transformers to those of the models' authors.
 
-Both the names that its files have and those that its newest version gives the same weights in memory are read.
+It reads the names in the library's files and the names that its newest version gives the same weights in memory.
 Vision transformers: `Dinov2Model`, `Dinov2WithRegistersModel`, `DINOv3ViTModel`, `ViTModel` (DINO, MAE).
 CLIP: `CLIPModel`, `CLIPTextModel`, `CLIPTextModelWithProjection`, `CLIPVisionModel`.
 """
@@ -47,7 +47,7 @@ VIT_IN_BLOCK = {
     "mlp.up_proj": "mlp.fc1",
     "mlp.down_proj": "mlp.fc2",
 }
-"""Layers of a block; what is not here has one name on both sides, and LayerScale's is a parameter."""
+"""Layers of a block. Other layers have one name on both sides; LayerScale is a parameter."""
 
 CLIP_BLOCK = re.compile(r"encoder\.layers\.(\d+)\.(.+)\.([^.]+)")
 
@@ -77,22 +77,22 @@ CLIP_OUTSIDE = {
 """Names of either tower outside its blocks."""
 
 POSITION_IDS = "embeddings.position_ids"
-"""A row of numbers that older versions saved."""
+"""Key of the position numbers that older versions saved."""
 
 
 def is_vit(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether these are the keys of one of the vision transformers."""
+    """True where these are the keys of one of the vision transformers."""
     return any(key.startswith("embeddings.patch_embeddings.") for key in tensors)
 
 
 def is_clip(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether these are the keys of a CLIP, whole or one tower."""
+    """True where these are the keys of a CLIP, whole or one tower."""
     towers = ("text_model.embeddings.", "vision_model.embeddings.", "embeddings.token_embedding.")
     return any(key.startswith((*towers, "embeddings.patch_embedding.")) for key in tensors)
 
 
 def from_vit(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys of a vision transformer -> those of DINOv2's authors; one that is not known stays as it is."""
+    """Keys of a vision transformer -> those of DINOv2's authors. Unknown keys stay as they are."""
     renamed = {}
     for key, value in tensors.items():
         match = VIT_BLOCK.fullmatch(key)
@@ -107,7 +107,7 @@ def from_vit(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys of a CLIP -> OpenAI's: the text tower's plain, the image tower's under "visual."."""
+    """Keys of a CLIP -> OpenAI's, with the image tower's under "visual."."""
     renamed = {}
     for key, value in tensors.items():
         bare = key.removeprefix("text_model.").removeprefix("vision_model.")
@@ -133,7 +133,7 @@ def from_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _joined(tensors: Mapping[str, Tensor], joint: str) -> dict[str, Tensor]:
-    """`attn.q`, `attn.k`, `attn.v` -> one matrix and one bias, where all three are there."""
+    """Join `attn.q`, `attn.k` and `attn.v` to one matrix and one bias, where all three are present."""
     joined = dict(tensors)
     for key in tensors:
         stem, mark, leaf = key.rpartition("attn.q.")
@@ -144,13 +144,13 @@ def _joined(tensors: Mapping[str, Tensor], joint: str) -> dict[str, Tensor]:
 
 
 def _alike(parts: list[Tensor]) -> bool:
-    """Whether these are of one shape and type, so that one tensor can hold them; else they stay apart, to be named."""
+    """True where one tensor can hold these: their shapes and types are equal. Others stay apart for errors to name."""
     first, *others = parts
     return first.ndim > 0 and all(part.shape == first.shape and part.dtype == first.dtype for part in others)
 
 
 def _swiglu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A feed-forward with a gate: `gate_proj`, `up_proj` (fc1), `down_proj` (fc2) -> DINOv2's w12 and w3."""
+    """Convert a gated feed-forward: `gate_proj`, `up_proj` (fc1), `down_proj` (fc2) -> DINOv2's w12 and w3."""
     changed = dict(tensors)
     for key in tensors:
         stem, mark, leaf = key.rpartition("mlp.gate_proj.")

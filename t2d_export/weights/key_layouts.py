@@ -1,7 +1,7 @@
-"""Published key layouts -> the keys of timm's vision transformers and of open_clip's text transformer.
+"""Converts published key layouts to the keys of timm's vision transformers and open_clip's text transformer.
 
-Layouts are told apart by their keys. What a checkpoint holds beside the model is left out by name, so that a key
-nobody knows is reported and not overlooked.
+Keys tell the layouts apart. Other contents of a checkpoint are left out by name, so that an unknown key is reported and
+not overlooked.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ IMAGE_TOWER = "visual."
 """Prefix of the image tower in OpenAI's layout of CLIP."""
 
 CLIP_OTHERS = ("logit_scale", "logit_bias", "input_resolution", "context_length", "vocab_size", "attn_mask")
-"""What a whole CLIP holds beside its towers."""
+"""Contents of a whole CLIP beside its towers."""
 
 TEXT_TOWER = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection", "text.")
-"""First letters of the text tower's keys in OpenAI's layout and in open_clip's."""
+"""Beginnings of the text tower's keys in OpenAI's layout and in open_clip's."""
 
 BLOCK_CHUNK = re.compile(r"^blocks\.\d+\.(\d+)\.")
-"""Blocks in chunks, as DINOv2's training groups them; the second number counts through (`BlockChunk`)."""
+"""Blocks in chunks, as in DINOv2's training (`BlockChunk`). The second number is the block's number in the model."""
 
 UNUSED: Mapping[Family, tuple[str, ...]] = {
     "dinov2": ("mask_token",),
@@ -38,7 +38,7 @@ UNUSED: Mapping[Family, tuple[str, ...]] = {
     "clip": ("head.", "fc_norm."),
     "dinov3": ("mask_token", "local_cls_norm."),
 }
-"""First letters of keys that pre-training left in a backbone's checkpoint."""
+"""Beginnings of keys that pre-training left in a backbone's checkpoint."""
 
 OPENAI_VISUAL = (
     ("conv1.", "patch_embed.proj."),
@@ -51,24 +51,24 @@ OPENAI_VISUAL = (
     (".mlp.c_fc.", ".mlp.fc1."),
     (".mlp.c_proj.", ".mlp.fc2."),
 )
-"""OpenAI's names of the image tower's parts -> timm's, one after the other."""
+"""OpenAI's names of the image tower's parts -> timm's, replaced in this order."""
 
 
 def is_talk2dino(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether these are the keys of the authors' hub file, with backbone, text tower and projection."""
+    """True where these are the keys of the authors' hub file, with backbone, text tower and projection."""
     return all(_with_prefix(tensors, prefix) for prefix in TALK2DINO_PARTS.values())
 
 
 def talk2dino_part(tensors: Mapping[str, Tensor], part: Part) -> dict[str, Tensor]:
-    """One of backbone, text and projection out of the authors' hub file."""
+    """The backbone, text tower or projection in the authors' hub file."""
     return _with_prefix(tensors, TALK2DINO_PARTS[part])
 
 
 def backbone_layout(tensors: Mapping[str, Tensor], family: Family, where: str) -> dict[str, Tensor]:
     """Backbone weights in their authors' layout, transformers' or timm's -> timm's, positions as stored.
 
-    A layout's missing or surplus keys pass through, to be named by `check_keys`. Raises WeightsError where two keys
-    become one; `where` names the file.
+    Missing or surplus keys are left for `check_keys` to name. Raises WeightsError where two keys become one; `where`
+    names the file.
     """
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] = {
         "dinov2": _dinov2, "dino": _as_it_is, "mae": _as_it_is, "clip": _clip, "dinov3": _dinov3
@@ -82,7 +82,7 @@ def backbone_layout(tensors: Mapping[str, Tensor], family: Family, where: str) -
 
 
 def text_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The text tower of OpenAI's layout or of transformers', whole or text tower only -> open_clip's text keys.
+    """The text tower in OpenAI's or transformers' layout, of a whole CLIP or alone -> open_clip's text keys.
 
     An image tower beside it stays, under "visual.".
     """
@@ -94,7 +94,7 @@ def text_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def check_keys(
     tensors: Mapping[str, Tensor], expected: Iterable[str], where: str, *, optional: Iterable[str] = ()
 ) -> None:
-    """Raise WeightsError that names what is missing and surplus; `optional` keys are neither."""
+    """Raise WeightsError, which names missing and surplus keys; `optional` keys are neither."""
     missing = sorted(set(expected) - tensors.keys())
     surplus = sorted(tensors.keys() - set(expected) - set(optional))
     if missing or surplus:
@@ -105,7 +105,7 @@ def check_keys(
 
 
 def check_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
-    """Raise WeightsError for the first tensor of another shape, or one that holds values that are not finite."""
+    """Raise WeightsError for the first tensor of another shape, or with values that are not finite."""
     for key, value in tensors.items():
         if key in expected and value.shape != expected[key].shape:
             raise WeightsError(
@@ -128,7 +128,7 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 
 
 def _without_chunks(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """`blocks.0.7.` -> `blocks.7.`. Raises WeightsError where the blocks of the chunks are numbered alike."""
+    """`blocks.0.7.` -> `blocks.7.`. Raises WeightsError where blocks of two chunks have the same number."""
     joined = {BLOCK_CHUNK.sub(r"blocks.\1.", key): value for key, value in tensors.items()}
     if len(joined) < len(tensors):
         raise WeightsError(
@@ -143,7 +143,7 @@ def _as_it_is(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _dinov2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """timm names ViT-g's SwiGLU as other feed-forwards, and with registers keeps no position for CLS."""
+    """DINOv2's keys -> timm's, which names ViT-g's SwiGLU differently and, with registers, has no position for CLS."""
     renamed = {
         key.replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2."): value for key, value in tensors.items()
     }
@@ -161,13 +161,13 @@ def _clip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     visual = _with_prefix(tensors, IMAGE_TOWER)
     if not visual:
         return tensors
-    # What is neither tower's stays, to be told.
+    # Keys of neither tower stay, for errors to name.
     converted = {k: v for k, v in tensors.items() if not k.startswith((IMAGE_TOWER, *TEXT_TOWER, *CLIP_OTHERS))}
     for key, value in visual.items():
         for theirs, ours in OPENAI_VISUAL:
             key = key.replace(theirs, ours)
         converted[key] = value
-    converted.pop("proj", None)  # into the space shared with text: no part of the patch tokens
+    converted.pop("proj", None)  # it leads into the space shared with text, and does not touch patch tokens
     if "class_embedding" in converted:
         converted["cls_token"] = converted.pop("class_embedding").reshape(1, 1, -1)
     if "positional_embedding" in converted:
@@ -176,10 +176,10 @@ def _clip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _dinov3(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Meta's layout, transformers' or timm's, each with or without biases -> timm's with biases.
+    """Meta's, transformers' or timm's layout, with or without biases -> timm's with biases.
 
-    Meta stores a bias for the keys and a mask that sets it to zero; transformers stores none for the keys. Where a file
-    has no biases they are zero.
+    Meta stores a bias for the keys and a mask that sets it to zero. transformers stores no bias for the keys. Biases
+    that a file does not have are zero.
     """
     tensors = _queries_and_values(tensors)
     renamed = {}
@@ -191,7 +191,7 @@ def _dinov3(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             stem = key.removesuffix("qkv.bias")
             renamed[stem + "q_bias"], of_keys, renamed[stem + "v_bias"] = value.chunk(3)
             if f"{key}_mask" not in tensors and of_keys.any():
-                renamed[stem + "k_bias"] = of_keys  # the model has no place for it: to be told
+                renamed[stem + "k_bias"] = of_keys  # the model has no place for it, so an error will name it
         elif not key.endswith(".attn.qkv.bias_mask"):
             renamed[key] = value
     for key, value in list(renamed.items()):
@@ -204,7 +204,7 @@ def _dinov3(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _queries_and_values(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Biases of queries and values that stand apart, without one of keys -> timm's names."""
+    """Separate biases of queries and values, without one of keys -> timm's names."""
     renamed = dict(tensors)
     for key, value in tensors.items():
         stem, mark, _ = key.rpartition("attn.q.bias")

@@ -1,4 +1,4 @@
-"""Which file of which hub holds the published weights of a model, at which commit."""
+"""Published weights of each model: the hub repository, its commit, and the file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLIP_VITB16 = HubFile(
     "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d",
     "open_clip_model.safetensors",
 )
-"""OpenAI's CLIP ViT-B/16, both towers, where open_clip looks for it (`open_clip.pretrained`, tag "openai")."""
+"""OpenAI's CLIP ViT-B/16, both towers, in the repository of open_clip (`open_clip.pretrained`, tag "openai")."""
 
 CLIP_VITL14 = HubFile(
     "timm/vit_large_patch14_clip_224.openai",
@@ -30,7 +30,7 @@ CLIP_VITL14 = HubFile(
 
 
 def _timm(model: str, revision: str) -> HubFile:
-    """The repository that timm takes a pretrained model from (`hf_hub_id` of its configuration)."""
+    """The repository from which timm takes a pretrained model (`hf_hub_id` of its configuration)."""
     return HubFile(f"timm/{model}", revision, "model.safetensors")
 
 
@@ -45,7 +45,7 @@ BACKBONES: Mapping[str, HubFile] = {
     "clip_vitl14": CLIP_VITL14,
     "dinov3_vitb16": _timm("vit_base_patch16_dinov3.lvd1689m", "c6a5fb7d12bbd3cf3b0079253141c3332aaed7da"),
 }
-"""Backbones whose repository is known at a commit; the others are read from a file."""
+"""Backbones with a known repository and commit. Others are read from a file."""
 
 
 def backbone_file(name: str) -> HubFile:

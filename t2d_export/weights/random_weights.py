@@ -1,4 +1,4 @@
-"""Random weights that mean nothing but behave: reproducible, so that bundles can be tried without a checkpoint."""
+"""Reproducible random weights with realistic scales, to try bundles without a checkpoint. Masks mean nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ SEED = 0
 def random_tensors(shapes: Mapping[str, Tensor], *, name: str) -> dict[str, Tensor]:
     """Draw a tensor for every key of a state dict, each from a generator seeded by `name` and its key.
 
-    Scales are such that tokens stay of order one and attention is neither flat nor a single peak, which untrained
-    initialisations do not give. `shapes` may be on the meta device.
+    The scales keep tokens of order one, and attention neither flat nor a single peak. Usual initialisations do not.
+    `shapes` may be on the meta device.
     """
     return {key: _draw(f"{name}/{key}", key, value.shape) for key, value in shapes.items()}
 

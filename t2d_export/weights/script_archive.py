@@ -1,7 +1,7 @@
-"""Tensors of a TorchScript archive (OpenAI publishes CLIP as one), read as the zip file that it is.
+"""Reads the tensors of a TorchScript archive as a zip file. OpenAI publishes CLIP as such an archive.
 
 The archive holds a pickle of the module tree (`data.pkl`), the storages it refers to (`data/0`, `data/1`, ...) and
-the program (`code/`). The program is not looked at, and the pickle may name nothing but modules and tensors.
+the program (`code/`). The program is not read, and the pickle may name nothing but modules and tensors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 
 @dataclass(frozen=True)
 class _Storage:
-    """A persistent id of the pickle: which entry of the archive, and what it holds."""
+    """A persistent id of the pickle: an entry of the archive and its content."""
 
     entry: str
     dtype: torch.dtype
@@ -42,7 +42,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _StoredTensor:
-    """A view of a storage, as the pickle describes it; made a tensor after unpickling is over."""
+    """A view of a storage, as the pickle describes it. It becomes a tensor after unpickling."""
 
     storage: _Storage
     offset: int
@@ -51,11 +51,11 @@ class _StoredTensor:
 
 
 class _Module:
-    """Stands in for every scripted class: it only takes attributes."""
+    """Replaces every scripted class; it only stores attributes."""
 
 
 def is_script_archive(path: Path) -> bool:
-    """Whether a zip file is a TorchScript archive rather than a file of torch.save."""
+    """True where a zip file is a TorchScript archive rather than a file of torch.save."""
     with zipfile.ZipFile(path) as archive:
         return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
 
@@ -81,7 +81,7 @@ def read_script_archive(path: Path) -> dict[str, Tensor]:
 
 
 class _TreeUnpickler(pickle.Unpickler):
-    """Knows modules, tensors and ordered dictionaries; every other name is refused."""
+    """Accepts modules, tensors and ordered dictionaries, and refuses every other name."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         name = f"{module_name}.{global_name}"

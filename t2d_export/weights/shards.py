@@ -1,4 +1,4 @@
-"""Weights in several files: an index of shards, a folder of them, or a folder as a hub stores a model."""
+"""Weights in several files: an index of shards, a folder of shards, or a model folder in a hub's form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from t2d_runtime.bundle.files import sha256_of
 from t2d_runtime.errors import WeightsError, WeightsNotFoundError
 
 INDEX_SUFFIX = ".index.json"
-"""Ending of the index that Hugging Face's libraries write beside shards; its `weight_map` says which holds a key."""
+"""Ending of the index that Hugging Face's libraries write beside shards. Its `weight_map` gives each key's shard."""
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -22,16 +22,16 @@ HUB_NAMES = (
     "pytorch_model.bin.index.json",
     "pytorch_model.bin",
 )
-"""What Hugging Face's libraries look for in a folder, in their order: each is the whole model."""
+"""Files that Hugging Face's libraries look for in a folder, in this order. Each is a whole model."""
 
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.bin)")
 
 
 def shards_of(path: Path) -> tuple[list[Path], set[str] | None]:
-    """The files that hold a checkpoint, and the keys that an index promises, or None where there is no index.
+    """The files that hold a checkpoint, and the keys that an index lists, or None without an index.
 
-    Raises WeightsNotFoundError where a shard is missing or a folder holds no weights, WeightsError where an index
-    cannot be read, names a file outside its folder, or where a folder holds the weights of several models.
+    Raises WeightsNotFoundError where a shard is missing or a folder holds no weights. Raises WeightsError where an
+    index cannot be read or names a file outside its folder, or where a folder holds the weights of several models.
     """
     if path.is_dir():
         path = _in_folder(path)
@@ -49,7 +49,7 @@ def shards_of(path: Path) -> tuple[list[Path], set[str] | None]:
 
 
 def sha256_of_weights(path: Path) -> str:
-    """The sha256 of a checkpoint's file; of the names and digests of all its files where there are several."""
+    """The sha256 of a checkpoint's file. For several files, that of all their names and digests."""
     files, _ = shards_of(path)
     if len(files) == 1:
         return sha256_of(files[0])
@@ -58,13 +58,13 @@ def sha256_of_weights(path: Path) -> str:
 
 
 def part_file(path: Path, part: str) -> Path:
-    """The file of one part where `path` is a folder that keeps its parts apart, as model folders do; else `path`."""
+    """The file of one part, where `path` is a model folder with a file for each part; else `path`."""
     own = path / f"{part}.safetensors"
     return own if path.is_dir() and own.is_file() else path
 
 
 def _in_folder(folder: Path) -> Path:
-    """The one index or file that a folder's weights are read from; the folder itself where it holds bare shards."""
+    """The index or file to read a folder's weights from; the folder itself where it holds shards without an index."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     for name in HUB_NAMES:
         if name in names:
@@ -110,7 +110,7 @@ def _unindexed_shards(folder: Path) -> list[Path]:
 
 
 def _present(folder: Path, names: Iterable[str], where: Path) -> list[Path]:
-    """The shards of these names. A link is followed, as in a hub's cache; a name never leads out of the folder."""
+    """The shards of these names. Links are followed, as in a hub's cache, but no name leads out of the folder."""
     files = []
     for name in names:
         parts = PurePosixPath(name).parts

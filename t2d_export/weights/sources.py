@@ -1,7 +1,7 @@
-"""Where weights come from: a published checkpoint file, a hub, or random; given as float32 tensors under the keys of
-timm's vision transformers, open_clip's text transformer and the released projections.
+"""Gets weights from a checkpoint file, a hub or a random generator.
 
-FILE may be a file, an index of shards or a folder, and may name an entry of it: `FILE::teacher.backbone`.
+They become float32 tensors under the keys of timm's vision transformers, open_clip's text transformer and the released
+projections. FILE is a file, an index of shards or a folder, and may name an entry in it: `FILE::teacher.backbone`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ RANDOM = "random"
 RANDOM_SOURCE = Source(name=RANDOM, sha256=None)
 
 ROPE_PERIODS = "rope.periods"
-"""Key of the rotary embedding's periods: in Meta's files of DINOv3, but no parameter of timm's model."""
+"""Key of the rotary embedding's periods. Meta's files of DINOv3 have it; timm's model has no such parameter."""
 
 
 def backbone_weights(
     spec: str, architecture: Architecture, input_size: tuple[int, int], shapes: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], Source]:
-    """Weights of a backbone whose timm model has these `shapes`, its positions interpolated to `input_size`.
+    """Weights of a backbone whose timm model has these `shapes`, with positions interpolated to `input_size`.
 
     `spec` is a file, "hub" or "random". A DINOv3 file may add `ROPE_PERIODS`.
     Raises WeightsError and WeightsNotFoundError.
@@ -73,9 +73,9 @@ def backbone_weights(
 
 
 def text_weights(spec: str, asked: Activation | None = None) -> tuple[dict[str, Tensor], Source, TextFacts]:
-    """Weights of a CLIP text tower under open_clip's keys, whatever its size, and what else is known of it.
+    """Weights of a CLIP text tower of any size under open_clip's keys, and further facts about it.
 
-    `asked` is the activation that the user names; not for "random".
+    `asked` is the activation that the user names. "random" is not accepted.
     Raises WeightsError and WeightsNotFoundError.
     """
     found, source, of_authors = _read(spec, "text", lambda: published.CLIP_VITB16)
@@ -93,7 +93,7 @@ def text_weights(spec: str, asked: Activation | None = None) -> tuple[dict[str, 
 
 
 def projection_weights(spec: str, backbone: str) -> tuple[dict[str, Tensor], Source]:
-    """Weights of a projection under the authors' keys; not for "random".
+    """Weights of a projection under the authors' keys. "random" is not accepted.
 
     Raises WeightsError and WeightsNotFoundError.
     """
@@ -112,7 +112,7 @@ def _split(spec: str) -> tuple[str, str | None]:
 
 
 def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[dict[str, Tensor], Source, bool]:
-    """A part's tensors, where they came from, and whether that is a file of the authors with all three parts."""
+    """A part's tensors, their origin, and True where that is a file of the authors with all three parts."""
     entry = None
     if spec == HUB:
         file = hub_file()

@@ -1,8 +1,8 @@
-"""Facts of a text tower that its keys do not tell: activation and number of heads, known by where the file came from.
+"""Finds a text tower's activation and number of heads, which its keys do not tell, from the origin of the file.
 
-Two CLIPs with one set of keys and shapes differ in their activation: OpenAI's has QuickGELU, LAION's, DataComp's and
-OpenCLIP's own have GELU. Asked, in this order, are the settings beside the weights, the hub repository that their path
-names, the tag in their file's name, and their digest.
+CLIPs with the same keys and shapes differ in their activation: OpenAI's has QuickGELU; LAION's, DataComp's and
+OpenCLIP's own have GELU. The facts come from, in this order: the settings beside the weights, the hub repository in
+their path, the tag in the file's name, and the digest.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Activation = Literal["quick_gelu", "gelu"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 OPENAI_MARKS = frozenset(("input_resolution", "context_length", "vocab_size"))
-"""Entries that OpenAI's own code saves beside the weights, and no other's; its activation is QuickGELU."""
+"""Entries that only OpenAI's own code saves beside the weights. Its activation is QuickGELU."""
 
 SHORTEST_TAG = 6
-"""Letters of the shortest tag of open_clip that a file's name is searched for: shorter ones are words ("v1")."""
+"""Letters of the shortest open_clip tag looked for in a file's name. Shorter ones are common words ("v1")."""
 
 OTHER_REPOSITORIES: Mapping[str, Activation] = {
     "openai/clip-vit-base-patch32": "quick_gelu",
@@ -40,7 +40,7 @@ OTHER_REPOSITORIES: Mapping[str, Activation] = {
     "lorebianchi98/Talk2DINOv3-ViTB": "quick_gelu",
     "lorebianchi98/Talk2DINOv3-ViTL": "quick_gelu",
 }
-"""Repositories that open_clip does not know, with the towers of OpenAI's CLIP."""
+"""Repositories with towers of OpenAI's CLIP that open_clip does not list."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TextFacts:
     activation: Activation | None = None
     heads: int | None = None
     told_by: str = ""
-    """What says so, for messages."""
+    """Source of these facts, for messages."""
 
 
 OPENAI = TextFacts("quick_gelu", told_by="OpenAI's CLIP")
@@ -59,10 +59,10 @@ OPENAI = TextFacts("quick_gelu", told_by="OpenAI's CLIP")
 def text_facts(
     path: Path, tensors: Mapping[str, Tensor], sha256: str | None, asked: Activation | None = None
 ) -> TextFacts:
-    """Facts of the text tower in a file or folder, whose tensors these are; `asked` is what the user says.
+    """Facts of the text tower in a file or folder with these `tensors`; `asked` is the activation that the user names.
 
-    Raises WeightsError where two settings beside it contradict each other or name an activation that is neither, and
-    the user says nothing.
+    Raises WeightsError, unless the user names one, where two settings beside it contradict each other or name another
+    activation.
     """
     try:
         beside = _settings_beside(path)
@@ -95,12 +95,12 @@ def _json(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return None  # not settings of this file: nothing is known from it, and the caller says so
+        return None  # not settings of this file, so it tells nothing; the caller logs that
     return content if isinstance(content, dict) else None
 
 
 def _of_open_clip(content: dict[str, Any], where: str) -> TextFacts | None:
-    """open_clip's settings: GELU where they do not ask for QuickGELU."""
+    """Facts from open_clip's settings: GELU unless they name QuickGELU."""
     model = content.get("model_cfg")
     if not isinstance(model, dict):
         return None
@@ -111,7 +111,7 @@ def _of_open_clip(content: dict[str, Any], where: str) -> TextFacts | None:
 
 
 def _of_config(content: dict[str, Any], where: str) -> TextFacts | None:
-    """A model folder's config.json or one of transformers, whose CLIP has QuickGELU where its settings are silent."""
+    """Facts from a model folder's config.json or from transformers', whose CLIP has QuickGELU by default."""
     own = content.get("text")
     if isinstance(own, dict) and own.get("activation") in ACTIVATIONS:
         return TextFacts(own["activation"], _positive(own.get("heads")), where)
@@ -151,7 +151,7 @@ def _pretrained() -> tuple[tuple[str, str, str, str, Activation], ...]:
 
 
 def _by_name(path: Path) -> TextFacts | None:
-    """By the repository that a folder above the file is named after, or the tag in the file's own name."""
+    """Facts from the repository that names a folder above the file, or from the tag in the file's own name."""
     folders = {part.lower() for part in path.absolute().parts}
     known = {repository: activation for _, _, repository, _, activation in _pretrained() if repository}
     for repository, activation in (known | dict(OTHER_REPOSITORIES)).items():
@@ -162,7 +162,7 @@ def _by_name(path: Path) -> TextFacts | None:
 
 
 def _by_tag(stem: str) -> TextFacts | None:
-    """By one of open_clip's tags, and its model where the tag alone leaves it open; "quickgelu" says it itself."""
+    """Facts from one of open_clip's tags, with its model where the tag is ambiguous, or from the word "quickgelu"."""
     name = _plain(stem)
     if "_quickgelu_" in name:
         return TextFacts("quick_gelu", told_by=f"its name, {stem},")
@@ -177,12 +177,12 @@ def _by_tag(stem: str) -> TextFacts | None:
 
 
 def _plain(name: str) -> str:
-    """Lower case, words between single underscores."""
+    """The name in lower case, with words between single underscores."""
     return f"_{re.sub(r'[^a-z0-9]+', '_', name.lower())}_"
 
 
 def _by_digest(sha256: str | None) -> TextFacts | None:
-    """By the sha256 that an address of open_clip's or OpenAI's holds, whole or its first eight digits."""
+    """Facts from the sha256 in one of open_clip's or OpenAI's addresses, whole or its first eight digits."""
     for model, tag, _, url, activation in _pretrained():
         if sha256 and any(sha256.startswith(digits) for digits in _digests(url)):
             return TextFacts(activation, told_by=f"its sha256, that of {model} {tag},")
