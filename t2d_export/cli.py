@@ -1,4 +1,4 @@
-"""The command `t2d-export`: checkpoints to a bundle, and its verification."""
+"""The command `t2d-export`: makes a bundle from checkpoints, and verifies it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--text-activation",
-        choices=["quick_gelu", "gelu"],  # written out: a help text must not import what knows them
+        choices=["quick_gelu", "gelu"],  # written out, so that the help imports no models
         help="of the text tower; default: as its source tells, else quick_gelu with a warning (LAION's have gelu)",
     )
     parser.add_argument(

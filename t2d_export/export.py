@@ -1,4 +1,4 @@
-"""One export, from checkpoints to a verified bundle."""
+"""An export, from checkpoints to a verified bundle."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ EXPORTER_PACKAGES = ("t2d-runtime", "torch", "timm", "open_clip_torch", "onnx", 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What to export. Weights are a checkpoint file, "hub" or "random"; None takes a model folder's own, or the hub.
+    """Settings of an export.
 
+    Weights are a checkpoint file, "hub" or "random"; None takes a model folder's own, or the hub.
     `input_size` is (height, width) in pixels, multiples of the patch; None is 448 x 448, or the folder's.
     """
 
@@ -55,13 +56,13 @@ class ExportSettings:
     input_size: tuple[int, int] | None = None
     precisions: tuple[str, ...] = ("fp32",)
     calibration: Path | None = None
-    """Folder of images to calibrate int8 on; None takes the self-test's picture."""
+    """Folder of images for the calibration of int8; None takes the self-test's picture."""
     fused: bool = False
     """Also write the fused graph, in every precision."""
     average_tokens: bool = False
-    """The ablation that takes the mean over a prompt's words instead of its end token."""
+    """True takes the mean over a prompt's words instead of its end token (an ablation)."""
     text_activation: Activation | None = None
-    """The text tower's, "quick_gelu" or "gelu"; None is as its source tells, else QuickGELU with a warning."""
+    """Activation of the text tower, "quick_gelu" or "gelu". None: as its source says, else QuickGELU with a warning."""
 
     def load_reference(self) -> Reference:
         """The PyTorch model of these weights."""
@@ -81,8 +82,7 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
 
     A precision below fp32 that misses its gates is left out; the manifest's matrix says by how much.
     Raises WeightsError and WeightsNotFoundError (checkpoints), OptionError (sizes, precisions, a calibration without
-    int8), OutputError,
-    ExportError, and VerificationError, which names the first stage of fp32 out of tolerance.
+    int8), OutputError, ExportError, and VerificationError, which names the first stage of fp32 out of tolerance.
     """
     others = _other_precisions(settings.precisions)
     if settings.calibration is not None and "int8" not in others:
@@ -137,7 +137,7 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
 
 
 def _write_fused(folder: Path) -> None:
-    """The fused graph in every precision that the bundle holds, each verified."""
+    """Write and verify the fused graph in every precision of the bundle."""
     encoders = Bundle.open(folder)
     for precision in encoders.graph_precisions(IMAGE_ENCODER):
         write_fused(encoders, precision)
@@ -153,7 +153,7 @@ def _other_precisions(asked: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _judged(folder: Path, manifest: Manifest, precision: str) -> dict[str, Verdict]:
-    """The matrix row of a precision that was just written; its files are removed where it misses its gates."""
+    """The matrix row of a precision that was just written. Its files are removed where it misses its gates."""
     write_manifest(folder, replace(manifest, files=file_records(folder)))
     stored = judge_stored(folder, precision)
     if stored.status == "passed":
