@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.evaluation import Evaluation
-from benchmarks.accuracy.labelling import BundleRecipe, Labelled, Labeller, LabelMap, Pixels
+from benchmarks.accuracy.labelling import BundleRecipe, Labelled, Labeller, Pixels
 from benchmarks.accuracy.metric import label_areas, mean_iou, pixel_accuracy, to_matrix
 from benchmarks.contenders.prompts import prompt_ids
 from t2d_runtime.bundle.manifest import Manifest
 from t2d_runtime.errors import OptionError
 from t2d_runtime.proof.parity import LABEL_MARGIN
+from t2d_runtime.results.label_map import LabelMap
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,6 +19,7 @@ from benchmarks.accuracy.records import Against, ImageRecord, RecordFile
 from benchmarks.accuracy.truth import LabelRule, read_truth
 from t2d_runtime.errors import BackendError, DataError, ImageError, ImageNotFoundError
 from t2d_runtime.image.preprocess import load_image
+from t2d_runtime.image.windows import size_of
 from t2d_runtime.proof.parity import LABEL_MARGIN
 from training.processes import end_with_parent
 
@@ -145,7 +146,7 @@ def judge(label: Labeller, rule: LabelRule, sample: Sample) -> ImageRecord | Unr
 def read_sample(sample: Sample, rule: LabelRule) -> tuple[Pixels, Truth]:
     """An image and its truth. Raises DataError, ImageError and ImageNotFoundError."""
     image = load_image(sample.image)
-    return image, read_truth(sample.labels, rule, (image.shape[0], image.shape[1]))
+    return image, read_truth(sample.labels, rule, size_of(image))
 
 
 def _compare(labelled: Labelled, truth: Truth, num_labels: int) -> Against | None:

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.results.label_map import LabelMap
 
 Pixels = NDArray[np.uint8]
 """(H,W,3) RGB."""
-
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 class Labelled(NamedTuple):

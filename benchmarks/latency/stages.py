@@ -21,6 +21,7 @@ from t2d_export.model.reference import Reference
 from t2d_export.model.reference_masks import clean_official, cosine_similarity, upsample, with_background
 from t2d_runtime.bench.stages import WHOLE, WHOLE_REFINED, WORDS, Stages, stages_of
 from t2d_runtime.image.preprocess import load_image, resize
+from t2d_runtime.image.windows import size_of
 from t2d_runtime.segmenter import Segmenter
 
 OURS, THEIRS = "runtime", BASELINES["eager"]
@@ -51,7 +52,7 @@ def torch_stages(
 ) -> Stages:
     """Stages of a window (h,w,3) and classes (N,D), each on what the one before gave; and of token ids (N,T,L)."""
     torch_window = TorchWindow(reference, window)
-    size = window.shape[0], window.shape[1]
+    size = size_of(window)
     tokens, attention, _ = torch_window.encode()
     similarity = cosine_similarity(tokens, embeds)
     cleaned = clean_official(similarity.sigmoid(), tokens, attention, embeds, cleaning_weight)

@@ -24,6 +24,7 @@ from t2d_runtime.bundle.manifest import StageParity
 from t2d_runtime.commands.running import FAILED_CHECK
 from t2d_runtime.errors import DataError, WeightsNotFoundError
 from t2d_runtime.image.preprocess import resize
+from t2d_runtime.image.windows import size_of
 from t2d_runtime.proof.parity import LABEL_MARGIN, SCORE_TOLERANCE, Judge, with_background
 from t2d_runtime.segmenter import Segmenter
 
@@ -164,7 +165,7 @@ class _Comparison:
         yield judge.scores("scores_cleaned", arrays["scores_cleaned"], cleaned.reshape(shape))
         step = golden.sampling.window_pixels
         for background, patches in ((0, scores), (1, cleaned)):
-            planes = subject.upsample(patches.reshape(shape), (golden.window.shape[0], golden.window.shape[1]))
+            planes = subject.upsample(patches.reshape(shape), size_of(golden.window))
             for pamr in (0, 1):
                 stage = f"mask_bg{background}_pamr{pamr}"
                 planes = subject.refine(golden.window, planes) if pamr else planes
@@ -174,7 +175,7 @@ class _Comparison:
     def _slide_stages(self) -> Iterator[StageParity]:
         """Stitched scores with cleaning, from OpenCV's resized image and from the original one."""
         golden, step = self._golden, self._golden.sampling.image_pixels
-        resized = resize(golden.image, (golden.resized.shape[0], golden.resized.shape[1]))
+        resized = resize(golden.image, size_of(golden.resized))
         levels = np.abs(resized.astype(np.int16) - golden.resized)
         off = float((levels > 0).mean()) if levels.max() <= 1 else 1.0
         yield StageParity("resized", True, off, RESIZED_SHARE, None, None, None, None, None, off <= RESIZED_SHARE)
