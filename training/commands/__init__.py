@@ -1,1 +1,1 @@
-"""Command lines of `python -m training`. At their top they import no torch, so that `--help` answers at once."""
+"""Command lines of `python -m training`. They import torch only when they run, so that `--help` answers at once."""

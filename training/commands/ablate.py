@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m training ablate`; the settings are those that all rows share."""
+    """Declare the arguments of `python -m training ablate`; the settings apply to all rows."""
     parser.add_argument("--table", choices=list(TABLES), required=True)
     parser.add_argument("--features", type=Path, required=True, metavar="DIR", help="made by 'features'")
     parser.add_argument("--validation", type=Path, metavar="DIR", help="features on which retrieval is measured")
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and compare the rows of a table; 1 where some rows failed."""
+    """Train and compare the rows of a table; the status is 1 where some rows failed."""
     base = config_from(TrainConfig, args)
     if args.measure is not None and not (args.model and args.figures):
         raise OptionError("--measure takes --model, the towers to export with, and --figures, the numbers to keep")

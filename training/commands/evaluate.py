@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m training evaluate`."""
+    """Declare the arguments of `python -m training evaluate`."""
     parser.add_argument("--features", type=Path, required=True, metavar="DIR", help="made by 'features'")
     parser.add_argument("--projection", type=Path, required=True, metavar="FILE", help="in the authors' layout")
     parser.add_argument(

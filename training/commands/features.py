@@ -13,7 +13,7 @@ from training.config import DTYPES, PRECISIONS, FeatureConfig, TokenArray
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m training features`."""
+    """Declare the arguments of `python -m training features`."""
     parser.add_argument(
         "--captions",
         type=Path,
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Extract features; 1 where some images could not be read and were left out."""
+    """Extract features; the status is 1 where some images could not be read and were left out."""
     config = config_from(FeatureConfig, args)
     from training.features.extraction import extract
 

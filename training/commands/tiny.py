@@ -1,4 +1,4 @@
-"""`python -m training tiny`: the small model from nothing, in one command."""
+"""`python -m training tiny`: train the small model from scratch in one command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m training tiny`."""
+    """Declare the arguments of `python -m training tiny`."""
     parser.add_argument("--output", type=Path, required=True, help="folder to write; it must not exist")
     parser.add_argument(
         "--seed", type=int, default=0, help="of weights, batches and augmentation (default: %(default)s)"

@@ -11,7 +11,7 @@ from training.config import SELECTIONS, Loss, Optimizer, ProjectionKind, Schedul
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m training train`; the defaults are the published ones."""
+    """Declare the arguments of `python -m training train`; the defaults are the published ones."""
     parser.add_argument("--features", type=Path, required=True, metavar="DIR", help="made by 'features'")
     parser.add_argument("--validation", type=Path, metavar="DIR", help="features of other images, for the best epoch")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="one that was begun is gone on with")
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The settings that `train` and `ablate` share."""
+    """Declare the settings that `train` and `ablate` share."""
     add_choice(parser, TrainConfig, "--selection", SELECTIONS, "how heads (and tokens) become a score")
     add_choice(parser, TrainConfig, "--projection", get_args(ProjectionKind), "which side is projected")
     add_choice(parser, TrainConfig, "--text-input", get_args(TextInput), "what stands for a text")
