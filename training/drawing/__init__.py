@@ -1,1 +1,1 @@
-"""How the procedural scenes are drawn: canvas and textures, things, layouts, captions."""
+"""Drawing of the procedural scenes: canvas and textures, things, layouts, captions."""

@@ -19,7 +19,7 @@ def house(canvas: Canvas, rng: np.random.Generator, x: float, base: float, size:
     door = x + half * place
     canvas.rectangle(walls, door - 0.095 * size, base - 0.36 * size, door + 0.095 * size, base, (98, 62, 44))
     canvas.rectangle(walls, door - 0.07 * size, base - 0.33 * size, door + 0.07 * size, base, (122, 80, 54))
-    # Houses without a roof or without windows tell captions' words for the parts apart.
+    # Houses without a roof or windows, so that captions teach the words for the parts separately.
     if rng.random() < 0.7:
         _roof(canvas, rng, x, eaves, half, size)
     else:

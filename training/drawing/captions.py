@@ -63,7 +63,7 @@ def _phrase(rng: np.random.Generator, name: str, adjective: str | None) -> str:
 
 
 def _relation(rng: np.random.Generator, thing: Placed, things: tuple[Placed, ...], visible: list[str]) -> str:
-    """Where a thing is: on its ground, or left or right of another."""
+    """A phrase for a thing's place: on its ground, or left or right of another thing."""
     subject = _phrase(rng, thing.name, thing.adjective)
     others = [other for other in things if other.name != thing.name and other.name in visible]
     if others and rng.random() < 0.5:
@@ -77,9 +77,9 @@ def _relation(rng: np.random.Generator, thing: Placed, things: tuple[Placed, ...
 
 
 def write_captions(rng: np.random.Generator, scene: Composition, visible: list[str]) -> tuple[str, ...]:
-    """Six captions, two of which name a single thing; `visible` are the concepts that can be seen.
+    """Six captions, two of which name a single thing. `visible` are the visible concepts.
 
-    The captions go round the visible concepts in random order, so that together they name most of them.
+    The captions take the visible concepts in random order, so that together they name most of them.
     """
     adjectives = {thing.name: thing.adjective for thing in scene.things}
     order = [visible[i] for i in rng.permutation(len(visible))]

@@ -26,7 +26,7 @@ from training.drawing.things import PAINTERS
 
 @dataclass(frozen=True)
 class Placed:
-    """A thing that was drawn: its concept, an adjective, where it stands (x) and on what."""
+    """A drawn thing: its concept, an adjective, its place (x) and its ground."""
 
     name: str
     adjective: str
@@ -36,7 +36,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Composition:
-    """What was drawn: the layout, the light and the things."""
+    """The content of a drawn scene: its layout, light and things."""
 
     layout: Layout
     light: Light
@@ -66,7 +66,7 @@ def ground_colours(name: str, light: Light, rng: np.random.Generator) -> tuple[C
 
 
 def _mountains(canvas: Canvas, rng: np.random.Generator, light: Light, horizon: float) -> None:
-    """One range behind the ground, with snow on its highest peaks half of the time."""
+    """Draw one range of mountains behind the ground, with snow on its highest peaks half of the time."""
     region = canvas.new_region("mountain")
     stone = blend(
         ((104, 108, 118), (122, 100, 84), (84, 112, 84))[rng.integers(3)],
@@ -121,7 +121,7 @@ def _bands(
 
 
 def _path(canvas: Canvas, rng: np.random.Generator, light: Light, horizon: float) -> None:
-    """A road that runs from the lower edge to the horizon."""
+    """Draw a road from the lower edge to the horizon."""
     region = canvas.new_region("road")
     _, near = ground_colours("road", light, rng)
     foot, far = rng.uniform(0.3, 0.7), rng.uniform(0.35, 0.65)
@@ -133,7 +133,7 @@ def _path(canvas: Canvas, rng: np.random.Generator, light: Light, horizon: float
 
 
 def _aloft(canvas: Canvas, rng: np.random.Generator, layout: Layout, horizon: float) -> list[Placed]:
-    """Sun, clouds, balloons in the sky."""
+    """Draw sun, clouds and balloons in the sky."""
     placed = []
     names = [name for name, often in SKY_THINGS.items() if rng.random() < layout.aloft * often]
     slots = rng.permutation(len(names))
@@ -147,7 +147,7 @@ def _aloft(canvas: Canvas, rng: np.random.Generator, layout: Layout, horizon: fl
 
 
 def _choose(rng: np.random.Generator, layout: Layout, bands: tuple[str, ...]) -> list[str]:
-    """The names of the things to draw: those that some band can bear, and one house at most."""
+    """The names of the things to draw: things that some band allows, and one house at most."""
     names = [name for name in layout.things if any(name in ONLY_ON.get(band, layout.things) for band in bands)]
     names = [name for name in names if name != "boat" or "sea" in bands]
     low, high = layout.count

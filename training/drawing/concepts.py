@@ -8,10 +8,10 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Concept:
-    """A concept's name, the words captions may use instead, and how it is spoken of.
+    """A concept's name, its synonyms in captions, and its grammar.
 
     `countable` things take an article ("a boat"), stuff does not ("sand"). `texture` names a field of
-    `training.drawing.textures`, `contrast` the strength in which it modulates the colour (share of full brightness).
+    `training.drawing.textures`. `contrast` is the strength with which it changes the colour (share of full brightness).
     """
 
     name: str

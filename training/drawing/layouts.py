@@ -1,4 +1,4 @@
-"""Kinds of scenes (beach, street, mountains, ...), hours and weathers: the data that compositions are drawn from."""
+"""Kinds of scenes (beach, street, mountains, ...), times of day and weathers, from which compositions are drawn."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ SIZES: Final[dict[str, tuple[float, float]]] = {
     "cloud": (0.2, 0.28),
     "sun": (0.2, 0.27),
 }
-SKY_THINGS: Final = {"cloud": 0.85, "sun": 0.45, "balloon": 0.4}  # and how often a sky has one
+SKY_THINGS: Final = {"cloud": 0.85, "sun": 0.45, "balloon": 0.4}  # and the probability that a sky has one
 ONLY_ON: Final = {"sea": ("boat", "rock"), "house": ("window",), "roof": ()}
-"""What these bands can bear; the others bear everything."""
+"""Things that may stand on these bands. Other bands take everything."""
 AT_HOME: Final = {"boat": "sea", "car": "road", "window": "house"}
-"""The band that a thing keeps to where there is one."""
+"""The band on which a thing always stands, where there is one."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A kind of scene: `bands` of ground from far to near, of which one sequence is drawn, and what stands on them.
+    """A kind of scene. `bands` are sequences of ground from far to near; one is drawn, with things on it.
 
-    `horizon` is the range of the sky's share (0, 0: no sky). `place` is what captions may call the scene.
+    `horizon` is the range of the sky's share (0, 0: no sky). `place` is a name for the scene in captions.
     """
 
     place: str
@@ -87,7 +87,7 @@ LAYOUTS: Final = (
         (0.28, 0.4),
     ),
     Layout("the sky", ((),), (), (1.0, 1.0), aloft=1.0, count=(0, 0)),
-    # Close views without a sky: they take apart what always comes together elsewhere.
+    # Close views without a sky: they separate things that always come together elsewhere.
     Layout(
         "the ground",
         (("grass",), ("sand",), ("snow",), ("road",)),
@@ -127,7 +127,7 @@ LAYOUT_WEIGHTS: Final = (3, 4, 3, 3, 2, 2, 2, 1.2, 2, 1.6, 1.6, 2.4, 0.9)
 
 @dataclass(frozen=True)
 class Light:
-    """The hour and the weather: colours of sky and sea, a tint of everything, saturation, and a word for captions."""
+    """Time of day and weather: colours of sky and sea, a tint of everything, saturation, and a word for captions."""
 
     word: str
     zenith: Colour

@@ -103,7 +103,7 @@ def rock(canvas: Canvas, rng: np.random.Generator, x: float, base: float, size: 
 
 
 def cloud(canvas: Canvas, rng: np.random.Generator, x: float, base: float, size: float) -> str:
-    """A cloud with a flat foot and round heaps."""
+    """A cloud with a flat base and round tops."""
     region = canvas.new_region("cloud")
     tone = shade((244, 244, 246), rng.uniform(0.9, 1.0))
     half = 1.05 * size

@@ -1,4 +1,4 @@
-"""How masks of drawn scenes are judged: what is named on each scene, and mIoU over a whole set."""
+"""Evaluation of masks on drawn scenes: the concepts named on each scene, and mIoU over a whole set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.drawing.concepts import CONCEPTS, INDEX
 from training.drawing.scenes import Scene
 
 BACKGROUND: Final = len(CONCEPTS)
-"""The label of what was not named, where only a part of a scene is."""
+"""Label of the concepts that are not named, where only a part of a scene is named."""
 
 
 def named_half(scene: Scene, seed: int, index: int) -> tuple[str, ...]:
@@ -23,7 +23,7 @@ def named_half(scene: Scene, seed: int, index: int) -> tuple[str, ...]:
 
 
 def with_background(labels: NDArray[np.uint8], named: Sequence[str]) -> NDArray[np.uint8]:
-    """Labels (H,W) uint8 in which every concept that was not named is BACKGROUND."""
+    """Labels (H,W) uint8 with every concept that is not named as BACKGROUND."""
     keep = np.full(len(CONCEPTS), BACKGROUND, dtype=np.uint8)
     for name in named:
         keep[INDEX[name]] = INDEX[name]
@@ -31,7 +31,7 @@ def with_background(labels: NDArray[np.uint8], named: Sequence[str]) -> NDArray[
 
 
 class IntersectionOverUnion:
-    """IoU of every label: pixels of intersection over pixels of union, each summed over the whole set."""
+    """IoU of every label: pixels of intersection over pixels of union, both summed over the whole set."""
 
     def __init__(self) -> None:
         self._confusion = np.zeros((BACKGROUND + 1, BACKGROUND + 1), dtype=np.int64)
@@ -42,7 +42,7 @@ class IntersectionOverUnion:
         self._confusion += np.bincount(pairs, minlength=self._confusion.size).reshape(self._confusion.shape)
 
     def per_class(self) -> dict[str, float]:
-        """IoU by name, of the labels that occur in truth or prediction."""
+        """IoU by name, for labels that occur in truth or prediction."""
         hits = self._confusion.diagonal()
         union = self._confusion.sum(axis=0) + self._confusion.sum(axis=1) - hits
         names = (*CONCEPTS, "background")

@@ -1,7 +1,7 @@
 """Procedurally drawn scenes: pictures with captions and ground-truth label maps, deterministic by seed.
 
-They stand in for photographs where none can be shipped: `training.commands.tiny` trains the small model on them,
-`benchmarks` measures its masks on scenes of another seed. `python -m training scenes` writes them in the
+They replace photographs, which cannot be distributed with the project. `training.commands.tiny` trains the small model
+on them, and `benchmarks` measures its masks on scenes of another seed. `python -m training scenes` writes them in the
 layout of COCO.
 """
 
@@ -38,9 +38,9 @@ from training.processes import end_with_parent, signals_to_parent
 DEFAULT_SIZE: Final = 224
 MIN_SIZE: Final = 56
 MAX_SIZE: Final = 4096
-# A concept that is in the picture covers at least this share of it; a composition that hides one is drawn anew.
+# Every concept of a picture covers at least this share of it. A composition that hides one is drawn again.
 MIN_SHARE: Final = 0.012
-# Fewer scenes than this are drawn at once in one process: starting others takes longer.
+# Fewer scenes than this are drawn in this process, since starting others takes longer.
 FEW: Final = 100
 CHUNK: Final = 16
 
@@ -50,7 +50,7 @@ class Scene:
     """One drawn scene.
 
     image (S,S,3) uint8 RGB; labels (S,S) uint8, indices into `CONCEPTS`; regions (S,S) uint8, a number for each drawn
-    object; captions: sentences that name some of what can be seen.
+    object; captions: sentences that name some of the visible things.
     """
 
     image: NDArray[np.uint8]
@@ -86,7 +86,7 @@ def _draw(index: int, seed: int, size: int) -> Scene:
 def draw_scenes(
     count: int, seed: int, size: int = DEFAULT_SIZE, *, workers: int | None = None, progress: bool = True
 ) -> Iterator[Scene]:
-    """Draw the scenes 0 to count - 1 of a series in order, with several processes (None: one a CPU)."""
+    """Draw the scenes 0 to count - 1 of a series in order, with several processes (None: one for each CPU)."""
     workers = (os.cpu_count() or 1) if workers is None else workers
     draw = partial(_draw, seed=seed, size=size)
     with tqdm(total=count, desc="drawing scenes", unit="scene", mininterval=1.0, disable=not progress or None) as bar:
@@ -100,7 +100,7 @@ def _parallel(draw: Callable[[int], Scene], count: int, workers: int) -> Iterato
     pending: deque[Future[list[Scene]]] = deque()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         with signals_to_parent():
-            # Few at a time: where the command is interrupted, these alone are waited for.
+            # Few at a time, since an interrupted command waits for these.
             pending.extend(pool.submit(_draw_all, draw, chunk) for chunk in islice(chunks, workers + 1))
         try:
             while pending:
@@ -117,8 +117,8 @@ def _draw_all(draw: Callable[[int], Scene], indices: range) -> list[Scene]:
 def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) -> None:
     """Write scenes in the layout of COCO: images/*.png, labels/*.png, annotations/captions.json, classes.json.
 
-    The folder appears whole or not at all. Raises OptionError for a count below 1, a size out of 56 to 4096 or a seed
-    out of range, OutputError where the folder exists already or cannot be written.
+    The folder appears whole or not at all. Raises OptionError for a count below 1, a size outside 56 to 4096 or a seed
+    out of range, and OutputError where the folder exists already or cannot be written.
     """
     if count < 1 or not MIN_SIZE <= size <= MAX_SIZE:
         raise OptionError(f"expected at least 1 scene of {MIN_SIZE} to {MAX_SIZE} pixels, got {count} of {size}")
@@ -142,7 +142,7 @@ def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m training scenes`."""
+    """Declare the arguments of `python -m training scenes`."""
     parser.add_argument("--output", type=Path, required=True, help="folder to write; it must not exist")
     parser.add_argument("--count", type=int, default=1000, help="number of scenes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="series of scenes (default: %(default)s)")

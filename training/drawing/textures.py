@@ -12,7 +12,7 @@ from PIL import Image
 Field = NDArray[np.float32]
 
 FIELD_SEED: Final = 20251
-# A field is this many times a scene's side, so that crops of it at random offsets differ.
+# A field's side is this many times a scene's, so that crops at random offsets differ.
 FIELD_MARGIN: Final = 2
 
 

@@ -1,7 +1,7 @@
-"""Every thing that can be drawn, by the name of its concept.
+"""Functions that draw things, by the name of the concept.
 
-A painter draws one thing as a new region and returns an adjective for captions. Its arguments: `canvas`, `rng`, `x` the
-middle, `base` the lower edge and `size` the height, in unit coordinates.
+Each draws one thing as a new region and returns an adjective for captions. The arguments are `canvas`, `rng`, and, in
+unit coordinates, the middle `x`, the lower edge `base` and the height `size`.
 """
 
 from __future__ import annotations
