@@ -1,7 +1,7 @@
-"""The rows of a table: each trained on one feature set with the same seeds, then measured in the same way.
+"""Trains the rows of a table on one feature set with the same seeds, and measures them in the same way.
 
-Retrieval is measured on validation features. Whatever else an exported bundle can be measured by is given as a command
-that is run for every row's bundle and leaves its figures as JSON, so that training need not know of it.
+Retrieval is measured on validation features. Other measurements are a command that runs on every row's exported bundle
+and writes its figures as JSON, so that training does not depend on them.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Measure:
-    """How to export a row and what to measure its bundle with.
+    """Settings of a row's export and of the command that measures its bundle.
 
-    `command` is split as a shell would and run without one; {bundle} and {json} in it are the bundle and the file
-    that it is to write, as the project's benchmarks do: an object `figures`, of which those named here are kept.
+    `command` is split as in a shell and run without one. {bundle} and {json} in it stand for the bundle and the file
+    that it must write: an object `figures`, as the project's benchmarks write it. The figures named here are kept.
     Raises OptionError for a command that cannot be split, for other names in braces, and for no figures.
     """
 
@@ -63,26 +63,26 @@ class Measure:
         if not words:
             raise OptionError("--measure: expected a command, got none")
         if words[0] == "python":
-            words[0] = sys.executable  # the interpreter of this environment, whatever PATH says
+            words[0] = sys.executable  # the interpreter of this environment, not that of PATH
         return words
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row of the table: the settings that it changed, and its figures by column."""
+    """A row of the table: its changed settings, and its figures by column."""
 
     row: str
     changes: Mapping[str, Any]
     figures: Mapping[str, float]
     failure: str | None = None
-    """Why there are no figures; None for a row that was measured."""
+    """The reason why there are no figures; None for a row that was measured."""
 
 
 def ablate(table: str, base: TrainConfig, measure: Measure | None = None) -> list[RowResult]:
-    """Train and measure every row of a table; `base.output` gets a folder for each, results.json and table.md.
+    """Train and measure every row of a table; writes a folder for each, results.json and table.md to `base.output`.
 
-    Rows that are in results.json, and those that were trained but not yet measured, are not trained again. A row that
-    fails is reported and has a `failure`; the others go on, and a later call tries it again.
+    Rows in results.json, and rows that were trained but not measured, are not trained again. A row that fails is
+    reported and has a `failure`; the others go on, and a later call tries it again.
     Raises OptionError for an unknown table, DataError for features that cannot be used, OutputError where a result
     cannot be written, and the error of the first row where every row fails.
     """
@@ -137,14 +137,14 @@ def markdown_table(results: Sequence[RowResult]) -> str:
 
 
 def _description(table: str, base: TrainConfig, measure: Measure | None) -> dict[str, Any]:
-    """What the rows have in common; of another description no row is taken over."""
+    """The settings that rows share. Rows of a file with another description are not reused."""
     command = None if measure is None else {"command": measure.command, "model": measure.model.backbone}
     places = {"features": str(base.features), "validation": str(base.validation) if base.validation else None}
     return {"table": table, "settings": base.settings(), **places, "measure": command}
 
 
 def _results_in(path: Path, description: Mapping[str, Any]) -> dict[str, RowResult]:
-    """Rows that were measured before, by name. Raises DataError for a file that `ablate` did not write."""
+    """Rows measured before, by name. Raises DataError for a file that `ablate` did not write."""
     if not path.is_file():
         return {}
     try:

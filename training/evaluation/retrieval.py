@@ -21,18 +21,18 @@ from training.features.finite import not_finite_feature
 from training.objective.objective import project_texts
 
 Similarity = Literal["mean", "max"]
-"""Similarity of an image with a text: cosine with the mean of the head embeddings, or largest cosine of a head."""
+"""Similarity of an image with a text: the cosine with the mean of the head embeddings, or the largest of a head."""
 
 SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 RECALL_AT = (1, 5, 10)
 
 CHUNK = 256
-"""Images that are scored at a time against all texts."""
+"""Images scored against all texts at a time."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """How well one direction finds its partner; ranks count from 1."""
+    """Figures of one direction of retrieval; ranks count from 1."""
 
     queries: int
     recall: dict[int, float]
@@ -49,7 +49,7 @@ class Ranks:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Both directions under one similarity. An image has several captions: its best-ranked one counts."""
+    """Both directions with one similarity. An image has several captions; the best-ranked one counts."""
 
     similarity: Similarity
     image_to_text: Ranks
@@ -57,7 +57,7 @@ class Retrieval:
 
 
 def load_projection(path: Path, features: FeatureSet) -> Projection:
-    """A projection file for the towers of a feature set. Raises WeightsError and WeightsNotFoundError."""
+    """Read a projection file for the towers of a feature set. Raises WeightsError and WeightsNotFoundError."""
     facts = features.manifest
     tensors, _ = projection_weights(str(path), facts.backbone)
     return projection_from_state_dict(
@@ -75,9 +75,10 @@ def retrieval(
 ) -> Retrieval:
     """Rank all captions for every image and all images for every caption.
 
-    `average_text` takes the mean over a caption's words for the feature at its end token.
-    Raises DataError where the set lacks the arrays, or has no caption; OptionError for `average_text` with a projection
-    that has CLIP's last block, which ends at the end token; NotFiniteError for features that are not finite.
+    `average_text` takes the mean over a caption's words instead of the feature at its end token.
+    Raises DataError where the set lacks the arrays or has no caption. Raises OptionError for `average_text` with a
+    projection that has CLIP's last block, since that ends at the end token. Raises NotFiniteError for features that are
+    not finite.
     """
     if average_text and isinstance(projection, LastBlockProjection):
         raise OptionError("--average-text has no effect on a projection with CLIP's last block; leave it out")
@@ -90,7 +91,7 @@ def retrieval(
     for first, scores in _score_chunks(features, projection, similarity, texts):
         here = (owners >= first) & (owners < first + len(scores))
         own_scores[here] = scores[owners[here] - first, here.nonzero().squeeze(1)]
-    # Ties count against the query, or a model that gives one score to all would be perfect.
+    # Ties count against the query. Otherwise a model with the same score for all would be perfect.
     image_ranks = torch.zeros(len(texts), dtype=torch.int64)
     text_ranks = torch.full((images,), len(texts), dtype=torch.int64)
     for first, scores in _score_chunks(features, projection, similarity, texts):
@@ -121,7 +122,7 @@ def _texts(features: FeatureSet, projection: Projection, average_text: bool) -> 
 def _score_chunks(
     features: FeatureSet, projection: Projection, similarity: Similarity, texts: Tensor
 ) -> Iterator[tuple[int, Tensor]]:
-    """Number of the first image of a chunk, and scores (images of the chunk, texts)."""
+    """For each chunk the index of its first image, and scores (images of the chunk, texts)."""
     first = 0
     for shard in features.shards:
         for start in range(0, len(shard.arrays["heads"]), CHUNK):

@@ -1,4 +1,4 @@
-"""The ablation tables of the paper as settings: each row is a change of the published ones. Imports no torch."""
+"""The ablation tables of the paper as settings. Each row changes some of the published ones. Imports no torch."""
 
 from __future__ import annotations
 
@@ -39,4 +39,4 @@ TABLES: Final[Mapping[str, Mapping[str, Row]]] = {
         "triplet, hardest negative": {"loss": "triplet"},
     },
 }
-"""Table -> row -> changes. `heads` and `texts` are the paper's alignment strategies, `projections` its projections."""
+"""Table -> row -> changes. `heads` and `texts` are the paper's alignment strategies, `projections` its variants."""
