@@ -1,1 +1,1 @@
-"""Feature sets: captions and images to head embeddings and text features."""
+"""Feature sets: head embeddings of images and text features of captions."""

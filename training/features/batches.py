@@ -1,7 +1,7 @@
-"""Batches of captions with their images' features, read ahead from the mapped shards.
+"""Batches of captions with the features of their images, read ahead from memory-mapped shards.
 
-Rows are copied into a few buffers that are used in turn: a fresh array of 5 MB for each batch would cost more in
-page faults than the copying itself. A thread fills the next buffers while a step computes; copying releases the
+Rows are copied into a few buffers that are used in turn, since page faults in a new array of 5 MB for each batch would
+cost more than the copy itself. A thread fills the next buffers while a step computes; copying releases the
 interpreter's lock.
 """
 
@@ -22,15 +22,15 @@ from training.config import ProjectionKind, Selection, TextInput, TokenArray
 from training.features.feature_set import FeatureSet, FloatArray, IndexArray
 
 AHEAD = 2
-"""Batches being read while one is used."""
+"""Batches read ahead while one is used."""
 
 
 class Batch(NamedTuple):
-    """Features of B captions and their images. It is valid until the next but one is asked for.
+    """Features of B captions and their images. It is valid until the next but one is requested.
 
-    visual (B,M,D) or (B,D); text (B,C), or with `lengths` (B,L,·) padded with zeros; lengths (B,) int64, tokens of
-    each text with start and end; captions (B,) int64, numbers of the captions in the feature set; finite, whether
-    every feature is a finite number.
+    visual (B,M,D) or (B,D); text (B,C), or with `lengths` (B,L,·) padded with zeros; lengths (B,) int64, tokens of each
+    text with start and end; captions (B,) int64, indices of the captions in the feature set; finite, True where every
+    feature is a finite number.
     """
 
     visual: Tensor
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureChoice:
-    """Which arrays of a feature set a run reads."""
+    """The arrays of a feature set that a run reads."""
 
     visual: str
     text: str
@@ -56,7 +56,7 @@ class FeatureChoice:
 
     @classmethod
     def of(cls, selection: Selection, projection: ProjectionKind, text_input: TextInput) -> FeatureChoice:
-        """What a configuration reads."""
+        """The arrays that a configuration reads."""
         visual = selection if selection in ("average", "cls") else "heads"
         if projection == "last_block":
             return cls(visual, "penultimate", "penultimate")
@@ -65,13 +65,13 @@ class FeatureChoice:
         return cls(visual, "text_average" if text_input == "average" else "text", None)
 
     def require_in(self, features: FeatureSet) -> None:
-        """Raise DataError unless a feature set has them."""
+        """Raise DataError unless a feature set has these arrays."""
         for array in (self.visual, self.text):
             features.require(array)
 
 
 class BatchReader:
-    """Batches of a feature set, in the file's order or in an order drawn for each epoch.
+    """Reads batches of a feature set, in the file's order or in a given order.
 
     With several processes (`world_size`), each reads its share of every batch.
     """
@@ -86,7 +86,7 @@ class BatchReader:
         self.rank = rank
         self.world_size = world_size
         self.wait_s = 0.0
-        """Seconds that steps have waited for data."""
+        """Seconds that steps waited for data."""
         share = share_size(min(batch_size, len(features)), world_size)
         self._visual = [self._buffer(choice.visual, share) for _ in range(AHEAD + 2)]
         self._text = [] if choice.token_array else [self._buffer(choice.text, share) for _ in range(AHEAD + 2)]
@@ -95,7 +95,7 @@ class BatchReader:
         return -(-len(self.features) // self.batch_size)
 
     def epoch(self, order: IndexArray | None = None) -> Iterator[Batch]:
-        """All captions once, in `order`; the last batch may be smaller."""
+        """Batches of all captions, each caption once, in `order`. The last batch may be smaller."""
         order = np.arange(len(self.features)) if order is None else order
         chunks = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
@@ -131,7 +131,7 @@ class BatchReader:
         return torch.from_numpy(buffer[: len(captions)])
 
     def _gather_tokens(self, array: TokenArray, captions: IndexArray, mine: IndexArray) -> tuple[Tensor, Tensor]:
-        """Padded to the longest text of the whole batch, also of other processes' shares."""
+        """Token rows padded to the longest text of the whole batch, including the shares of other processes."""
         longest = max(stop - start for start, stop in map(self._token_range, captions.tolist()))
         width = self.features.shards[0].arrays[array].shape[1]
         text = np.zeros((len(mine), longest, width), dtype=np.float32)
@@ -151,7 +151,7 @@ class BatchReader:
 
 
 def share_of(captions: IndexArray, rank: int, world_size: int) -> IndexArray:
-    """A process's part of a batch: consecutive, all parts of one size but for the last ones."""
+    """A process's part of a batch. Parts are consecutive and of one size, except for the last ones."""
     share = share_size(len(captions), world_size)
     return captions[rank * share : (rank + 1) * share]
 
@@ -162,5 +162,5 @@ def share_size(batch: int, world_size: int) -> int:
 
 
 def shuffled(count: int, seed: int, epoch: int) -> IndexArray:
-    """The order of an epoch, a function of seed and epoch alone: so an epoch can be taken up again."""
+    """The order of an epoch. It depends only on seed and epoch, so that an epoch can be repeated."""
     return np.random.default_rng([seed, epoch]).permutation(count)

@@ -1,7 +1,6 @@
-"""Tables of captions, CSV and JSON Lines, as spreadsheets and scripts write them.
+"""Reads tables of captions, CSV and JSON Lines, written by spreadsheets and scripts.
 
-Every fault is an error that names the file and the line. Nothing is cut or guessed: a table that can be read in two
-ways is refused.
+Every fault is an error that names the file and the line. Nothing is cut or guessed: an ambiguous table is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "'|'"}
 
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
-    # UTF-32's mark begins with that of UTF-16.
+    # UTF-32's mark begins with UTF-16's.
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -34,7 +33,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class Entry(NamedTuple):
-    """A caption of an image, and the place of both in the file."""
+    """An image, its caption, and their place in the file."""
 
     image: str
     caption: str
@@ -49,7 +48,7 @@ class _Row(NamedTuple):
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8, or in the encoding that its byte order mark names.
 
-    Raises DataError, with the line, for other encodings and for NUL characters.
+    Raises DataError, which names the line, for other encodings and for NUL characters.
     """
     try:
         content = path.read_bytes()
@@ -71,7 +70,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Parsed JSON. Raises DataError, which begins with `where`."""
+    """Parse JSON. Raises DataError, which begins with `where`."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -79,7 +78,7 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def checked_text(value: object, name: str, where: str) -> str:
-    """A field that must hold text, as it is. Raises DataError for another type, blank text and broken characters."""
+    """A field that must hold text, unchanged. Raises DataError for another type, blank text and broken characters."""
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: expected {name!r}, text, got {value!r:.80}")
     if "\0" in value or not _is_unicode(value):
@@ -88,10 +87,10 @@ def checked_text(value: object, name: str, where: str) -> str:
 
 
 def read_csv(path: Path) -> Iterator[Entry]:
-    """The entries of a CSV file whose first line names the columns `image` and `caption`; others are left out.
+    """The entries of a CSV file. Its first line must name the columns `image` and `caption`; others are ignored.
 
-    Columns are separated by commas, semicolons, tabs or `|`, whichever gives these two names. Blank lines are left
-    out. Raises DataError.
+    The separator is the one of comma, semicolon, tab and `|` that gives these two names. Blank lines are ignored.
+    Raises DataError.
     """
     text = read_text(path)
     rows = _rows(path, text)
@@ -118,7 +117,7 @@ def read_csv(path: Path) -> Iterator[Entry]:
 
 
 def read_json_lines(path: Path) -> Iterator[Entry]:
-    """The entries of a file with a JSON object a line, with `image` and `caption`. Raises DataError."""
+    """The entries of a file with one JSON object a line, with `image` and `caption`. Raises DataError."""
     for number, line in enumerate(io.StringIO(read_text(path), newline=""), 1):
         if not line.strip():
             continue
@@ -131,8 +130,8 @@ def read_json_lines(path: Path) -> Iterator[Entry]:
 
 
 def _rows(path: Path, text: str, separator: str | None = None) -> Iterator[_Row]:
-    """Rows that are not blank; without a separator the header alone, as one field."""
-    lines = io.StringIO(text, newline="")  # a caption may hold other line separators than \r and \n
+    """Rows that are not blank. Without a separator, only the header, as one field."""
+    lines = io.StringIO(text, newline="")  # a caption may contain line separators other than \r and \n
     if separator is None:
         for number, line in enumerate(lines, 1):
             if line.strip() and not _excel_hint(line, number):
@@ -156,12 +155,12 @@ def _rows(path: Path, text: str, separator: str | None = None) -> Iterator[_Row]
 
 
 def _excel_hint(line: str, number: int) -> bool:
-    """Whether a line tells Excel the separator, as in "sep=;"."""
+    """True where a line tells Excel the separator, as in "sep=;"."""
     return number == 1 and line.strip().lower().removeprefix("sep=") in ("", *SEPARATORS)
 
 
 def _columns(path: Path, header: _Row) -> tuple[list[str], str]:
-    """Names of the columns, in lower case and without space around them, and what separates them."""
+    """Names of the columns, in lower case and stripped, and their separator."""
     line = header.fields[0]
     for separator in SEPARATORS:
         try:
@@ -183,7 +182,7 @@ def _columns(path: Path, header: _Row) -> tuple[list[str], str]:
 
 
 def _check_closed(caption: str, image: str, separator: str, where: str) -> None:
-    """A quote that nothing closes swallows the entries that follow it."""
+    """Raise DataError for an unclosed quote, which would swallow the entries after it."""
     for line in _LINE_END.split(caption)[1:]:
         name, found, _ = line.partition(separator)
         if found and Path(name.strip()).suffix == Path(image).suffix != "":
@@ -207,7 +206,7 @@ def _columns_of(count: int) -> str:
 
 
 def _line_of(before: str) -> int:
-    """Number of the line that follows a text or that the text ends in."""
+    """Number of the line on which the text after `before` begins."""
     return len(_LINE_END.findall(before)) + 1
 
 

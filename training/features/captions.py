@@ -26,7 +26,7 @@ class CaptionedImage:
 
 @dataclass(frozen=True)
 class CaptionFile:
-    """The captions of a data set in the order of its file; the file itself for its sha256."""
+    """The captions of a data set in the order of its file, and the file's path, for its sha256."""
 
     path: Path
     images: list[CaptionedImage]
@@ -35,12 +35,12 @@ class CaptionFile:
 def read_captions(source: Path, images: Path | None = None) -> CaptionFile:
     """Read the captions at `source`.
 
-    `source` is a COCO captions .json; or a .csv whose first line names the columns `image` (a file name) and
-    `caption`; or a .jsonl of objects with these two; or a folder with annotations/captions.json, captions.csv or
-    captions.jsonl. File names are relative to `images`; without it, to the folder `images` beside annotations (COCO),
-    or to the folder of the file. Images without a caption are left out.
-    Raises DataError, with the place, for a missing or damaged file, an entry that is incomplete or can be read in two
-    ways, an id given twice, a caption without an image.
+    `source` is a COCO captions .json, a .csv whose first line names the columns `image` (a file name) and `caption`, a
+    .jsonl of objects with these two, or a folder with annotations/captions.json, captions.csv or captions.jsonl. File
+    names are relative to `images`; without it, to the folder `images` beside annotations (COCO), or to the folder of
+    the file. Images without a caption are left out.
+    Raises DataError, which names the place, for a missing or damaged file, an incomplete or ambiguous entry, an id
+    given twice, or a caption without an image.
     """
     path = _captions_path(source)
     if path.suffix.lower() == ".json":
@@ -108,7 +108,7 @@ def _read_coco(path: Path) -> tuple[dict[int, str], Captions]:
 
 
 def _read_pairs(path: Path) -> tuple[dict[int, str], Captions]:
-    """Images are numbered in the order of their first entry, captions in the order of the file."""
+    """Read pairs; numbers images in the order of their first entry, and captions in the order of the file."""
     names: dict[int, str] = {}
     numbers: dict[str, int] = {}
     captions: Captions = {}

@@ -1,4 +1,4 @@
-"""What is kept of an image and of a caption: head embeddings, CLS, text features.
+"""Encodes images and captions to the stored vectors: head embeddings, CLS, text features.
 
 Source: Talk2DINO, Sec. 3.2; `dino_extraction_v2.py` and `text_features_extraction.py` of the released code.
 """
@@ -35,7 +35,7 @@ class ImageVectors(NamedTuple):
 
 
 def image_vectors(features: ImageFeatures) -> ImageVectors:
-    """Head embeddings v_m = (1/P) sum_p softmax_p(l_m)_p f_p, the same with the mean map of all heads, and CLS."""
+    """Head embeddings v_m = (1/P) sum_p softmax_p(l_m)_p f_p; the same with the heads' mean map; and CLS."""
     tokens, logits = features.patch_tokens.float(), features.cls_attention.float()
     heads = logits.softmax(dim=-1) @ tokens / tokens.shape[1]
     average = logits.mean(dim=1, keepdim=True).softmax(dim=-1) @ tokens / tokens.shape[1]
@@ -53,13 +53,13 @@ class Encoders:
         self.bf16 = bf16
         self.device = device
         self.cut_captions = 0
-        """Captions of the last call of `encode_captions` that are longer than the context and were cut."""
+        """Number of captions that the last call of `encode_captions` cut to the context."""
         self._mean = torch.tensor(self.backbone.mean, device=device)[:, None, None]
         self._std = torch.tensor(self.backbone.std, device=device)[:, None, None]
 
     @torch.inference_mode()
     def encode_images(self, crops: Tensor) -> ImageVectors:
-        """Crops (B,3,H,W) uint8 -> vectors, on the CPU."""
+        """Encode crops (B,3,H,W) uint8; the vectors are on the CPU."""
         pixels = (crops.to(self.device).float() / 255 - self._mean) / self._std
         with self._precision():
             features = self.backbone(pixels)
@@ -67,7 +67,7 @@ class Encoders:
 
     @torch.inference_mode()
     def encode_captions(self, captions: Sequence[str], token_arrays: Sequence[TokenArray]) -> dict[str, Tensor]:
-        """Text arrays of a shard: text, text_average, and with `token_arrays` also these and token_offsets."""
+        """Text arrays of a shard: text, text_average, and with `token_arrays` also those and token_offsets."""
         ids = self.tokenizer.encode(captions) if captions else np.empty((0, 1), dtype=np.int64)
         self.cut_captions = self._count_cut(captions, ids)
         lengths = (ids == END_TOKEN).argmax(axis=1) + 1
@@ -95,7 +95,7 @@ class Encoders:
         return arrays
 
     def _count_cut(self, captions: Sequence[str], ids: NDArray[np.int64]) -> int:
-        """How many of the captions (c,), whose ids (c,L) are given, have more tokens than the context takes."""
+        """Number of captions (c,), with ids (c,L), that have more tokens than the context."""
         context = self.tokenizer.context_length
         if ids.shape[1] < context:
             return 0
@@ -105,7 +105,7 @@ class Encoders:
 
     @property
     def quick_gelu(self) -> bool:
-        """Whether the text tower's activation is QuickGELU."""
+        """True where the text tower's activation is QuickGELU."""
         return self.text_tower.activation == "quick_gelu"
 
     def last_block_state(self) -> dict[str, Tensor]:
@@ -121,7 +121,7 @@ class Encoders:
 
 @functools.cache
 def clip_tokenizer(context_length: int) -> Tokenizer:
-    """The tokenizer that bundles carry; building it takes a second."""
+    """The tokenizer of bundles. Building it takes a second."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.json"
         write_tokenizer(path)
@@ -135,7 +135,7 @@ def load_towers(
     input_size: tuple[int, int] | None,
     text_activation: Activation | None = None,
 ) -> Reference:
-    """The frozen towers, as `load_reference`; their projection is random and not for use."""
+    """The frozen towers, loaded by `load_reference`. The projection is random and must not be used."""
     return load_reference(
         backbone=backbone,
         backbone_weights=backbone_weights,

@@ -1,7 +1,7 @@
-"""Images and captions -> a set of features, with the frozen towers.
+"""Extracts a set of features from images and captions, with the frozen towers.
 
-Each shard holds the images at fixed places of the captions file, and every batch lies within a shard; so a run that
-was killed goes on with the next shard and ends with the features of an uninterrupted one.
+Each shard holds the images at fixed places of the captions file, and every batch lies within a shard. So a run that was
+killed goes on with the next shard and gives the same features as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ logger = logging.getLogger(__name__)
 
 
 def extract(config: FeatureConfig) -> FeatureManifest:
-    """Extract, or go on extracting, what `config` says; returns the manifest of the complete set.
+    """Extract features, or continue an interrupted extraction; returns the manifest of the complete set.
 
     An image that cannot be read is reported and left out with its captions; the manifest lists these images.
-    Raises DataError for captions that cannot be used, where no image can be read or more than
-    `config.max_unreadable` cannot, and where the folder holds features of something else; NotFiniteError at the first
-    feature that is not finite; OutputError where it cannot be written; and as `load_reference`.
+    Raises DataError for unusable captions, where no image or too few images (`config.max_unreadable`) can be read, and
+    where the folder holds other features. Raises NotFiniteError at the first feature that is not finite, OutputError
+    where the folder cannot be written, and the errors of `load_reference`.
     """
     data = read_captions(config.captions, config.images)
     check_output_folder(config.output)
@@ -73,7 +73,7 @@ class Extraction:
         self.images = images
         self.encoders = encoders
         written = (n for n in range(manifest.shards) if shard_path(config.output, n).is_file())
-        # Shards without a readable image are made again: it costs nothing, and the images may be there now.
+        # Shards without a readable image are made again, since it costs nothing and the images may exist now.
         done = {n: shard for n in written if len((shard := Shard(config.output, n, manifest)).arrays["image_ids"])}
         self.missing = [n for n in range(manifest.shards) if n not in done]
         self.unreadable = sum(len(shard.skipped) for shard in done.values())
@@ -123,12 +123,12 @@ class Extraction:
             )
 
     def _remove_all(self) -> None:
-        """Leave no set without images behind, which a run with the right --images would go on with."""
+        """Remove a set without images, so that a run with the right --images does not continue it."""
         folder = self.config.output
         for path in (*(shard_path(folder, n) for n in range(self.manifest.shards)), folder / LAST_BLOCK):
             path.unlink(missing_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # it holds files of others
+        with contextlib.suppress(OSError):  # the folder holds other files
             folder.rmdir()
 
     def _write(self, shard: int, places: range, vectors: dict[int, ImageVectors], skipped: dict[int, str]) -> None:
@@ -212,7 +212,7 @@ def plan(config: FeatureConfig, data: CaptionFile, encoders: Encoders) -> Featur
 
 
 def _begin(config: FeatureConfig, planned: FeatureManifest) -> FeatureManifest:
-    """The manifest to go on with; the folder is new, or holds the same plan."""
+    """The manifest to continue with, after a check that the folder is new or holds the same plan."""
     folder = config.output
     if not (folder / MANIFEST).is_file():
         if folder.is_dir() and any(folder.glob("shard-*")):
@@ -244,7 +244,7 @@ def _finish(folder: Path, planned: FeatureManifest, encoders: Encoders) -> Featu
 
 
 def _report(folder: Path, manifest: FeatureManifest, encoders: Encoders) -> None:
-    """The last lines of a run: captions that were cut, and counts."""
+    """Print the last lines of a run: cut captions, and counts."""
     if manifest.cut_captions:
         logger.warning(
             "%d of %d captions have more than %d tokens and were cut there: the text tower takes no more",

@@ -1,8 +1,8 @@
-"""Features on disk: safetensors shards that are memory-mapped, and a manifest.
+"""Features on disk: memory-mapped safetensors shards, and a manifest.
 
-A shard holds some images, in the order of the captions file, and all of their captions; so a shard is there
-whole or not at all, and so is each of its images. n images, c captions, M heads, D width of the backbone, C of
-the text features, t tokens of all the captions together (start and end token included):
+A shard holds some images, in the order of the captions file, and all of their captions. A shard is complete or
+missing, and so is each image. n images, c captions, M heads, D width of the backbone, C width of the text features,
+t tokens of all the captions together (start and end token included):
 
 ===================  ===========  =====================================================================
 key                  shape        content
@@ -54,7 +54,7 @@ IndexArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureManifest:
-    """Where features come from. Everything but the last block of fields is known before the first image is read."""
+    """Origin of features. All fields except the last block are known before the first image is read."""
 
     schema_version: int = SCHEMA_VERSION
     backbone: str
@@ -71,9 +71,9 @@ class FeatureManifest:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     precision: str
-    """Of the encoders, "fp32" or "bf16"."""
+    """Precision of the encoders, "fp32" or "bf16"."""
     dtype: str
-    """Of the stored features, "float32" or "float16"."""
+    """Type of the stored features, "float32" or "float16"."""
     token_arrays: tuple[TokenArray, ...]
     captions_sha256: str
     images_listed: int
@@ -83,9 +83,9 @@ class FeatureManifest:
     images: int = 0
     captions: int = 0
     skipped: tuple[str, ...] = ()
-    """Images that could not be read, "file: reason", left out with their captions."""
+    """Unreadable images, as "file: reason", which were left out with their captions."""
     cut_captions: int = 0
-    """Captions longer than the text tower's context, of which the first words alone were read."""
+    """Number of captions longer than the text tower's context, of which only the first words were read."""
 
     @property
     def shards(self) -> int:
@@ -93,16 +93,16 @@ class FeatureManifest:
         return -(-self.images_listed // self.images_per_shard)
 
     def plan(self) -> FeatureManifest:
-        """The manifest without the results: two runs of one plan may go on with each other's shards."""
+        """The manifest without the results. Runs of one plan may continue each other's shards."""
         return dataclasses.replace(self, complete=False, images=0, captions=0, skipped=(), cut_captions=0)
 
     def shard_metadata(self, index: int) -> dict[str, str]:
-        """Facts that a shard states of itself, so that it is never taken for one of another model."""
+        """Facts that a shard stores about itself, so that it is never taken for one of another model."""
         return {"shard": str(index), "backbone_sha256": self.backbone_sha256, "text_sha256": self.text_sha256}
 
 
 def shard_path(folder: Path, index: int) -> Path:
-    """Place of a shard."""
+    """Path of a shard."""
     return folder / f"shard-{index:05d}.safetensors"
 
 
@@ -114,7 +114,7 @@ def write_shard(
     skipped: tuple[str, ...] = (),
     cut_captions: int = 0,
 ) -> None:
-    """Write one shard; raises OutputError where it cannot be written, and then leaves nothing."""
+    """Write one shard. Raises OutputError where it cannot be written, and then leaves no file."""
     metadata = manifest.shard_metadata(index) | {"skipped": json.dumps(skipped), "cut_captions": str(cut_captions)}
     write_tensors(shard_path(folder, index), arrays, metadata)
 
@@ -125,7 +125,7 @@ def write_manifest(folder: Path, manifest: FeatureManifest) -> None:
 
 
 def read_manifest(folder: Path) -> FeatureManifest:
-    """Read a manifest. Raises DataError where there is none, or it is not of this schema."""
+    """Read a manifest. Raises DataError where it is missing or of another schema."""
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(f"{folder} holds no features: expected {MANIFEST}, made by 'python -m training features'")
@@ -145,7 +145,7 @@ def read_manifest(folder: Path) -> FeatureManifest:
 
 
 class Shard:
-    """One memory-mapped shard; pages are read from the file as rows are touched."""
+    """One memory-mapped shard. Pages are read from the file as rows are used."""
 
     def __init__(self, folder: Path, index: int, manifest: FeatureManifest) -> None:
         self.path = shard_path(folder, index)
@@ -193,7 +193,7 @@ class Shard:
 
 
 class FeatureSet:
-    """A complete set of features; captions are numbered through all shards, in their order."""
+    """A complete set of features. Captions are numbered across all shards, in their order."""
 
     def __init__(self, folder: Path) -> None:
         """Open a set. Raises DataError where it is incomplete, damaged, or has a shard of another model."""
@@ -231,7 +231,7 @@ class FeatureSet:
                 )
 
     def image_numbers(self) -> IndexArray:
-        """For every caption the number of its image through all shards, (captions,) int64."""
+        """The index of every caption's image across all shards, (captions,) int64."""
         counts = [len(shard.arrays["image_ids"]) for shard in self.shards]
         first = np.concatenate([[0], np.cumsum(counts)[:-1]])
         return np.asarray(first[self.caption_shard] + self.image_row, dtype=np.int64)

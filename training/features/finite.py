@@ -1,4 +1,4 @@
-"""Features that are no finite numbers: found before they are written, and named where a loss shows them."""
+"""Checks for features that are not finite numbers, before they are written and where a loss reveals them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.features.feature_set import FeatureSet, IndexArray
 
 
 def not_finite_row(arrays: Mapping[str, Tensor]) -> tuple[str, int] | None:
-    """Name and row of the first array (n, ...) that holds a NaN or an infinity; None where all are finite."""
+    """Name and row of the first array (n, ...) with a NaN or an infinity; None where all are finite."""
     for name, array in arrays.items():
         if array.is_floating_point() and not array.isfinite().all():
             return name, int((~array.isfinite()).flatten(1).any(dim=1).nonzero()[0])
@@ -20,7 +20,7 @@ def not_finite_row(arrays: Mapping[str, Tensor]) -> tuple[str, int] | None:
 
 
 def not_finite_feature(features: FeatureSet, choice: FeatureChoice, captions: IndexArray) -> str | None:
-    """Say which feature of these captions (B,) int64, or of their images, is not finite; None where all are."""
+    """Description of the first feature of these captions (B,) int64, or their images, that is not finite; else None."""
     for caption in captions.tolist():
         shard = features.shards[features.caption_shard[caption]]
         image, row = int(features.image_row[caption]), int(features.caption_row[caption])

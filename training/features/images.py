@@ -1,4 +1,4 @@
-"""Images as training sees them: short side to the input size, bicubic with antialiasing, centre crop.
+"""Preparation of training images: short side to the input size, bicubic with antialiasing, centre crop.
 
 Source: `dino_extraction_v2.py` of the released code (torchvision's Resize, CenterCrop on PIL images).
 """
@@ -23,7 +23,7 @@ from training.processes import end_with_parent, signals_to_parent
 
 
 class LoadedImages(NamedTuple):
-    """A batch: positions in the data set, crops (B,3,H,W) uint8 of those that could be read, reasons of the others."""
+    """A batch: positions in the data set, crops (B,3,H,W) uint8 of readable images, and the errors of the others."""
 
     positions: list[int]
     crops: Tensor
@@ -34,7 +34,7 @@ def crop(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """An RGB image (H,W,3) resized to just cover `size` (height, width) and cut to its centre."""
     height, width = image.shape[:2]
     scale = max(size[0] / height, size[1] / width)
-    # The longer side is cut down to an integer, the other hits the size: as torchvision's Resize.
+    # As in torchvision's Resize, the longer side is rounded down and the other equals the size.
     resized = max(size[0], int(height * scale + 1e-9)), max(size[1], int(width * scale + 1e-9))
     enlarged = Image.fromarray(image).resize((resized[1], resized[0]), Image.Resampling.BICUBIC)
     top, left = (round((have - want) / 2) for have, want in zip(resized, size, strict=True))
@@ -71,7 +71,7 @@ def image_batches(
 def loading_processes() -> Iterator[None]:
     """Raises DataError where a process that loads images for this block is ended from outside.
 
-    PyTorch tells of it by a RuntimeError from wherever the block is just then, or by how the connection breaks.
+    PyTorch reports it by a RuntimeError at any place in the block, or by a broken connection.
     """
     try:
         yield
