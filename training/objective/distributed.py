@@ -1,8 +1,8 @@
 """Several processes that train as one on the same global batch.
 
-Every process projects its share, all of them gather all shares and compute the whole loss. In the gathered matrix a
-process's own rows keep their graph, so that its backward pass gives exactly its share of the gradient of the whole
-loss; the sum over processes is the gradient that one process would have.
+Every process projects its share, gathers all shares and computes the whole loss. In the gathered matrix only its own
+rows keep their graph, so that its backward pass gives exactly its share of the gradient of the whole loss. The sum over
+processes is the gradient that one process would have.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from training.features.batches import share_size
 
 @contextmanager
 def process_group() -> Iterator[tuple[int, int]]:
-    """Rank and number of processes; under torchrun with more than one, their gloo group for the while."""
+    """Gives rank and number of processes. Under torchrun with several, it opens their gloo group for the block."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield 0, 1
@@ -35,7 +35,7 @@ def process_group() -> Iterator[tuple[int, int]]:
 def gather_rows(local: Tensor, total: int, world_size: int) -> Tensor:
     """All processes' rows of a batch of `total`, (total, ...), in the order of the ranks.
 
-    `local` holds this process's part as `share_of` cuts it; gradients reach it, and no other process's part.
+    `local` is this process's part, as cut by `share_of`. Gradients reach this part only.
     """
     if world_size == 1:
         return local
@@ -51,7 +51,7 @@ def gather_rows(local: Tensor, total: int, world_size: int) -> Tensor:
 
 
 def first_said(text: str | None, world_size: int) -> str | None:
-    """The text of the first process that has one; every process must ask, and all get the same."""
+    """The text of the first process that has one, in all processes. Every process must call this."""
     if world_size == 1:
         return text
     said: list[str | None] = [None] * world_size

@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.nn import functional
 
 TEMPERATURE = 0.07
-"""Fixed, not learned: the released code never gives it to the optimiser."""
+"""Fixed temperature. It is not learned, since the released code does not give it to the optimiser."""
 
 MARGIN = 0.2
-"""Of the triplet loss, as released."""
+"""Margin of the triplet loss, as released."""
 
 
 def info_nce(scores: Tensor, *, temperature: float = TEMPERATURE, over_batch_squared: bool = True) -> Tensor:
     """Mean of the cross entropies over rows and over columns of scores (B, B); pairs are on the diagonal.
 
-    The released code divides the loss once more by B²: with Adam this matters only beside its epsilon.
+    The released code divides the loss once more by B². With Adam this matters only beside its epsilon.
     """
     logits = scores / temperature
     labels = torch.arange(len(scores), device=scores.device)
@@ -28,7 +28,7 @@ def info_nce(scores: Tensor, *, temperature: float = TEMPERATURE, over_batch_squ
 
 
 def triplet(scores: Tensor, *, margin: float = MARGIN, over_batch_squared: bool = True) -> Tensor:
-    """Sum over rows and columns of scores (B, B) of the hinge against the hardest negative, then as `info_nce`."""
+    """Sum over rows and columns of scores (B, B) of the hinge with the hardest negative; divided as in `info_nce`."""
     pairs = scores.diagonal()
     same = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     rows = (margin + scores - pairs[:, None]).clamp(min=0).masked_fill(same, 0)

@@ -1,4 +1,4 @@
-"""From a batch of features to scores and loss: the trained projection, the head selection and the loss together."""
+"""Scores and loss of a batch of features, from the trained projection, the head selection and the loss function."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Objective(nn.Module):
         world_size: int = 1,
         generator: torch.Generator | None = None,
     ) -> Scores:
-        """Scores (total, total) of a batch that `world_size` processes hold in parts; of this one alone without."""
+        """Scores (total, total) of a batch that `world_size` processes share; by default, of this process's batch."""
         total = len(batch.captions) if total is None else total
         text = gather_rows(project_texts(self.projection, batch), total, world_size)
         visual = gather_rows(self.projection.project_visual(batch.visual), total, world_size)
@@ -71,9 +71,9 @@ def project_texts(projection: Projection, batch: Batch) -> Tensor:
 
 
 def new_projection(kind: ProjectionKind, features: Path, manifest: FeatureManifest, seed: int) -> Projection:
-    """An untrained projection, drawn from `seed`; of a trained last block that part starts as CLIP's.
+    """An untrained projection, drawn from `seed`. A last block to be trained starts as CLIP's own.
 
-    Raises DataError where the features were extracted without what it starts from.
+    Raises DataError where the features were extracted without CLIP's last block.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
