@@ -1,6 +1,6 @@
-"""The state of a run after an epoch, in one file: weights, optimiser, settings and history together.
+"""The state of a run after an epoch, in one file: weights, optimiser, settings and history.
 
-So that a run that is killed goes on from a state that never mixes two epochs.
+So a run that was killed continues from a state that never mixes two epochs.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ OPTIMIZER_PREFIX = "optimizer."
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch did. Losses are means over its batches; epochs count from 1."""
+    """Figures of one epoch. Losses are means over its batches; epochs count from 1."""
 
     epoch: int
     learning_rate: float
-    """At its last step."""
+    """Learning rate at the last step of the epoch."""
     train_loss: float
     validation_loss: float | None
-    """With the objective that is trained."""
+    """Validation loss with the trained objective."""
     validation_loss_average: float | None
-    """With the averaged-attention vector in the heads' place: the figure of the released code."""
+    """Validation loss with the averaged-attention vector instead of the heads, as the released code reports it."""
     head_counts: tuple[int, ...] | None
-    """How many captions chose each head, where the selection chooses one."""
+    """Number of captions that chose each head, where the selection chooses one."""
     seconds: float
     wait_seconds: float
-    """Of it, in which steps waited for data."""
+    """Part of the seconds in which steps waited for data."""
 
 
 def save_checkpoint(
@@ -52,7 +52,7 @@ def save_checkpoint(
     run: Mapping[str, Any],
     history: list[EpochRecord],
 ) -> None:
-    """Write the state. `run` says what the run is: settings and features. Raises OutputError."""
+    """Write the state. `run` identifies the run by its settings and features. Raises OutputError."""
     names = [name for name, _ in model.named_parameters()]
     tensors = {MODEL_PREFIX + name: value for name, value in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
@@ -69,9 +69,9 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Mapping[str, Any]
 ) -> list[EpochRecord]:
-    """Load the state into model and optimiser and give the history.
+    """Load the state into model and optimiser; returns the history.
 
-    Raises CheckpointError where the file is damaged, of another schema, of another run or shape.
+    Raises CheckpointError where the file is damaged, or of another schema, run or shape.
     """
     metadata, tensors = _read(path)
     if metadata.get("schema_version") != str(SCHEMA_VERSION):

@@ -1,4 +1,4 @@
-"""What a finished run leaves for people: the projection, plots of losses and head choices, a model card."""
+"""Results of a finished run: the projection, plots of losses and head choices, a model card."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PACKAGES = ("t2d-runtime", "torch", "timm", "open_clip_torch", "numpy")
 
 
 def write_projection(path: Path, projection: Projection) -> None:
-    """Write the weights as the authors' code writes them: a state dict, by `torch.save`, under their names."""
+    """Write the weights in the authors' format: a state dict under their names, by `torch.save`."""
     with whole_file(path) as file:
         torch.save(state_dict_in_authors_layout(projection), file)
 
 
 def write_head_choices(output: Path, caption_ids: IndexArray, heads: IndexArray) -> None:
-    """Write which head each caption chose in the last epoch: `caption_ids` and `heads`, (captions,) int64 each."""
+    """Write the head that each caption chose in the last epoch: `caption_ids` and `heads`, (captions,) int64 each."""
     with whole_file(output / HEAD_CHOICES) as file:
         np.savez_compressed(file, caption_ids=caption_ids, heads=heads)
 

@@ -1,4 +1,4 @@
-"""TensorBoard scalars of a run; for the processes that do not report, nothing."""
+"""TensorBoard scalars of a run. Processes that do not report write none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.run.checkpoint import EpochRecord
 
 
 class Scalars:
-    """Writes into `folder`, or nowhere for None; a run that goes on replaces what a killed epoch had written."""
+    """Writes into `folder`; None writes nothing. A continued run replaces the scalars of a killed epoch."""
 
     def __init__(self, folder: Path | None, *, steps_per_epoch: int, epochs_done: int) -> None:
         self.steps_per_epoch = steps_per_epoch
@@ -32,12 +32,12 @@ class Scalars:
             self._writer.close()
 
     def add(self, name: str, value: float, step: int) -> None:
-        """One value at an optimiser step."""
+        """Write one value at an optimiser step."""
         if self._writer:
             self._writer.add_scalar(name, value, step)
 
     def add_epoch(self, record: EpochRecord) -> None:
-        """The figures of an epoch, at its last step."""
+        """Write the figures of an epoch, at its last step."""
         values = {
             "train/loss": record.train_loss,
             "train/learning_rate": record.learning_rate,

@@ -1,8 +1,8 @@
-"""A training run: from a set of features to a projection and what belongs beside it.
+"""A training run: from a set of features to a projection and the files beside it.
 
-`train` is also the API of other code: it takes a `TrainConfig` and returns the projection with its history. Run
-under torchrun, all processes train as one. A run that was interrupted goes on from its last finished epoch when it
-is started again, and ends with the same bits.
+`train` is also an API for other code: it takes a `TrainConfig` and returns the projection with its history. Under
+torchrun, all processes train as one. An interrupted run that is started again continues from its last finished epoch
+and ends with the same bits.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained projection: that of the last epoch, as published, and the one of the lowest validation loss."""
+    """Trained projections: that of the last epoch, as published, and that of the lowest validation loss."""
 
     projection: Projection
     history: list[EpochRecord]
     last_path: Path
     best_path: Path | None
-    """None without validation features."""
+    """File of the best projection; None without validation features."""
 
 
 def train(config: TrainConfig) -> TrainResult:
-    """Train, or go on training, what `config` says.
+    """Train a projection, or continue an interrupted run.
 
-    Writes into `config.output`: the projection in the layout of the authors' files, last and best, a checkpoint, a
+    Writes into `config.output`: the last and the best projection in the layout of the authors' files, a checkpoint, a
     model card, plots, head choices and TensorBoard scalars.
-    Raises DataError for features that do not fit, CheckpointError where the folder holds another run, OutputError
-    where it cannot be written. Raises NotFiniteError at the first loss, gradient or feature that is not finite; the
+    Raises DataError for features that do not fit, CheckpointError where the folder holds another run, and OutputError
+    where it cannot be written. Raises NotFiniteError at the first loss, gradient or feature that is not finite. The
     checkpoint is then that of the last epoch before, and no projection is written.
     """
     check_output_folder(config.output)
@@ -62,7 +62,7 @@ def train(config: TrainConfig) -> TrainResult:
 
 
 class _Run:
-    """The epochs of a run and their files; the process of rank 0 alone writes."""
+    """The epochs of a run and their files. Only the process of rank 0 writes."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -71,7 +71,7 @@ class _Run:
         self.history: list[EpochRecord] = []
 
     def finish(self) -> TrainResult:
-        """Train what is missing."""
+        """Train the missing epochs and write the results."""
         if (self.output / CHECKPOINT).exists():
             self._take_up()
         with self._scalars() as scalars:
@@ -96,7 +96,7 @@ class _Run:
         logger.info("going on after epoch %d of %d", done, wanted)
 
     def _epoch(self, epoch: int, scalars: Scalars) -> IndexArray | None:
-        """Train and validate once; gives the heads that the captions chose, in their order."""
+        """Train and validate one epoch; returns the heads that the captions chose, in their order."""
         trainer = self.trainer
         order = shuffled(len(trainer.features), self.config.seed, epoch)
         started, waited = time.perf_counter(), trainer.reader.wait_s
@@ -123,7 +123,7 @@ class _Run:
         return heads
 
     def _save(self, heads: IndexArray | None, scalars: Scalars) -> None:
-        """The checkpoint last: were the process killed before it, the epoch would run again, and write the same."""
+        """Write the files, the checkpoint last. If the process is killed before it, the epoch runs again."""
         record, trainer = self.history[-1], self.trainer
         remove_leftovers(self.output, CHECKPOINT)
         losses = [past.validation_loss for past in self.history if past.validation_loss is not None]
@@ -145,10 +145,10 @@ class _Run:
         )
 
     def _identity(self) -> dict[str, Any]:
-        """What must not change between the parts of an interrupted run."""
+        """Facts that must not change between the parts of an interrupted run."""
         settings = self.config.settings()
         if self.config.schedule != "cosine":
-            del settings["epochs"]  # a run may be prolonged where that does not change its earlier epochs
+            del settings["epochs"]  # more epochs may be added where that does not change the earlier ones
         manifest = dataclasses.asdict(self.trainer.features.manifest)
         names = ("backbone_sha256", "text_sha256", "captions_sha256", "input_size", "precision", "dtype", "captions")
         return settings | {name: manifest[name] for name in names}

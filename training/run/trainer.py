@@ -1,4 +1,4 @@
-"""One process's part of training: features, projection and optimiser, and the passes over the data."""
+"""One process's part of training: features, projection, optimiser, and the passes over the data."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from training.run.optimization import learning_rate, new_optimizer
 from training.run.scalars import Scalars
 
 LOG_EVERY = 50
-"""Steps between the losses that TensorBoard and the progress bar show."""
+"""Steps between two losses shown in TensorBoard and the progress bar."""
 
 
 LOWER_RATE = "the features are finite; give a lower --learning-rate"
 
 
 class Pass(NamedTuple):
-    """A pass over training data: mean loss of its batches, and heads (captions,) in the order of the pass."""
+    """Result of a pass over training data: mean loss of its batches, and heads (captions,) in the pass's order."""
 
     loss: float
     heads: IndexArray | None
@@ -62,18 +62,18 @@ class Trainer:
 
     @property
     def projection(self) -> Projection:
-        """The projection that is being trained."""
+        """The projection in training."""
         return self.objective.projection
 
     def train_pass(self, order: IndexArray, epoch: int, scalars: Scalars) -> Pass:
         """Train on the captions in `order`, (captions,) int64.
 
-        `epoch`, from 1, places the pass among the learning rates and random draws.
-        Raises NotFiniteError at the first loss or gradient that is not finite, before the step that it would spoil,
-        and at the end where the weights are not.
+        `epoch`, from 1, decides the learning rates and random draws.
+        Raises NotFiniteError at the first loss or gradient that is not finite, before the weights change, and at the
+        end where the weights are not finite.
         """
         config, batches = self.config, len(self.reader)
-        # Every epoch has its own draws, so that it can be taken up again.
+        # Every epoch has its own draws, so that it can be repeated.
         generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + epoch)
         heads: list[Tensor] = []
         total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -103,7 +103,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> list[float]:
-        """Mean losses over the validation set of the objective that is trained, and with averaged attention.
+        """Mean losses over the validation set: with the trained objective, and with averaged attention.
 
         Raises NotFiniteError where one is not finite.
         """
@@ -122,7 +122,7 @@ class Trainer:
         return means
 
     def _step(self, batch: Batch, size: int, rate: float, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """One step on a batch of `size` captions in all processes: its loss and the chosen heads.
+        """Take one step on a batch of `size` captions in all processes; returns its loss and the chosen heads.
 
         All processes compute the loss of the whole batch and sum their gradients, so that they stop at the same step.
         """
@@ -133,7 +133,7 @@ class Trainer:
         if not loss.isfinite():
             self._stop("loss", loss, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        # Features that are no numbers may leave the loss one. In the gradient all processes see them.
+        # A NaN feature may leave the loss finite. All processes see it in the gradient.
         torch.autograd.backward(loss if batch.finite else loss * math.nan)
         sum_gradients(self.objective.parameters(), self.world_size)
         gradient = get_total_norm(p.grad for p in self.objective.parameters() if p.grad is not None)
@@ -154,7 +154,7 @@ class Trainer:
         return objective.to(self.device)
 
     def _add_validation(self, features: FeatureSet, choice: FeatureChoice) -> None:
-        """Every process validates on the whole set, so that all know the same losses."""
+        """Add a validation set. Every process validates on the whole set, so that all have the same losses."""
         self.features.require_same_model(features)
         if not len(features):
             raise DataError(f"{features.folder} has no captions to validate on")
@@ -166,7 +166,7 @@ class Trainer:
 
 
 def in_caption_order(heads: IndexArray, order: IndexArray) -> IndexArray:
-    """Heads in the order of a pass -> in the order of the captions."""
+    """Heads reordered from the order of a pass to that of the captions."""
     sorted_heads = np.empty_like(heads)
     sorted_heads[order] = heads
     return sorted_heads
