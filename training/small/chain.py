@@ -1,9 +1,8 @@
-"""The small model from nothing.
+"""Trains the small model from scratch.
 
-Draws scenes, pre-trains both towers on them (`training.small.pretrain`), freezes them, trains the Talk2DINO
-projection on top with the real training code (`training.features.extraction`, `training.run.train`) on
-fresh scenes, and chooses the background threshold on validation scenes. The result is a folder
-that `t2d-export bundle --backbone` takes.
+It draws scenes, pre-trains both towers on them (`training.small.pretrain`) and freezes them. On fresh scenes it trains
+the Talk2DINO projection with the real training code (`training.features.extraction`, `training.run.train`). It then
+chooses the background threshold on validation scenes. The result is a folder for `t2d-export bundle --backbone`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from training.small.validation import Validation, validate
 def train_tiny(output: Path, settings: TinySettings, seed: int) -> Validation:
     """Train the small model into the folder `output`, which appears whole or not at all.
 
-    Raises OutputError where it exists already or cannot be written, NotFiniteError where training diverges.
+    Raises OutputError where it exists already or cannot be written, and NotFiniteError where training diverges.
     """
     started = time.monotonic()
     with (
@@ -58,7 +57,7 @@ def train_tiny(output: Path, settings: TinySettings, seed: int) -> Validation:
 
 
 def _train_projection(folder: Path, work: Path, settings: TinySettings, seed: int) -> None:
-    """The published training on top of the frozen towers: max over heads, InfoNCE, fixed temperature."""
+    """Train as published on top of the frozen towers: max over heads, InfoNCE, fixed temperature."""
     write_scenes(work / "scenes", settings.projection_scenes, settings.projection_series)
     extract(FeatureConfig(captions=work / "scenes", output=work / "features", backbone=str(folder)))
     result = train(

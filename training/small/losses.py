@@ -1,7 +1,7 @@
 """The losses of the small model's pre-training: words against regions and patches, attention, whole captions.
 
-A region is an object that the scene generator drew; which word it has is never given. What is told about words is which
-of them an image's captions mention.
+A region is an object that the scene generator drew. The word of a region is never given; only the words in an image's
+captions are known.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from t2d_export.model.towers import ImageFeatures
 from training.objective.losses import TEMPERATURE
 
 FAR = -1e4
-"""A logit for what is left out of a softmax: its share is 0, without the NaN that infinities make of empty rows."""
+"""Logit of entries left out of a softmax. Their share is 0, without the NaN that infinities give in empty rows."""
 
 
 def word_loss(
     patch_logits: Tensor, region_logits: Tensor, shares: Tensor, present: Tensor, mentioned: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Words against regions and patches; returns the loss and the words (B,P,C) that patches are taken for.
+    """Loss of words against regions and patches; returns the loss and the share (B,P,C) of each word in a patch.
 
-    patch_logits (B,P,C), region_logits (B,R,C): cosines over the temperature; shares (B,P,R): how much of a patch each
-    region covers, sum 1; present (B,R): regions that are seen; mentioned (B,C): the words in an image's captions.
+    patch_logits (B,P,C), region_logits (B,R,C): cosines over the temperature; shares (B,P,R): the part of a patch that
+    each region covers, sum 1; present (B,R): visible regions; mentioned (B,C): the words in an image's captions.
 
-    Three terms: a region is one of the words mentioned for its image and none of the others; every mentioned word finds
-    a region (multiple-instance learning, a soft maximum over regions); a patch is what its regions are taken for.
+    It has three terms: a region is one of the words mentioned for its image and none of the others; every mentioned
+    word has a region (multiple-instance learning, a soft maximum over regions); a patch has the words of its regions.
     """
     words = region_logits.log_softmax(dim=2)
     among_mentioned = words.masked_fill(~mentioned[:, None], FAR)
@@ -41,7 +41,7 @@ def word_loss(
 
 
 def attention_loss(cls_attention: Tensor, taken_for: Tensor, mentioned: Tensor) -> Tensor:
-    """For every mentioned word, the head that looks at its patches most should look at nothing else.
+    """Loss that makes, for every mentioned word, the head that attends most to its patches attend to nothing else.
 
     cls_attention (B,M,P) logits; taken_for (B,P,C); mentioned (B,C).
     """
@@ -50,10 +50,10 @@ def attention_loss(cls_attention: Tensor, taken_for: Tensor, mentioned: Tensor) 
 
 
 def caption_loss(features: ImageFeatures, captions: Tensor, false_negative: Tensor) -> Tensor:
-    """InfoNCE of captions (B,D), of unit length, against the head that each image chooses for its own caption.
+    """InfoNCE of captions (B,D) of unit length and the head that each image chooses for its own caption.
 
-    Source: Talk2DINO, Eq. 4 and 5. false_negative (B,B) bool: image (column) whose captions mention all that the
-    caption (row) names; such pairs are left out.
+    Source: Talk2DINO, Eq. 4 and 5. false_negative (B,B) bool: pairs to leave out, where the image's (column's) captions
+    mention everything that the caption (row) names.
     """
     patches = features.patch_tokens
     heads = functional.normalize(features.cls_attention.softmax(dim=2) @ patches, dim=2)

@@ -1,6 +1,6 @@
-"""The small model's two towers, ready to be trained, and the folder that describes them.
+"""The small model's two towers for training, and the folder that describes them.
 
-The same modules as in `t2d_export.model.towers`, so that what is trained is what is exported.
+They are the modules of `t2d_export.model.towers`, so that the trained model is exactly the exported one.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SMALL_MODEL: Final = FolderConfig(
     windows=WindowConfig(short_side=224, crop_size=224, stride=112),
 )
 LAYER_SCALE: Final = 0.2
-"""LayerScale at the start. DINOv2's 1e-5 is for deep models and long training; four blocks need no such care."""
+"""Initial LayerScale. DINOv2's 1e-5 is for deep models and long training; four blocks do not need it."""
 
 
 class TrainableBackbone(Backbone):
-    """A DINOv2 backbone that may be trained on a part of the patches."""
+    """A DINOv2 backbone that can be trained on a part of the patches."""
 
     def __init__(self, config: FolderConfig) -> None:
         vit = VisionTransformer(
@@ -61,7 +61,7 @@ class TrainableBackbone(Backbone):
             attention.fused_attn = False
 
     def forward(self, pixel_values: Tensor, keep: Tensor | None = None) -> ImageFeatures:
-        """As `Backbone.forward`; `keep` (B,K) int64 names the patches to encode (None: all)."""
+        """Features as in `Backbone.forward`; `keep` (B,K) int64 are the patches to encode (None: all)."""
         if keep is None:
             return super().forward(pixel_values)
         patches = self.vit.patch_embed(pixel_values) + self.vit.pos_embed
@@ -83,13 +83,13 @@ def new_text_tower(config: TextConfig) -> TextTower:
         layers=config.layers,
         output_dim=config.embed_dim,
         act_layer=QuickGELU,
-        no_causal_mask=True,  # the tower makes its mask itself, at the length of its input
+        no_causal_mask=True,  # the tower makes its own mask, as long as its input
     )
     return TextTower(transformer)
 
 
 def round_to_half(tower: Backbone | TextTower) -> None:
-    """Round the weights to what float16 holds: from here on the model is what its files say."""
+    """Round the weights to float16, so that the model equals its files from here on."""
     with torch.no_grad():
         for weight in tower.parameters():
             weight.copy_(weight.half().float())
@@ -102,7 +102,7 @@ def save_towers(folder: Path, config: FolderConfig, backbone: Backbone, text: Te
     positions = vit.pop("pos_embed")
     vit["register_tokens"] = vit.pop("reg_token")
     vit["mask_token"] = torch.zeros(1, config.embed_dim)
-    # timm gives CLS no position where there are registers; DINOv2's layout has a place for one.
+    # With registers, timm has no position for CLS; DINOv2's layout has one.
     vit["pos_embed"] = torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1)
     save_file({key: value.half().contiguous() for key, value in vit.items()}, folder / BACKBONE)
     tower = text.transformer.state_dict()

@@ -1,8 +1,8 @@
 """Pre-training of the small model's two towers, from scratch, on drawn scenes.
 
-The generator's regions (which pixels are one object) are used, its label maps are not: names come from captions alone,
-as the nouns that a lexicon finds in them (`training.small.losses`). Most steps see a part of the patches, which costs a
-third; the last ones see them all.
+It uses the generator's regions (the pixels of each object), but not its label maps. Names come only from captions: a
+lexicon finds the nouns in them (`training.small.losses`). Most steps see a part of the patches, at a third of the cost;
+the last ones see all of them.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from training.small.settings import PretrainSettings
 
 MAX_REGIONS: Final = 20
 WORKERS: Final = 2
-"""Threads that each take a part of every batch; fixed, so that the result does not depend on the machine."""
+"""Threads that share every batch. The number is fixed, so that the result does not depend on the machine."""
 
 WORD: Final = re.compile(r"[a-z]+")
 SYNONYMS: Final = tuple(tuple(dict.fromkeys(concept.words)) for concept in CONCEPT_LIST)
 NOUNS: Final = {word: index for index, words in enumerate(SYNONYMS) for word in words}
-"""The lexicon that finds nouns in captions, synonyms as one; it stands in for a part-of-speech tagger."""
+"""Lexicon of nouns in captions, with synonyms as one entry. It replaces a part-of-speech tagger."""
 
 PROMPTS: Final = (
     "{}",
@@ -60,15 +60,15 @@ PROMPTS: Final = (
     "a drawing of the {}.",
     "a scene with a {}.",
 )
-"""Sentences for nouns found in captions, most of them from CLIP's own prompts."""
+"""Prompts for nouns found in captions, most of them from CLIP's own prompts."""
 
 
 @dataclass(frozen=True)
 class PretrainData:
-    """What pre-training sees of scenes.
+    """The data of scenes that pre-training sees.
 
-    images (N,S,S,3) uint8; shares (N,P,MAX_REGIONS) uint8, per cent of a patch that each region covers; the captions;
-    mentions (N,C) bool, the nouns that an image's captions mention.
+    images (N,S,S,3) uint8; shares (N,P,MAX_REGIONS) uint8, the percentage of a patch that each region covers; the
+    captions; mentions (N,C) bool, the nouns in an image's captions.
     """
 
     images: Tensor
@@ -91,13 +91,13 @@ class Batch(NamedTuple):
 
 
 def mentioned_nouns(captions: Sequence[str]) -> list[int]:
-    """The nouns of the lexicon that occur in captions, as concept indices in order."""
+    """The nouns of the lexicon in captions, as sorted concept indices."""
     words = {word for caption in captions for word in WORD.findall(caption.lower())}
     return sorted({NOUNS[word] for word in words & NOUNS.keys()})
 
 
 def region_shares(regions: NDArray[np.uint8], patch: int) -> Tensor:
-    """Per cent of every patch (P) that each region covers, (P,MAX_REGIONS) uint8, from a region map (S,S)."""
+    """Percentage of every patch (P) that each region covers, (P,MAX_REGIONS) uint8, from a region map (S,S)."""
     grid = regions.shape[0] // patch
     cells = regions.reshape(grid, patch, grid, patch).transpose(0, 2, 1, 3).reshape(grid * grid, -1)
     counts = np.stack([(cells == region).sum(axis=1) for region in range(MAX_REGIONS)], axis=1)
@@ -105,7 +105,7 @@ def region_shares(regions: NDArray[np.uint8], patch: int) -> Tensor:
 
 
 def collect(scenes: Iterable[Scene], patch: int) -> PretrainData:
-    """Keep of scenes what pre-training may see."""
+    """Collect the data of scenes that pre-training may see."""
     images, shares, captions, mentions = [], [], [], []
     for scene in scenes:
         images.append(torch.from_numpy(scene.image))
@@ -136,7 +136,7 @@ class Batches:
         self.order: list[int] = []
 
     def draw(self, *, full: bool) -> list[Batch]:
-        """The parts of the next batch, one a worker."""
+        """The parts of the next batch, one for each worker."""
         size = self.settings.batch_size // WORKERS
         return [self._part([self._next() for _ in range(size)], full=full) for _ in range(WORKERS)]
 
@@ -177,7 +177,7 @@ class Batches:
 
 
 class Pretraining(nn.Module):
-    """Both towers with a text projection of their own, which is thrown away after pre-training."""
+    """Both towers with a text projection of their own, which is dropped after pre-training."""
 
     def __init__(self, config: FolderConfig, settings: PretrainSettings) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ class Pretraining(nn.Module):
 def pretrain(
     config: FolderConfig, settings: PretrainSettings, data: PretrainData, seed: int
 ) -> tuple[TrainableBackbone, TextTower]:
-    """Train both towers; returns them in eval mode, with text tokens that were never seen at zero.
+    """Train both towers; returns them in eval mode. Embeddings of text tokens that never occurred are zero.
 
     Raises NotFiniteError at the first loss or gradient that is not finite.
     """
@@ -249,7 +249,7 @@ def _gradients(model: Pretraining, parameters: list[nn.Parameter], part: Batch) 
 
 
 def _optimizer(model: Pretraining, settings: PretrainSettings) -> torch.optim.AdamW:
-    """AdamW that decays matrices alone, not the token table, of which a batch sees few rows."""
+    """AdamW with weight decay on matrices, but not on the token table, of which a batch uses few rows."""
     table = model.text.transformer.token_embedding.weight
     decayed = [weight for weight in model.parameters() if weight.ndim >= 2 and weight is not table]
     others = [weight for weight in model.parameters() if weight.ndim < 2 or weight is table]

@@ -1,4 +1,4 @@
-"""What a run of `python -m training tiny` is made of."""
+"""Settings of a run of `python -m training tiny`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 class PretrainSettings:
     """Steps and sizes of pre-training.
 
-    `kept_patches` of an image are seen, and all of them in the last steps, the share `full_share`.
+    Steps see `kept_patches` of an image's patches. The last steps, a share of `full_share`, see all of them.
     """
 
     steps: int = 2800
@@ -26,7 +26,7 @@ class PretrainSettings:
 
 @dataclass(frozen=True)
 class TinySettings:
-    """Sizes of the run; series are seeds of scenes. Held-out scenes are of no series named here."""
+    """Sizes of the run. Series are seeds of scenes; held-out scenes use other seeds."""
 
     pretrain_scenes: int = 8000
     pretrain_series: int = 1
@@ -46,4 +46,4 @@ QUICK: Final = TinySettings(
     epochs=1,
     pretrain=PretrainSettings(steps=3, batch_size=8, warmup_steps=1, full_share=0.34),
 )
-"""A run of the whole chain in seconds, to see that it works; its masks mean nothing."""
+"""A run of the whole chain in seconds, to test that it works. Its masks mean nothing."""

@@ -1,4 +1,4 @@
-"""The small model on validation scenes: the threshold that goes into its config, and what it reaches there."""
+"""Validation of the small model: chooses the threshold for its config, and measures its mIoU."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from training.drawing.scene_masks import BACKGROUND, IntersectionOverUnion, name
 from training.drawing.scenes import Scene, draw_scenes
 
 THRESHOLDS: Final = tuple(round(0.5 + 0.005 * step, 3) for step in range(51))
-"""From no cosine to one of 1.1, that is beyond every score."""
+"""Scores of cosines from 0 to 1.1, the last above every score."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What the validation scenes said: the threshold, mIoU with all words present and with half of them."""
+    """Results on the validation scenes: the threshold, mIoU with all words of the scene and with half of them."""
 
     threshold: float
     present: float
@@ -33,7 +33,7 @@ class Validation:
 
 
 def validate(reference: Reference, count: int, series: int) -> Validation:
-    """Choose on `count` scenes the threshold of the best mIoU with background and official cleaning, without PAMR."""
+    """Choose the threshold of the best mIoU on `count` scenes with background and official cleaning, without PAMR."""
     embeds = dict(zip(CONCEPTS, _class_embeddings(reference), strict=True))
     present = IntersectionOverUnion()
     by_threshold = {threshold: IntersectionOverUnion() for threshold in THRESHOLDS}
