@@ -1,6 +1,6 @@
 """`python -m training COMMAND`: each command is a module with `add_arguments(parser)` and `run(args)`.
 
-A command's module is imported when it is asked for, and torch when it runs.
+A command's module is imported when the command is given, and torch when it runs.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ def _run(given: list[str]) -> int:
             args = _parse(given)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("training").setLevel(logging.INFO)
-        # Captions that are cut are counted at the end, not named for every shard.
+        # Cut captions are counted at the end, not logged for every shard.
         logging.getLogger("t2d_runtime.words.text").setLevel(logging.ERROR)
         with needs_extra("train"):
             return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except NotFiniteError as error:
-        # Processes that train as one all stop with the same words: one says them.
+        # Processes that train as one all stop with the same error, so one prints it.
         return _fail(str(error), FAILED_CHECK) if os.environ.get("RANK", "0") == "0" else FAILED_CHECK
     except (T2DError, BrokenPipeError):
-        raise  # run_command knows them
+        raise  # run_command handles these
     except OSError as error:
         return _fail(f"{error.filename!s:.200}: {error.strerror or error}", NOTHING_DONE)
 

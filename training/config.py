@@ -1,4 +1,4 @@
-"""The settings of an extraction of features and of a training run, with the published defaults. Imports no torch."""
+"""Settings of feature extraction and of training, with the published defaults. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any, Literal, get_args
 from t2d_runtime.errors import OptionError
 
 Selection = Literal["max_score", "weighted_avg", "sampled", "average", "cls", "sum", "mean", "max-row_sum", "nucleus"]
-"""How the heads of an image (and the tokens of a text) become one score: `training/objective/heads.py`."""
+"""The way the heads of an image (and the tokens of a text) become one score: see `training/objective/heads.py`."""
 
 ProjectionKind = Literal["text", "affine", "visual", "visual_affine", "both", "last_block"]
-"""Which side is projected and how: `t2d_export/model/projection.py`. `last_block` also trains CLIP's last block."""
+"""The projected side and its map: `t2d_export/model/projection.py`. `last_block` also trains CLIP's last block."""
 
 TextInput = Literal["end", "average", "tokens"]
-"""The vector that stands for a text: the feature at its end token, the mean over its words, or every word."""
+"""The vectors of a text: the feature of its end token, the mean over its words, or every word."""
 
 TokenArray = Literal["tokens", "penultimate"]
-"""Arrays of every token of a text that features may hold: `training/features/feature_set.py`."""
+"""Optional feature arrays with every token of a text: see `training/features/feature_set.py`."""
 
 Loss = Literal["infonce", "triplet"]
 Optimizer = Literal["adam", "adamw"]
@@ -31,10 +31,10 @@ PRECISIONS, DTYPES = ("fp32", "bf16"), ("float32", "float16")
 """Precisions of an extraction's encoders, and types of the features that it stores."""
 
 MAX_SEED = 2**32 - 1
-"""Largest seed: NumPy's and torch's generators both take it, also multiplied by a million for an epoch's draws."""
+"""Largest seed that NumPy's and torch's generators accept, also multiplied by a million for an epoch's draws."""
 
 MAX_INPUT_SIDE = 8192
-"""Longest side of an encoder's input, in pixels: attention over all its patches fits no memory long before."""
+"""Longest side of an encoder's input, in pixels. Attention runs out of memory long before."""
 
 MAX_WORKERS = 256
 """Most processes that may load images."""
@@ -42,15 +42,15 @@ MAX_WORKERS = 256
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 
 SINGLE_VECTOR: frozenset[Selection] = frozenset({"average", "cls"})
-"""Selections over one image vector: the one of the averaged attention map, the CLS token."""
+"""Selections with one image vector: that of the averaged attention map, or the CLS token."""
 
 OVER_TOKENS: frozenset[Selection] = frozenset({"sum", "mean", "max-row_sum", "nucleus"})
-"""Selections that may also take every token of a text."""
+"""Selections that also accept every token of a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureConfig:
-    """An extraction. Weights and input size as in `t2d-export bundle`; the defaults are those of the release."""
+    """Settings of an extraction. Weights and input size as in `t2d-export bundle`; defaults as released."""
 
     captions: Path
     output: Path
@@ -62,11 +62,11 @@ class FeatureConfig:
     input_size: tuple[int, int] | None = None
     token_arrays: tuple[TokenArray, ...] = ()
     precision: str = "fp32"
-    """Of the encoders."""
+    """Precision of the encoders, one of PRECISIONS."""
     dtype: str = "float32"
-    """Of what is stored."""
+    """Type of the stored features, one of DTYPES."""
     max_unreadable: float = 1.0
-    """Share (0 to 1) of the images that may be unreadable before the extraction is given up."""
+    """Largest share (0 to 1) of unreadable images; above it the extraction stops with an error."""
     batch_size: int = 32
     images_per_shard: int = 1024
     workers: int = max(1, (os.cpu_count() or 2) // 2)
@@ -94,7 +94,7 @@ class FeatureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run. The defaults are those of the published projection (Talk2DINO, Sec. 4.1)."""
+    """Settings of a training run. The defaults are those of the published projection (Talk2DINO, Sec. 4.1)."""
 
     features: Path
     output: Path
@@ -104,15 +104,15 @@ class TrainConfig:
     text_input: TextInput = "end"
     loss: Loss = "infonce"
     over_batch_squared: bool = True
-    """Whether to divide the loss by B², as the released code does. With Adam this matters only beside its epsilon."""
+    """True divides the loss by B², as the released code does. With Adam this matters only beside its epsilon."""
     optimizer: Optimizer = "adam"
     learning_rate: float = 1e-4
     weight_decay: float = 0.05
-    """Of AdamW alone, as released."""
+    """Weight decay of AdamW, as released. Adam has none."""
     schedule: Schedule = "constant"
     warmup_steps: int = 0
     batch_size: int = 128
-    """Of all processes together."""
+    """Captions in a batch, over all processes together."""
     epochs: int = 100
     seed: int = 123
     device: str = "cpu"
@@ -150,7 +150,7 @@ class TrainConfig:
             raise OptionError(f"projection 'last_block' ends at the end token; got text_input {self.text_input!r}")
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the result, for checkpoints and model cards: every field but the paths and the device."""
+        """Settings that decide the result, for checkpoints and model cards: every field except paths and device."""
         values = dataclasses.asdict(self)
         for place in ("features", "output", "validation", "device"):
             del values[place]
@@ -158,7 +158,7 @@ class TrainConfig:
 
 
 def check_seed(seed: int) -> None:
-    """Raise OptionError for a seed that the generators do not take."""
+    """Raise OptionError for a seed that the generators do not accept."""
     if not 0 <= seed <= MAX_SEED:
         raise OptionError(f"seed: expected 0 to {MAX_SEED}, got {seed}")
 

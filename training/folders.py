@@ -1,4 +1,4 @@
-"""Folders that commands write into. Imports no torch."""
+"""Output folders of commands. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from t2d_runtime.errors import OutputError
 
 
 def check_output_folder(output: Path) -> None:
-    """Raise OutputError unless `output` is a folder, or one that can be made; makes nothing."""
+    """Raise OutputError unless `output` is a folder or can be made. Does not make it."""
     existing = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
         raise OutputError(f"cannot write {output}: {existing} is no folder; choose another --output")

@@ -1,4 +1,4 @@
-"""Processes that work for a command: they end with it, and leave Ctrl-C and SIGTERM to it."""
+"""Worker processes of a command. They end with it, and leave Ctrl-C and SIGTERM to it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
 
-# Windows has neither; macOS cannot tell who sent a signal, and workers there must still end when the pool ends them.
+# Windows has neither. macOS does not tell the sender of a signal, and the pool must still be able to end its workers.
 _KEPT = {signal.SIGINT, signal.SIGTERM} if hasattr(signal, "sigwaitinfo") else {signal.SIGINT}
 
 
 @contextmanager
 def signals_to_parent() -> Iterator[None]:
-    """Start processes in this block: Ctrl-C and a service manager's SIGTERM, sent to all, then reach the parent alone.
+    """Context for starting processes: Ctrl-C and a service manager's SIGTERM, sent to all, reach only the parent.
 
     The parent ends its workers in order. Workers that ended by themselves would be reported as failed.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _KEPT)  # children inherit it, and never lift it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _KEPT)  # children inherit the mask and keep it
     try:
         yield
     finally:
@@ -30,7 +30,7 @@ def signals_to_parent() -> Iterator[None]:
 
 
 def end_with_parent(_worker: int = 0) -> None:
-    """Initializer of a worker: it would wait for work for ever where its parent was killed."""
+    """Initializer of a worker, which would otherwise wait for work for ever after its parent was killed."""
     threading.Thread(target=_watch_parent, daemon=True).start()
     if signal.SIGTERM in _KEPT and signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         threading.Thread(target=_end_when_told, daemon=True).start()
@@ -44,7 +44,7 @@ def _watch_parent() -> None:
 
 
 def _end_when_told() -> None:
-    """The parent's pool ends a worker that does not answer by SIGTERM."""
+    """End on SIGTERM from the parent's pool, which sends it to a worker that does not answer."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Tensors and text as files that are there whole or not at all, whatever interrupts the writing."""
+"""Writes tensors and text to files that are complete or missing, whatever interrupts the writing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from t2d_runtime.storage.whole_file import whole_file
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file; a metadata text belongs to every key. Raises OutputError."""
+    """Write a safetensors file; metadata are text by key. Raises OutputError."""
     content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with whole_file(path) as file:
         file.write(safetensors.torch.save(content, dict(metadata or {})))
@@ -25,6 +25,6 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_leftovers(folder: Path, names: str) -> None:
-    """Remove what a process that was killed while writing files of these names (a pattern) left in a folder."""
+    """Remove temporary files that a killed process left while writing files named like `names` (a pattern)."""
     for leftover in folder.glob(f".{names}-*"):
         leftover.unlink(missing_ok=True)
