@@ -1,4 +1,4 @@
-"""The bundle against the PyTorch model that it was exported from, on the same images."""
+"""Compares a bundle with the PyTorch model that it was exported from, on the same images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RESAMPLES: Final = 2000
 CONFIDENCE: Final = 0.95
 SEED: Final = 0
-"""Of the bootstrap over images."""
+"""Seed of the bootstrap over images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +36,14 @@ class ComparedRecipe:
 
     bundle: BundleRecipe
     weights: ExportSettings
-    """What the bundle was exported from."""
+    """Settings of the bundle's export."""
     input_ids: NDArray[np.int64]
-    """(N,T,L) of the classes' prompts."""
+    """(N,T,L) token ids of the classes' prompts."""
     threshold: float
     cleaning_weight: float
 
     def open(self) -> Labeller:
-        """Raises as the bundle's recipe and as `load_reference`."""
+        """Open both sides. Raises the errors of the bundle's recipe and of `load_reference`."""
         import torch
 
         label_with_bundle = self.bundle.open()
@@ -103,7 +103,7 @@ def _check_same_weights(manifest: Manifest, reference: Reference) -> None:
 
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:
-    """mIoU of both, their difference with its confidence interval, and where the labels part."""
+    """mIoU of both, their difference with its confidence interval, and the pixels whose labels differ."""
     against = [record.against for record in evaluation.records if record.against is not None]
     ours, theirs = evaluation.confusion, evaluation.reference_confusion
     areas = [
@@ -131,9 +131,9 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
 def difference_interval(
     first: NDArray[np.int64], second: NDArray[np.int64], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> tuple[float, float]:
-    """Confidence interval of the first mIoU minus the second, by a paired bootstrap over images (percentiles).
+    """Confidence interval of the first mIoU minus the second, from a paired bootstrap over images (percentiles).
 
-    Areas (images, 3, N) of intersection, result and truth; the same images are drawn for both.
+    Arguments are areas (images, 3, N) of intersection, result and truth. The same images are drawn for both.
     """
     rng = np.random.default_rng(seed)
     images = len(first)
@@ -145,7 +145,7 @@ def difference_interval(
 
 
 def _resampled_miou(draws: NDArray[np.int64], areas: NDArray[np.int64]) -> NDArray[np.float64]:
-    """mIoU (B,) of B draws (B, images): how many times each image counts."""
+    """mIoU (B,) of B draws (B, images), which hold the number of times each image counts."""
     weights = draws.astype(np.float64)
     intersection, result, truth = (weights @ areas[:, part].astype(np.float64) for part in range(3))
     union = result + truth - intersection
@@ -156,7 +156,7 @@ def _resampled_miou(draws: NDArray[np.int64], areas: NDArray[np.int64]) -> NDArr
 
 
 def least_agreeing(evaluation: Evaluation, count: int) -> list[str]:
-    """Names of the images in which the largest share of pixels differs, the worst first; equal ones left out."""
+    """Names of the images with the largest share of differing pixels, the worst first. Equal ones are left out."""
     shares = {
         record.name: record.against.differing / record.against.pixels
         for record in evaluation.records

@@ -1,4 +1,4 @@
-"""`python -m benchmarks accuracy`: arguments, and what is printed and written."""
+"""`python -m benchmarks accuracy`: its arguments and its output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REFERENCE = "reference"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m benchmarks accuracy`."""
+    """Declare the arguments of `python -m benchmarks accuracy`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     published = parser.add_argument_group("a published benchmark, its protocol with it")
     published.add_argument("--benchmark", choices=BENCHMARKS)
@@ -114,7 +114,7 @@ def _data(args: argparse.Namespace) -> DataSet:
 
 
 def _recipe(args: argparse.Namespace, data: DataSet) -> tuple[Recipe, dict[str, Any]]:
-    """How images are labelled, and everything that decides the figures."""
+    """The recipe that labels images, and all settings that decide the figures."""
     threads = args.threads
     if args.processes > 1:  # each has its share
         threads = max(1, (threads or os.cpu_count() or 1) // args.processes)

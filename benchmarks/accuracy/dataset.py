@@ -1,4 +1,4 @@
-"""What is evaluated on: images with their label maps, the labels' names, and the protocol."""
+"""Data sets of the evaluation: images with their label maps, the labels' names, and the protocol."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from t2d_runtime.results.label_map import BACKGROUND
 from t2d_runtime.words.class_files import read_class_file
 
 FOLDER: Final = "folder"
-"""Name of data that is no published benchmark."""
+"""Name of data other than the published benchmarks."""
 
 NAMED_AT_MOST: Final = 3
-"""Files that an error names; it counts the others."""
+"""Most files that an error names; it counts the others."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images, labels and how they are segmented."""
+    """Images, labels, and the protocol of their segmentation."""
 
     name: str
     samples: tuple[Sample, ...]
     label_names: tuple[str, ...]
-    """Label -> name, the background's first where there is one."""
+    """Label -> name; background first where there is one."""
     rule: LabelRule
     background: bool
     cleaning: bool
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names that are encoded: all but the background's."""
+        """The names to encode: all except the background's."""
         return self.label_names[self.background :]
 
     @property
@@ -58,7 +58,7 @@ class DataSet:
 
 
 def check_files(samples: Sequence[Sample], repair: str) -> None:
-    """Raise DataError, which ends with `repair`, where an image or a label map is not there."""
+    """Raise DataError, which ends with `repair`, where an image or a label map is missing."""
     missing = [str(path) for sample in samples for path in (sample.image, sample.labels) if not path.is_file()]
     if missing:
         named = ", ".join(missing[:NAMED_AT_MOST])
@@ -75,9 +75,9 @@ def folder_data(
     background_label: int | None,
     limit: int | None = None,
 ) -> DataSet:
-    """The first `limit` images of any folder, with a folder of label PNGs of the same names and a list of classes.
+    """The first `limit` images of any folder, with a folder of label PNGs with the same names and a list of classes.
 
-    The classes have the values 0, 1, 2, ... in their order, leaving out the background's and the ignored ones.
+    The classes have the values 0, 1, 2, ... in their order, except the background's value and the ignored ones.
     Raises DataError for folders that do not match, ClassNamesError, OptionError for impossible values.
     """
     names = read_class_names(class_file)
@@ -100,7 +100,7 @@ def folder_data(
 
 
 def pair_files(images: Path, labels: Path) -> tuple[Sample, ...]:
-    """Every image of a folder with the label map of its name. Raises DataError where one lacks the other."""
+    """Every image of a folder with the label map of the same name. Raises DataError where either is missing."""
     for option, folder in (("--images", images), ("--labels", labels)):
         if not folder.is_dir():
             raise DataError(f"{option} {folder} is not a folder")
@@ -120,7 +120,7 @@ def pair_files(images: Path, labels: Path) -> tuple[Sample, ...]:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Class names of a file as the runtime reads it, one phrase a class. Raises ClassNamesError."""
+    """Class names of a file in the runtime's format, with one phrase for each class. Raises ClassNamesError."""
     found = read_class_file(path)
     if found.all_phrases != found.names or found.thresholds:
         raise ClassNamesError(f"{path} holds more than names; expected one name for each value of the label maps")

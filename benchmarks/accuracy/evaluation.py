@@ -1,4 +1,4 @@
-"""Images through one process or several: each becomes a record, or a reason why it could not be read."""
+"""Evaluates images in one process or several. Each gives a record, or the reason why it could not be read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from training.processes import end_with_parent
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image whose file, or whose label map, cannot be used."""
+    """An image with an unusable file or label map."""
 
     name: str
     reason: str
@@ -34,7 +34,7 @@ class Unreadable:
 
 @dataclass
 class Evaluation:
-    """The records of all images, and what was left out."""
+    """The records of all images, and the images that were left out."""
 
     num_labels: int
     records: list[ImageRecord] = field(default_factory=list)
@@ -42,12 +42,12 @@ class Evaluation:
 
     @property
     def confusion(self) -> Matrix:
-        """The bundle's, summed over the images."""
+        """The bundle's confusion matrix, summed over the images."""
         return self._sum(record.cells for record in self.records)
 
     @property
     def reference_confusion(self) -> Matrix:
-        """The reference's, over the images that it labelled."""
+        """The reference's confusion matrix, summed over the images that it labelled."""
         return self._sum(record.against.cells for record in self.records if record.against is not None)
 
     def _sum(self, images: Iterable[Cells]) -> Matrix:
@@ -60,10 +60,10 @@ class Evaluation:
 def evaluate(
     data: DataSet, recipe: Recipe, file: RecordFile, done: Sequence[ImageRecord], *, processes: int, skip_bad: bool
 ) -> Evaluation:
-    """Evaluate the images that are not `done`, and append each to the file.
+    """Evaluate the images that are not in `done`, and append each record to the file.
 
     Raises DataError for an image or label map that cannot be used, unless `skip_bad`; BackendError where a process
-    dies; and as the recipe.
+    dies; and the errors of the recipe.
     """
     result = Evaluation(len(data.label_names), list(done))
     known = {record.name for record in done}
@@ -91,7 +91,7 @@ def evaluate(
 def _outcomes(
     recipe: Recipe, rule: LabelRule, samples: Sequence[Sample], processes: int
 ) -> Iterator[Iterator[ImageRecord | Unreadable]]:
-    """What becomes of the samples, in their order."""
+    """The results of the samples, in their order."""
     processes = min(processes, len(samples))
     if processes == 0:
         yield iter(())
@@ -109,11 +109,11 @@ def _outcomes(
             "a process ended by itself, perhaps for lack of memory; go on with --resume and fewer --processes"
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)  # an image that stops the run stops it now
+        pool.shutdown(cancel_futures=True)  # an error of one image stops the run at once
 
 
 class _Worker:
-    """What a process of the pool keeps between images."""
+    """State that a process of the pool keeps between images."""
 
     label: Labeller
     rule: LabelRule

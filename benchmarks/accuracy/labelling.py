@@ -1,4 +1,4 @@
-"""How an image gets its labels: recipes, which are sent to every process and opened there."""
+"""Recipes that label images. They are sent to every process and opened there."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Pixels = NDArray[np.uint8]
 
 
 class Labelled(NamedTuple):
-    """Labels (H,W) of an image, those of the PyTorch reference beside them where it is compared with."""
+    """Labels (H,W) of an image, and those of the PyTorch reference where it is compared."""
 
     labels: LabelMap
     reference: LabelMap | None = None
     margin: NDArray[np.float32] | None = None
-    """(H,W): difference of the reference's two best scores, the background's plane among them."""
+    """(H,W): difference of the reference's two best scores, background included."""
 
 
 Labeller = Callable[[Pixels], Labelled]
 
 
 class Recipe(Protocol):
-    """Everything needed to label images; small, so that it can be sent to a process."""
+    """Everything needed to label images. It is small, so that it can be sent to a process."""
 
     def open(self) -> Labeller:
-        """Load what labels images, once a process."""
+        """Load the model that labels images, once in each process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class BundleRecipe:
     refine: bool
 
     def open(self) -> Labeller:
-        """Raises as `Segmenter.open`."""
+        """Open the bundle. Raises as `Segmenter.open`."""
         segmenter = Segmenter.open(
             self.bundle, backend=self.backend, precision=self.precision, num_threads=self.num_threads
         )

@@ -1,7 +1,7 @@
-"""The eight published benchmarks: where their files lie, how they are prepared, and the protocol of each.
+"""The eight published benchmarks: the places of their files, their preparation, and their protocols.
 
-Folders and file names are mmsegmentation's, protocols those of the paper's evaluation (Talk2DINO, Sec. 4): the
-labels of "shifted" benchmarks count from 1 in their files and value 0 is ignored (`reduce_zero_label`).
+Folders and file names are mmsegmentation's, protocols those of the paper's evaluation (Talk2DINO, Sec. 4). In the files
+of "shifted" benchmarks, labels count from 1 and value 0 is ignored (`reduce_zero_label`).
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from benchmarks.accuracy.truth import LabelRule
 from t2d_runtime.errors import DataError
 
 CLASS_NAMES: Final = Path(__file__).parent.parent / "class_names.json"
-"""The names as the published evaluation gives them to the text encoder, spaces at their ends included."""
+"""Names in the published evaluation's exact form for the text encoder, including spaces at their ends."""
 
 VOID: Final = 255
-"""Value of pixels that count nowhere, in all of these sets but COCO-Object."""
+"""Value of pixels that do not count, in all of these sets except COCO-Object."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one data set keeps its files."""
+    """The places of a data set's files."""
 
     title: str
     roots: tuple[str, ...]
-    """Customary folders below --data; the first one that exists is taken."""
+    """Usual folders below --data; the first one that exists is used."""
     images: str
     labels: str
     image_suffix: str
     label_suffix: str
     source: str
-    """What to download, and how its label maps are made."""
+    """Instructions: the files to download, and how to make the label maps."""
     split: str | None = None
-    """File that lists the images' names; without it every image is taken."""
+    """File that lists the images' names. Without it, every image is used."""
 
     def samples(self, data: Path, limit: int | None) -> tuple[Sample, ...]:
         """The first `limit` images, by name or in the order of the split, and their label maps.
 
-        Raises DataError, which says what to download and where it goes, where files are missing.
+        Raises DataError where files are missing; it says what to download and where to put it.
         """
         roots = [data / root for root in self.roots]
         root = next((root for root in roots if root.is_dir()), roots[0])
@@ -86,7 +86,7 @@ class Benchmark:
 
     layout: Layout
     names: str
-    """Key in class_names.json; the names of a protocol with background begin with it."""
+    """Key in class_names.json. The names of a protocol with background begin with background's."""
     shifted: bool = False
     background: bool = False
     cleaning: bool = False
@@ -194,4 +194,4 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
         "object": Benchmark(OBJECT, "coco_object81", background=True, cleaning=True, ignored=()),
     }
 )
-"""Name on the command line -> benchmark. The published figures clean the background on VOC and COCO-Object alone."""
+"""Name on the command line -> benchmark. The published figures use background cleaning on VOC and COCO-Object only."""

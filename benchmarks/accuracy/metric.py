@@ -1,6 +1,6 @@
-"""The figures of segmentation: everything follows from one confusion matrix, summed over all images.
+"""Figures of segmentation, all computed from one confusion matrix that is summed over all images.
 
-As mmsegmentation, whose evaluation the released code uses, defines them.
+The definitions are those of mmsegmentation, whose evaluation the released code uses.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Truth = NDArray[np.int32]
 """(H,W): labels from 0, or IGNORED."""
 
 Matrix = NDArray[np.int64]
-"""(N,N): pixels of truth (row) that were given a label (column)."""
+"""(N,N): pixels by truth (row) and given label (column)."""
 
 Areas = NDArray[np.int64]
 """(N,): pixels of every label."""
 
 Cells = tuple[tuple[int, int, int], ...]
-"""The cells of a matrix that are not zero: truth, result, pixels. One image has few of them."""
+"""Cells of a matrix that are not zero: truth, result, pixels. One image has few of them."""
 
 
 def confusion(truth: Truth, result: NDArray[np.uint8] | NDArray[np.uint16], num_labels: int) -> Matrix:
-    """Pixels of one image by truth and result, both (H,W); ignored ones are left out."""
+    """Pixels of one image by truth and result, both (H,W). Ignored pixels are left out."""
     counted = truth != IGNORED
     pairs = truth[counted].astype(np.int64) * num_labels + result[counted]
     return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
@@ -40,7 +40,7 @@ def to_cells(matrix: Matrix) -> Cells:
 
 
 def add_cells(matrix: Matrix, cells: Cells) -> None:
-    """Add one image to a matrix. Integers: the sum is the same in every order."""
+    """Add one image to a matrix. They are integers, so that the sum is the same in every order."""
     for truth, result, pixels in cells:
         matrix[truth, result] += pixels
 
@@ -53,7 +53,7 @@ def to_matrix(cells: Cells, num_labels: int) -> Matrix:
 
 
 def label_areas(matrix: Matrix) -> tuple[Areas, Areas, Areas]:
-    """Pixels (N,) of intersection, of the result and of the truth of every label."""
+    """Pixels (N,) of every label: of the intersection, of the result and of the truth."""
     return matrix.diagonal().copy(), matrix.sum(axis=0), matrix.sum(axis=1)
 
 

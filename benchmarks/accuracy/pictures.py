@@ -1,4 +1,4 @@
-"""Pictures of single images: what they show, what is true of them and what was found, side by side."""
+"""Pictures of single images: the image, its true labels and the found labels, side by side."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ PANEL_SIDE: Final = 480
 IGNORED_NAME: Final = "ignored"
 
 DIFFERENCE_COLOUR: Final = (255, 0, 80)
-"""Of pixels that bundle and reference label differently; the rest of the image is grey."""
+"""Colour of pixels that bundle and reference label differently. The rest of the image is grey."""
 
 
 def write_pictures(folder: Path, data: DataSet, names: list[str], label: Labeller) -> list[Path]:
-    """A PNG file for each of the named images, numbered in their order. Raises OutputError."""
+    """Write a PNG file for each of the named images, numbered in their order. Raises OutputError."""
     samples = {sample.name: sample for sample in data.samples}
     paths = []
     for number, name in enumerate(names, start=1):
@@ -40,13 +40,13 @@ def write_pictures(folder: Path, data: DataSet, names: list[str], label: Labelle
 
 
 def draw(sample: Sample, data: DataSet, label: Labeller) -> Image.Image:
-    """image | truth | result, and where there is a reference: | its result | the pixels that differ."""
+    """Panels: image | truth | result, and with a reference: | its result | the pixels that differ."""
     image, truth = read_sample(sample, data.rule)
     labelled = label(image)
     step = -(-max(truth.shape) // PANEL_SIDE)
     every = (slice(None, None, step),) * 2
     small = np.asarray(Image.fromarray(image).reduce(step))
-    names = (IGNORED_NAME, *data.label_names)  # as if ignored were the background where there is none
+    names = (IGNORED_NAME, *data.label_names)  # without background, ignored pixels take its place
     if data.background:
         names = (*data.label_names, IGNORED_NAME)
         truth = np.where(truth == IGNORED, len(data.label_names), truth)
@@ -64,7 +64,7 @@ def draw(sample: Sample, data: DataSet, label: Labeller) -> Image.Image:
 
 
 def _difference_panel(image: Pixels, differs: NDArray[np.bool_], step: int) -> Image.Image:
-    """Every differing pixel is seen, however small the panel."""
+    """A panel in which every differing pixel is visible, however small the panel."""
     shown = np.asarray(Image.fromarray(image).convert("L").convert("RGB")).copy() // 2 + 64
     rows, columns = np.nonzero(differs)
     shown[rows // step, columns // step] = DIFFERENCE_COLOUR

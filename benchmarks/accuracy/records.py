@@ -1,6 +1,6 @@
-"""What is known of every image that was evaluated, and the file that keeps it: an interrupted run goes on from there.
+"""Records of the evaluated images, and their file, from which an interrupted run continues.
 
-One line an image, appended as it is done. All figures follow from the lines, as sums of integers, so that they are the
+The file has one line for each finished image. All figures are sums of integers in these lines, so that they are the
 same after any interruption and with any number of processes.
 """
 
@@ -23,22 +23,22 @@ SCHEMA_VERSION: Final = 1
 
 @dataclass(frozen=True)
 class Against:
-    """One image segmented by the PyTorch reference as well."""
+    """Comparison with the PyTorch reference on one image."""
 
     cells: Cells
     """The reference's confusion with the truth."""
     pixels: int
     differing: int
-    """Pixels of the whole image, ignored ones too, to which bundle and reference give another label."""
+    """Pixels of the whole image, ignored ones too, to which bundle and reference give different labels."""
     below_margin: int
-    """Of these, where the reference's two best scores differ by less than float32 decides."""
+    """Those of them where the reference's two best scores differ by less than float32's accuracy."""
     largest_margin: float
-    """Greatest difference of the reference's two best scores among the differing pixels; 0 where none differs."""
+    """Largest difference of the reference's two best scores among the differing pixels; 0 where none differs."""
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image that was evaluated."""
+    """One evaluated image."""
 
     name: str
     cells: Cells
@@ -55,10 +55,10 @@ class RecordFile:
 
     @classmethod
     def open(cls, path: Path, run: Mapping[str, Any], *, resume: bool) -> tuple[RecordFile, list[ImageRecord]]:
-        """The file of a run and the records it holds already.
+        """Open the file of a run; returns it and the records in it.
 
-        `run` is everything that decides the figures. Raises CheckpointError where the file exists and `resume` is not
-        set, where it is of another run or damaged, OutputError where it cannot be written.
+        `run` holds all settings that decide the figures. Raises CheckpointError where the file exists and `resume` is
+        not set, or where it is of another run or damaged; OutputError where it cannot be written.
         """
         records = cls(path, run)
         if not path.exists():
@@ -78,7 +78,7 @@ class RecordFile:
             raise self._unwritable(error) from error
 
     def _read(self) -> list[ImageRecord]:
-        """The whole lines; what follows the last of them, from a write that was interrupted, is cut off."""
+        """Read the complete lines. The rest of an interrupted write after them is cut off."""
         try:
             content = self.path.read_bytes()
             whole = content[: content.rfind(b"\n") + 1]

@@ -1,4 +1,4 @@
-"""The figures of an evaluation as a table, as JSON, and its confusion matrix as a file."""
+"""The figures of an evaluation as a table and as JSON, and its confusion matrix as a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from benchmarks.blocks import Table
 from t2d_runtime.storage.whole_file import whole_file
 
 CONFUSIONS_NAMED: Final = 10
-"""Pairs of labels that are listed, the ones that cost most pixels first."""
+"""Most confused pairs of labels to list; those with the most pixels come first."""
 
 
 def figures(evaluation: Evaluation, label_names: Sequence[str]) -> dict[str, Any]:
-    """What the JSON holds of the bundle's labels; None stands for what does not occur."""
+    """The JSON's figures of the bundle's labels. None stands for labels that do not occur."""
     matrix = evaluation.confusion
     _, results, truths = label_areas(matrix)
     labels = zip(label_names, iou(matrix), recall(matrix), truths, results, strict=True)
@@ -45,7 +45,7 @@ def figures(evaluation: Evaluation, label_names: Sequence[str]) -> dict[str, Any
 
 
 def most_confused(matrix: Matrix, label_names: Sequence[str]) -> list[dict[str, Any]]:
-    """The pairs of truth and wrong result with the most pixels; `share` is of the truth's pixels."""
+    """The pairs of truth and wrong result with the most pixels; `share` is their share of the truth's pixels."""
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS_NAMED]
     pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
@@ -62,7 +62,7 @@ def most_confused(matrix: Matrix, label_names: Sequence[str]) -> list[dict[str, 
 
 
 def table(content: dict[str, Any]) -> str:
-    """What `figures` gives, as text."""
+    """The result of `figures` as text."""
     rows = [
         (label["name"], _number(label["iou"]), _number(label["accuracy"]), f"{label['truth_pixels']:,}")
         for label in content["per_class"]
@@ -81,7 +81,7 @@ def table(content: dict[str, Any]) -> str:
 
 
 def against_text(content: dict[str, Any]) -> str:
-    """What `against_reference.figures` gives, as text."""
+    """The result of `against_reference.figures` as text."""
     low, high = content["miou_difference_interval"]
     below, confidence = content["differing_below_margin"], content["confidence"]
     lines = [
@@ -99,7 +99,7 @@ def against_text(content: dict[str, Any]) -> str:
 
 
 def write_confusion(path: Path, matrix: Matrix, label_names: Sequence[str]) -> None:
-    """A CSV file of pixels: truth in rows, result in columns, each with its name. Raises OutputError."""
+    """Write a CSV file of pixels: truth in rows, result in columns, each with its name. Raises OutputError."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["truth \\ result", *label_names])
@@ -109,7 +109,7 @@ def write_confusion(path: Path, matrix: Matrix, label_names: Sequence[str]) -> N
 
 
 def lowest_scoring(evaluation: Evaluation, count: int) -> list[str]:
-    """Names of the images with the lowest mIoU of their own, the worst first; not those without a counted pixel."""
+    """Names of the images with the lowest mIoU, the worst first. Images without a counted pixel are left out."""
     scores = {record.name: mean_iou(to_matrix(record.cells, evaluation.num_labels)) for record in evaluation.records}
     scored = [name for name, score in scores.items() if not math.isnan(score)]
     return sorted(scored, key=lambda name: (scores[name], name))[:count]

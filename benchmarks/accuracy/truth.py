@@ -1,4 +1,4 @@
-"""Label maps on disk -> labels: which value of a file is which label, and which values do not count."""
+"""Reads label maps on disk: the label of each value in a file, and the values that do not count."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from t2d_runtime.image.formats import PLUGINS
 from t2d_runtime.image.preprocess import decoding
 
 UNKNOWN: Final = -2
-"""A value that is neither a label nor ignored."""
+"""Marks a value that is neither a label nor ignored."""
 
 LARGEST_VALUE: Final = 2**16 - 1
 
 INDEX_MODES: Final = ("L", "P", "I", "I;16", "I;16B")
-"""Pillow's modes of one whole number a pixel: grey, palette, 16 and 32 bits."""
+"""Pillow's modes with one whole number a pixel: grey, palette, 16 and 32 bits."""
 
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How the values of label maps are read."""
+    """The meaning of the values in label maps."""
 
     values: tuple[int, ...]
-    """The file's value of every label, from label 0."""
+    """The file's value for every label, from label 0."""
     ignored: tuple[int, ...]
     """Values of pixels that do not count."""
 
@@ -40,8 +40,7 @@ class LabelRule:
 def read_truth(path: Path, rule: LabelRule, size: tuple[int, int]) -> Truth:
     """The label map (H,W) of an image of this (height, width).
 
-    Raises DataError for another size, for a picture in colour and for values that the rule does not know, ImageError
-    for a damaged file.
+    Raises DataError for another size, a colour picture, and values without a rule; ImageError for a damaged file.
     """
     with decoding(str(path)), Image.open(path, formats=tuple(PLUGINS)) as opened:
         mode, values = opened.mode, np.asarray(opened)
@@ -64,7 +63,7 @@ def read_truth(path: Path, rule: LabelRule, size: tuple[int, int]) -> Truth:
 
 
 def _ranges(values: tuple[int, ...]) -> str:
-    """Whole numbers in words: "0 to 19, 21"."""
+    """Text of whole numbers: "0 to 19, 21"."""
     parts: list[list[int]] = []
     for value in sorted(values):
         if parts and value == parts[-1][-1] + 1:
