@@ -1,1 +1,1 @@
-"""The sides of a comparison: PyTorch as released and plain, encoders, the machine's floor."""
+"""Contenders of a comparison: PyTorch as released and plain, encoders, and the machine's limit."""

@@ -1,7 +1,7 @@
 """The PyTorch baselines of every speed claim: float32 eager, the same model, the same number of threads.
 
-`plain` is the best straightforward PyTorch: PAMR as shifted multiply-adds, its affinity computed once. `released` is
-the published algorithm as it was released: PAMR on tensors of 48 neighbours, 30 classes at a time, the affinity
+`plain` is the best straightforward PyTorch: PAMR as shifted multiply-adds, with the affinity computed once. `released`
+is the algorithm of the released code: PAMR on tensors of 48 neighbours, 30 classes at a time, with the affinity
 computed again for every 30.
 """
 
@@ -34,7 +34,7 @@ RELEASED_CLASSES = 30
 Pamr = Callable[[Tensor, Tensor], Tensor]
 
 plain_pamr: Pamr = pamr
-"""The reference's own: shifted multiply-adds, the affinity once."""
+"""The reference's PAMR: shifted multiply-adds, with one affinity."""
 
 
 def released_pamr(image: Tensor, planes: Tensor, iterations: int = ITERATIONS) -> Tensor:
@@ -54,7 +54,7 @@ def _released_chunk(image: Tensor, planes: Tensor, iterations: int) -> Tensor:
 
 
 def _unfolded(planes: Tensor) -> Tensor:
-    """(C,H,W) -> (1,C,48,H,W), by convolutions with kernels of a single one."""
+    """(C,H,W) -> (1,C,48,H,W), by convolutions with kernels that hold a single 1."""
     kernel = torch.zeros(8, 1, 3, 3)
     for number, position in enumerate(p for p in range(9) if p != 4):
         kernel[number, 0, position // 3, position % 3] = 1
@@ -82,7 +82,7 @@ class TorchWindow:
     def labels(
         self, text_embeds: Tensor, *, background: bool, pamr: Pamr | None, features: ImageFeatures | None = None
     ) -> NDArray[np.int64]:
-        """Labels (h,w) for classes (N,D), with official cleaning where there is background.
+        """Labels (h,w) for classes (N,D), with official cleaning if `background`.
 
         `features` are those of `encode`; None encodes first.
         """

@@ -31,7 +31,7 @@ BASELINES = {
 """Names on the command line, and in tables."""
 
 ALL = "all"
-"""Every precision on every CPU backend that is installed."""
+"""Stands for every precision on every installed CPU backend."""
 
 Encode = Callable[[NDArray[np.uint8]], object]
 """Windows (B,h,w,3) uint8 RGB to features."""
@@ -39,18 +39,18 @@ Encode = Callable[[NDArray[np.uint8]], object]
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to encode windows."""
+    """A way to encode windows."""
 
     name: str
     encode: Encode
     computes_in: str | None
-    """fp32 or bf16: the matrix products whose rate bounds it; None where no rate is measured for it."""
+    """fp32 or bf16, the type of the matrix products that limit its speed; None where their rate is not measured."""
     on_gpu: bool = False
-    """Whether its time is that of the device, between CUDA events."""
+    """True where its time is the device's, between CUDA events."""
 
 
 def torch_contenders(reference: Reference, names: Sequence[str]) -> list[Contender]:
-    """Baselines by name. Raises OptionError for an unknown one, BackendUnavailableError for one without its needs."""
+    """Baselines by name. Raises OptionError for an unknown one, BackendUnavailableError where one cannot run here."""
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
         raise OptionError(f"unknown baselines {unknown}, expected some of {','.join(BASELINES)}")
@@ -101,11 +101,11 @@ def engine_name(segmenter: Segmenter) -> str:
 
 
 def engine_contender(segmenter: Segmenter) -> Contender:
-    """An opened segmenter's image encoder."""
+    """The image encoder of an opened segmenter."""
     return Contender(
         name=engine_name(segmenter),
         encode=segmenter.encoders.run_image_encoder,
-        # On a CPU float16 is storage: it is computed in float32. For int8 no rate is measured.
+        # On a CPU, float16 is only stored and is computed in float32. The rate of int8 is not measured.
         computes_in={"fp32": "fp32", "fp16": "fp32", "bf16": "bf16"}.get(segmenter.precision),
     )
 

@@ -1,4 +1,4 @@
-"""The photograph that every row works on: it comes with scikit-image, so that any machine has it."""
+"""The photograph of every measurement. It comes with scikit-image, so that any machine has it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from t2d_runtime.image.preprocess import resize
 
 
 def photograph(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB."""
+    """The photograph (height, width, 3) RGB."""
     from skimage import data
 
     return resize(data.astronaut(), size)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Words for weights that know none: class embeddings taken from an image's own patches.
+"""Class embeddings from an image's own patches, for random weights.
 
-Random weights give every word the same score all over an image, so that one class or none would win and PAMR would
-skip the rest. A vector near a patch's token wins there, so none of these classes can be skipped.
+With random weights every word has nearly the same score all over an image, so one class or none would win, and PAMR
+would skip the others. An embedding near a patch's token wins at that patch, so none of these classes is skipped.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 NOISE = 0.3
-"""Norm of what is added to a patch's unit vector, so that two classes of one patch differ."""
+"""Norm of the noise added to a patch's unit vector, so that two classes of one patch differ."""
 
 
 def planted_classes(segmenter: Segmenter, encoding: ImageEncoding, count: int) -> ClassEmbeddings:
-    """`count` classes, each at a patch of its own as far as there are patches."""
+    """`count` classes, each at another patch as long as there are enough patches."""
     tokens = encoding.patch_tokens.reshape(-1, encoding.patch_tokens.shape[-1])
     rng = np.random.default_rng(0)
     order = np.concatenate([rng.permutation(len(tokens)) for _ in range(-(-count // len(tokens)))])[:count]

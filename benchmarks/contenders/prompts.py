@@ -1,4 +1,4 @@
-"""Token ids of words in the default prompts, for what is given them rather than the words."""
+"""Token ids of words in the default prompts, for contenders that take ids instead of words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from t2d_runtime.words.text import build_prompts
 
 
 def prompt_ids(segmenter: Segmenter, words: Sequence[str]) -> NDArray[np.int64]:
-    """Ids (N,T,L) of N words in T prompts, as long as the longest."""
+    """Ids (N,T,L) of N words in T prompts, padded to the longest."""
     prompts = build_prompts(words, segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
     ids = segmenter.encoders.tokenize([prompt for group in prompts for prompt in group])
     return ids.reshape(len(words), -1, ids.shape[1])

@@ -1,4 +1,4 @@
-"""The floor under the image encoder: its matrix products at the rate that this machine reaches on nothing else."""
+"""Lower limit of the image encoder's time: its matrix products alone, at this machine's best rate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.timing import in_turn
 from t2d_export.model.reference import Reference
 
 SIDE = 1024
-"""Of the square matrices: large enough for the full rate, small enough for a core's cache to feed it."""
+"""Side of the square matrices: large enough for the full rate, small enough for a core's cache."""
 
 ROUNDS = 15
 
@@ -18,10 +18,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Roofline(NamedTuple):
-    """Work and rates."""
+    """Work of the encoder, and rates of the machine."""
 
     encoder_flop: int
-    """Of one window: two for each multiply-add of linear layers, convolution and attention."""
+    """Operations for one window: two for each multiply-add of linear layers, convolution and attention."""
     flop_per_second: dict[str, float]
     """Precision -> best rate of a matrix product."""
 
@@ -31,7 +31,7 @@ class Roofline(NamedTuple):
 
 
 def measure_roofline(reference: Reference) -> Roofline:
-    """Rates of PyTorch's matrix products with its number of threads, the best of some rounds."""
+    """Measure the rates of PyTorch's matrix products with its number of threads: the best of some rounds."""
     calls = {}
     for name, dtype in DTYPES.items():
         a, b = (torch.rand(SIDE, SIDE).to(dtype) for _ in range(2))
@@ -48,7 +48,7 @@ def encoder_flop(reference: Reference) -> int:
     tokens = patches + backbone.num_prefix_tokens
     blocks = backbone.vit.blocks
     linear = sum(layer.weight.numel() for layer in blocks.modules() if isinstance(layer, torch.nn.Linear))
-    # q k and the product with v: two multiply-adds for each pair of tokens and each of D channels.
+    # The products of q and k, and with v: two multiply-adds for each pair of tokens and each of D channels.
     attention = 2 * tokens**2 * backbone.embed_dim * len(blocks)
     embedding = patches * backbone.vit.patch_embed.proj.weight.numel()
     return 2 * int(tokens * linear + attention + embedding)
