@@ -1,1 +1,1 @@
-"""`emulated`: the runtime on a processor that is not at hand, under an emulator."""
+"""`emulated`: the runtime on other processors, under an emulator."""

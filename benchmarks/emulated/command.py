@@ -1,6 +1,6 @@
-"""The runtime on a processor that is not at hand, under an emulator: its tests, and a picture's labels against ours.
+"""Runs the runtime under an emulator of another processor: its tests, and a comparison of a picture's labels.
 
-A first check says that the emulated processor is the one asked for, or the rest would prove nothing.
+It first checks that the emulated processor is the requested one, since otherwise the rest would prove nothing.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ child = [sys.executable, "-c", "import platform; print(platform.machine())"]
 machines = [platform.machine(), subprocess.run(child, capture_output=True, text=True).stdout.strip()]
 print(json.dumps({"machines": machines, "units": units, "versions": versions, "paths": cpu_paths()}))
 """
-"""Prints what a process, and a child of it, say of the processor that they run on; the units are those NumPy finds."""
+"""Prints the processor that a process and its child see, with the units that NumPy finds."""
 
 T2D: Final = "import sys; from t2d_runtime.cli import main; sys.exit(main())"
-"""The command `t2d`, which need not be installed."""
+"""The command `t2d`, which does not have to be installed."""
 
 
 class TestFile(NamedTuple):
-    """How many tests of a file passed, failed (or broke off) and were skipped."""
+    """Numbers of a file's tests that passed, failed (or broke off) and were skipped."""
 
     file: str
     passed: int
@@ -82,15 +82,15 @@ class Labels:
     pixels: int
     equal: int
     certain: int
-    """Pixels whose two best scores are more than `margin` apart; labels may differ only elsewhere."""
+    """Pixels whose two best scores differ by more than `margin`. Labels may differ only at other pixels."""
     certain_equal: int
     seconds: float
-    """Of the whole emulated command, with opening the bundle."""
+    """Time of the whole emulated command, with opening the bundle."""
     margin: float = LABEL_MARGIN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m benchmarks emulated`."""
+    """Declare the arguments of `python -m benchmarks emulated`."""
     parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="of the small model")
     parser.add_argument(
         "files", type=Path, nargs="*", metavar="FILE", help="tests; default: the faster of tests/runtime"
@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print labels and tests; status 1 where a test failed or a label differs that may not."""
+    """Print labels and tests; the status is 1 where a test failed or a label differs that must not."""
     if args.files and args.all:
         raise OptionError("--all runs all of tests/runtime; expected it or files, not both")
     if args.processes < 1:
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
         running = [pool.submit(emulated.test, file) for file in files]
         for future in tqdm(as_completed(running), total=len(files), unit="file", disable=None):
             tests.append(future.result())
-            if args.json is not None:  # what is done so far: a run of an hour that is interrupted loses nothing
+            if args.json is not None:  # the results so far, so that an interrupted run of an hour loses nothing
                 done = {test.file.removesuffix(".py") for test in tests}
                 not_run = [path.stem for path in files if path.stem not in done]
                 write_results(args.json, "emulated", {**figures, **_of_tests(tests, [*left_out, *not_run])})
@@ -150,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def chosen(files: Sequence[Path], *, every: bool) -> tuple[list[Path], list[str]]:
-    """The files of tests to run, and the names of those of tests/runtime that are left out."""
+    """The test files to run, and the names of files in tests/runtime that are left out."""
     found = sorted((ROOT / "tests" / "runtime").glob("test_*.py"))
     run = list(dict.fromkeys(files)) or [path for path in found if every or path.stem not in SLOW]
     names = {path.stem for path in run}
@@ -158,19 +158,19 @@ def chosen(files: Sequence[Path], *, every: bool) -> tuple[list[Path], list[str]
 
 
 class Emulated:
-    """Processes of an emulated Python; they import the runtime that this Python finds, and no other code."""
+    """Processes of an emulated Python. From this environment they import only the runtime."""
 
     def __init__(self, python: Sequence[str], bundle: Path) -> None:
         self._python = python
         self._bundle = bundle
 
     def facts(self) -> dict[str, Any]:
-        """What a process says of its processor. Raises BenchmarkError where there is no such process."""
+        """The processor that an emulated process sees. Raises BenchmarkError where no process can be started."""
         facts: dict[str, Any] = json.loads(self._run("-c", FACTS).splitlines()[-1])
         return facts
 
     def labels(self, backend: str) -> Labels:
-        """Compare the labels of the first held-out scene, half of its concepts named, with this processor's."""
+        """Compare labels of the first held-out scene, with half of its concepts named, with this processor's."""
         from benchmarks.scenes.command import HELD_OUT_SEED
 
         (scene,) = draw_scenes(1, HELD_OUT_SEED, progress=False)
@@ -204,7 +204,7 @@ class Emulated:
         )
 
     def test(self, file: Path) -> TestFile:
-        """Run a file of tests in a process of its own; where tests fail its output is printed."""
+        """Run a test file in a process of its own; print its output where tests fail."""
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.xml"
