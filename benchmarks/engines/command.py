@@ -1,4 +1,4 @@
-"""Precision x backend on this machine: size, load time, latency, parity, labels, mIoU; and TensorRT for RTX builds."""
+"""Every precision on every backend of this machine: size, times, parity, labels, mIoU; and TensorRT for RTX builds."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ LABEL_AGREEMENT = {"fp32": 0.9999, "fp16": 0.995, "bf16": 0.995, "int8": 0.98}
 MOST_LOST_MIOU = 0.01
 
 COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
-"""All that TensorRT for RTX 1.7 offers but 7.5, for which it has neither float32 products nor bfloat16."""
+"""Compute capabilities of TensorRT for RTX 1.7, except 7.5, which has neither float32 products nor bfloat16."""
 
 FUSED_CAPABILITY = "8.9"
-"""The fused graph, with PAMR and without, takes ten times as long to build as the encoders: for one alone."""
+"""The one capability for which the fused graph is built: with PAMR and without, it takes ten times as long."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Combination:
     backend: str
     engine: str
     size_bytes: int
-    """Of the bundle's files that are loaded."""
+    """Size of the loaded files of the bundle."""
     load_ms: float
-    """Both encoders, nothing cached."""
+    """Time to load both encoders with an empty cache."""
     cached_load_ms: float
-    """Again, compiled models cached where the backend does that."""
+    """Time to load them again, with compiled models cached if the backend caches them."""
     image_encoder_ms: float
     text_encoder_ms: float
     stages: tuple[StageParity, ...]
@@ -80,7 +80,7 @@ class Build:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m benchmarks engines`."""
+    """Declare the arguments of `python -m benchmarks engines`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="holding every precision that is to be measured")
     parser.add_argument(
         "--scenes", type=int, default=0, metavar="N", help="held-out scenes, with models/tiny; default: 0"
@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables; status 1 where a combination misses its gates or an engine does not build."""
+    """Print the tables; the status is 1 where a combination misses its gates or an engine does not build."""
 
     if args.rounds < 1 or args.scenes < 0:
         raise OptionError(f"--rounds is {args.rounds} and --scenes {args.scenes}, expected at least 1 and 0")
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def misses(row: Combination, full: Combination) -> list[str]:
-    """What a combination misses of its gates; `full` is float32 on ONNX Runtime."""
+    """Descriptions of the gates that a combination misses; `full` is float32 on ONNX Runtime."""
     found = [stage.verdict for stage in row.stages if not stage.passed]
     if row.label_agreement is not None and row.label_agreement < LABEL_AGREEMENT[row.precision]:
         found.append(f"{row.label_agreement:.3%} of the scenes' labels agree")
@@ -131,7 +131,7 @@ def misses(row: Combination, full: Combination) -> list[str]:
 
 
 def measure(bundle: Bundle, rounds: int, scenes: int, threads: int | None) -> list[Combination]:
-    """Every precision on every CPU backend that runs it, float32 on ONNX Runtime first."""
+    """Measure every precision on every CPU backend that runs it, float32 on ONNX Runtime first."""
     backends = [open_backend(name) for name in ("onnxruntime", "openvino")]
     pairs = [(backend, precision) for backend in backends for precision in backend.precisions(bundle)]
     loads = [load_times(bundle, backend, precision, threads) for backend, precision in pairs]
@@ -162,7 +162,7 @@ def measure(bundle: Bundle, rounds: int, scenes: int, threads: int | None) -> li
 
 
 def load_times(bundle: Bundle, backend: Backend, precision: str, threads: int | None) -> tuple[float, float]:
-    """Milliseconds to load both encoders with an empty cache, and again."""
+    """Milliseconds to load both encoders with an empty cache, and to load them again."""
 
     def load() -> float:
         start = time.perf_counter()
@@ -170,7 +170,7 @@ def load_times(bundle: Bundle, backend: Backend, precision: str, threads: int | 
             backend.load(bundle, graph, precision=precision, num_threads=threads)
         return (time.perf_counter() - start) * 1e3
 
-    for graph in (IMAGE_ENCODER, TEXT_ENCODER):  # checksums are verified once; that is not what is measured
+    for graph in (IMAGE_ENCODER, TEXT_ENCODER):  # verifies the checksums before, so that this is not timed
         bundle.graph(graph, precision if precision in bundle.graph_precisions(graph) else "fp32")
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, {VARIABLE: folder}):
         return load(), load()
@@ -183,7 +183,7 @@ def loaded_bytes(bundle: Bundle, backend: Backend, precision: str) -> int:
 
 
 def label_agreements(segmenters: list[Segmenter], scenes: int) -> list[float]:
-    """Share of pixels of held-out scenes that every segmenter labels as the first one does, all concepts at once."""
+    """Share of held-out scenes' pixels that every segmenter labels like the first one, with all concepts."""
     from benchmarks.scenes.command import HELD_OUT_SEED
     from training.drawing.concepts import CONCEPTS
     from training.drawing.scenes import draw_scenes
@@ -198,7 +198,7 @@ def label_agreements(segmenters: list[Segmenter], scenes: int) -> list[float]:
 
 
 def mean_iou(segmenter: Segmenter, count: int) -> float:
-    """mIoU of held-out scenes with background, without PAMR, which no engine computes."""
+    """mIoU of held-out scenes with background and without PAMR, which engines do not compute."""
     from benchmarks.scenes.command import measure as measure_scenes
 
     miou: float = measure_scenes(segmenter, segmenter.precision, count=count, refine=False)["background"]
@@ -206,7 +206,7 @@ def mean_iou(segmenter: Segmenter, count: int) -> float:
 
 
 def build_matrix(bundle: Bundle) -> list[Build]:
-    """TensorRT for RTX engines of every stored precision, in a copy of the bundle that is thrown away."""
+    """Build TensorRT for RTX engines of every stored precision, in a temporary copy of the bundle."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(bundle.folder, Path(folder) / "bundle"))
         targets = tqdm(list(build_targets(bundle)), desc="engines", disable=None, leave=False)
@@ -214,13 +214,13 @@ def build_matrix(bundle: Bundle) -> list[Build]:
 
 
 def build_targets(bundle: Bundle) -> Iterator[tuple[str, str, bool]]:
-    """Precision, compute capability, and whether it is the fused graph, where the bundle has it."""
+    """Precision and compute capability of each build, and True for the fused graph, where the bundle has it."""
     yield from ((p, c, False) for p in bundle.graph_precisions(IMAGE_ENCODER) for c in COMPUTE_CAPABILITIES)
     yield from ((p, FUSED_CAPABILITY, True) for p in bundle.graph_precisions(SEGMENTER))
 
 
 def build(folder: Path, precision: str, capability: str, fused: bool) -> Build:
-    """Build both encoders, or the fused graph, and say what came of it."""
+    """Build both encoders, or the fused graph; returns the result, failures too."""
     from t2d_export.engines.to_engine import Target, build_engine
 
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The fused graph against the Python runtime: the same picture, words and engine, with and without PAMR."""
+"""Compares the fused graph with the Python runtime on the same picture, words and engine, with and without PAMR."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.segmenter import Segmenter
 
 WORDS = 20
-"""Classes; made-up names, since the time does not depend on them."""
+"""Number of classes. Their names are made up, since the time does not depend on them."""
 
 PICTURE = (480, 640)
-"""(height, width) of a camera's picture."""
+"""(height, width) of a small camera picture."""
 
 
 @dataclass(frozen=True)
 class FusedLatency:
-    """One backend, fp32, the resized image as one window, background and cleaning on."""
+    """Times of one backend in fp32, with the resized image as one window, background and cleaning."""
 
     backend: str
     refine: bool
     runtime_ms: float
-    """`Segmenter.segment`, the window encoded anew."""
+    """Time of `Segmenter.segment`, with encoding the window."""
     fused_ms: float
     label_agreement: float
     """Share of the picture's labels on which both agree."""
 
 
 def measure(bundle: Bundle, rounds: int, threads: int | None) -> list[FusedLatency]:
-    """Every CPU backend, without and with PAMR; runtime and graph in turn."""
+    """Measure every CPU backend, without and with PAMR; runtime and graph take turns."""
     image, rows = photograph(PICTURE), []
     for name in ("onnxruntime", "openvino"):
         runtime = Segmenter.open(bundle.folder, backend=name, num_threads=threads)

@@ -1,4 +1,4 @@
-"""The figures of engines as tables."""
+"""Tables of the figures of engines."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ STAGES = {"patch_tokens": "tokens", "cls_attention": "attention", "text_embeds":
 
 
 def blocks(figures: dict[str, Any]) -> list[Block]:
-    """Precision x backend; the fused graph and the builds where there are some."""
+    """Tables of precisions and backends, and of the fused graph and builds where there are some."""
     scenes = figures["scenes"]
     judged = f"{scenes} held-out scenes; labels: share equal to those of float32 on ONNX Runtime" if scenes else ""
     found: list[Block] = [_combinations(figures["combinations"]), f"{figures['backbone']}, {judged or 'times alone'}."]
     if fused := figures.get("fused"):
         found.append(_fused(fused))
     if builds := figures["tensorrt_rtx"]:
-        # The first version's files do not say which are of the fused graph: they have none.
+        # Files of the first version lack this field, and have no fused graph.
         refused = [
             f"{build['precision']} for {build['target']}: {build['error']}" for build in builds if build["error"]
         ]
@@ -63,7 +63,7 @@ def _combinations(combinations: list[dict[str, Any]]) -> Table:
 
 
 def _fused(rows: list[dict[str, Any]]) -> Table:
-    """One graph from pixels to labels against the runtime."""
+    """Table of the fused graph against the runtime."""
     headers = ("fused graph, float32", "PAMR", "graph ms", "runtime ms", "labels equal")
     cells = [
         (
