@@ -14,11 +14,11 @@ COLUMNS = 5
 """Panels in a row."""
 
 CAPTION_PROMPTS = ("{}",)
-"""A caption is encoded as it is, as in training."""
+"""Captions are encoded without a prompt, as in training."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m benchmarks figures`."""
+    """Declare the arguments of `python -m benchmarks figures`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("image", type=Path, metavar="IMAGE")
     parser.add_argument("--classes", required=True, metavar="WORDS", help="what to look for, separated by commas")

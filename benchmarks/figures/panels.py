@@ -1,4 +1,4 @@
-"""What the figures show: pictures by their titles."""
+"""Panels of the figures: pictures by their titles."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def attention(window: ImageEncoding) -> Panels:
-    """Where the CLS token of the last block looks, on average and head by head (Fig. 8 and 9)."""
+    """Attention of the last block's CLS token, on average and for each head (Fig. 8 and 9)."""
     logits = window.cls_attention[0]
     maps = {"average of the logits": attention_maps(logits.mean(axis=0))}
     maps |= {f"head {head}": one for head, one in enumerate(attention_maps(logits))}
@@ -33,7 +33,7 @@ def attention(window: ImageEncoding) -> Panels:
 
 
 def heads(window: ImageEncoding, texts: ClassEmbeddings) -> Panels:
-    """The head that each text chooses, and where it looks (Fig. 7)."""
+    """The head that each text chooses, and its attention (Fig. 7)."""
     maps = attention_maps(window.cls_attention[0])
     panels = _image(window.resized)
     for name, cosines in zip(texts.names, head_cosines(window, texts.vectors), strict=True):
@@ -43,7 +43,7 @@ def heads(window: ImageEncoding, texts: ClassEmbeddings) -> Panels:
 
 
 def cleaning(segmenter: Segmenter, encoding: ImageEncoding, classes: ClassEmbeddings) -> Panels:
-    """Labels with background, cleaning off and on, and the pixels that it changes, black (Fig. 10)."""
+    """Labels with background, without and with cleaning, and the changed pixels in black (Fig. 10)."""
     off, on = (segmenter.segment(encoding, classes, background=True, cleaning=on) for on in (False, True))
     changed = off.label_map != on.label_map
     where = Image.fromarray(np.where(changed, 0, encoding.image.mean(axis=2) / 2 + 127).astype(np.uint8))
@@ -60,7 +60,7 @@ def overlays(segmenter: Segmenter, encoding: ImageEncoding, classes: ClassEmbedd
 def head_cosines(window: ImageEncoding, text_embeds: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cosines (N,M) of L2-normalised texts (N,D) with the embedding of each head of a window.
 
-    Training chooses the head of the greatest (Talk2DINO, Eq. 3-4).
+    Training chooses the head with the largest cosine (Talk2DINO, Eq. 3-4).
     """
     tokens = window.patch_tokens[0]
     maps = attention_maps(window.cls_attention[0])
@@ -82,10 +82,10 @@ def _image(pixels: NDArray[np.uint8]) -> Panels:
 
 
 def _heat(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
-    """A map (h,w) of patches over the image in pale grey, on the scale of its own greatest value."""
+    """A map (h,w) of patches over the image in pale grey, scaled by its largest value."""
     share = heat / heat.max()
     colours = (255 * np.asarray(colormaps["viridis_r"](share))).astype(np.uint8)
-    colours[..., 3] = 230 * np.sqrt(share)  # patches that nothing looks at leave the image to be seen
+    colours[..., 3] = 230 * np.sqrt(share)  # patches without attention stay transparent
     pale = Image.fromarray((255 - (255 - image.mean(axis=2)) / 2).astype(np.uint8)).convert("RGBA")
     pale.alpha_composite(Image.fromarray(colours).resize(pale.size, Image.Resampling.NEAREST))
     return pale.convert("RGB")

@@ -1,6 +1,6 @@
-"""Parameters of a bundle beside the published models' (Fig. 5), all of them counted, none quoted.
+"""Numbers of parameters of a bundle and of the published models (Fig. 5), all counted here.
 
-The paper's other methods are left out: it draws them as points, without figures that could be quoted.
+The paper's other methods are left out, since the paper draws them as points without figures.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ PUBLISHED = {
     "Talk2DINO ViT-B": ("dinov2_vitb14_reg", (87.0, 43.5, 30.3, 40.8, 23.5)),
     "Talk2DINO ViT-L": ("dinov2_vitl14_reg", (88.7, 43.2, 30.0, 39.3, 23.4)),
 }
-"""Backbones, and the paper's figures on VOC20, Context59, COCO-Stuff, Cityscapes and ADE20K, with PAMR."""
+"""Backbone -> the paper's figures on VOC20, Context59, COCO-Stuff, Cityscapes and ADE20K, with PAMR."""
 
 
 class Parameters(NamedTuple):
-    """Numbers of parameters; the projection is the text encoder's."""
+    """Numbers of parameters. The projection belongs to the text encoder."""
 
     image_encoder: int
     text_encoder: int
 
 
 def bundle_parameters(bundle: Bundle) -> Parameters:
-    """Floats that the float32 graphs store; position embeddings as they are at the bundle's input size."""
+    """Number of floats in the float32 graphs, with position embeddings at the bundle's input size."""
     import onnx
 
     def stored(graph: str) -> int:
@@ -42,7 +42,7 @@ def bundle_parameters(bundle: Bundle) -> Parameters:
 
 
 def published_parameters(backbone: str) -> Parameters:
-    """Of the published model on a backbone, counted in its architecture."""
+    """Parameters of the published model on a backbone, counted in its architecture."""
     import torch
 
     from t2d_export.architectures.backbones import named_architecture
@@ -58,7 +58,7 @@ def published_parameters(backbone: str) -> Parameters:
 
 @functools.cache
 def _clip_text_tower() -> tuple[int, int]:
-    """Parameters and width of the output of CLIP's ViT-B/16 text tower."""
+    """Parameters and output width of CLIP's ViT-B/16 text tower."""
     from t2d_export.model.loading import load_text_tower
 
     tower, _ = load_text_tower("random")
@@ -78,7 +78,7 @@ def parameters(bundle: Bundle) -> dict[str, dict[str, int]]:
 
 
 def blocks(figures: dict[str, dict[str, dict[str, int]]]) -> list[Block]:
-    """A bar a model, of its two encoders."""
+    """A bar for each model, with its two encoders."""
     bars = []
     for name, counts in figures["parameters"].items():
         millions = {part.replace("_", " "): count / 1e6 for part, count in counts.items()}
