@@ -1,6 +1,6 @@
-"""PyTorch's start, and peaks of memory, in processes of their own: `python -m benchmarks.latency.child TASK JSON`.
+"""Measures PyTorch's start, and peaks of memory, in a new process: `python -m benchmarks.latency.child TASK JSON`.
 
-A task prints one line of JSON: what it measured and the process's peak memory.
+A task prints one line of JSON: its figures and the process's peak memory.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def torch_first_mask(model: dict[str, Any], prompts: list[list[str]], image: str, threads: int) -> dict[str, float]:
-    """An image's labels by PyTorch with timm and open_clip, from weights in files; as `t2d_runtime.bench.first_mask`.
+    """Label an image in PyTorch with timm and open_clip, from weights in files, like `t2d_runtime.bench.first_mask`.
 
-    Says, in milliseconds, how long each step took.
+    Returns the milliseconds of each step.
     """
     times = [time.perf_counter()]
     import open_clip
@@ -44,7 +44,7 @@ def torch_first_mask(model: dict[str, Any], prompts: list[list[str]], image: str
 
 
 def torch_memory(model: dict[str, Any], size: list[int], count: int, threads: int) -> dict[str, float]:
-    """One window with many classes and PAMR as released, one iteration: each needs as much as the last."""
+    """Segment one window with many classes and PAMR as released. One iteration is enough: all need the same memory."""
     from functools import partial
 
     import numpy as np
@@ -62,7 +62,7 @@ def torch_memory(model: dict[str, Any], size: list[int], count: int, threads: in
 
 
 def runtime_memory(opening: dict[str, Any], size: list[int], count: int, refine: bool) -> dict[str, float]:
-    """A photograph with many classes by the runtime, its scores not kept, and the milliseconds of it."""
+    """Segment a photograph with many classes in the runtime, without keeping scores; returns the milliseconds."""
     from benchmarks.contenders.picture import photograph
     from benchmarks.contenders.planted import planted_classes
     from t2d_runtime import Segmenter

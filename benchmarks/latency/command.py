@@ -30,14 +30,14 @@ PARTS = {
     "classes": ("sweeps.classes", "time over classes"),
     "sizes": ("sweeps.sizes", "time over image sizes"),
 }
-"""Name -> the function that measures it, in this package; and what it is."""
+"""Part -> the function in this package that measures it, and a description."""
 
 DEFAULT_PARTS = "stages,encoders,starts"
 ALL = "all"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m benchmarks latency`."""
+    """Declare the arguments of `python -m benchmarks latency`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "parts:\n" + "\n".join(f"  {name:<10} {text}" for name, (_, text) in PARTS.items())
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -77,13 +77,13 @@ def run(args: argparse.Namespace) -> int:
         found = getattr(importlib.import_module(f"benchmarks.latency.{module}"), function)(setup)
         print("", *found.blocks(), sep="\n", flush=True)
         figures["parts"][name] = asdict(found)
-        if args.json is not None:  # after every part: some take minutes, and what is measured stays
+        if args.json is not None:  # after every part, since some take minutes and their figures must not be lost
             write_results(args.json, "latency", figures)
     return 0
 
 
 def _parts(args: argparse.Namespace) -> list[str]:
-    """The parts that were asked for. Raises OptionError."""
+    """The requested parts. Raises OptionError."""
     if min(args.rounds, args.starts) < 1:
         raise OptionError(f"--rounds is {args.rounds} and --starts {args.starts}, expected at least 1 of each")
     parts = list(PARTS) if args.parts == ALL else args.parts.split(",")
@@ -111,7 +111,7 @@ def _setup(args: argparse.Namespace) -> Setup:
     segmenters = list(opened.values())
     reference = export_settings(args, segmenters[0].manifest).load_reference()
     baselines = args.baselines.split(",")
-    torch_contenders(reference, baselines)  # those without their needs are refused now, not after minutes
+    torch_contenders(reference, baselines)  # refuses baselines that cannot run here now, not after minutes
     return Setup(
         bundle=args.bundle,
         reference=reference,
@@ -149,7 +149,7 @@ def _facts(setup: Setup) -> dict[str, Any]:
 
 
 def heading(figures: dict[str, Any]) -> list[str]:
-    """Who is compared with whom, and where."""
+    """Lines that name the contenders and the machine."""
     machine = provenance()
     height, width = figures["input_size"]
     return [

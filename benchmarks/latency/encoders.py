@@ -1,4 +1,4 @@
-"""The two encoders alone, in every baseline and every engine."""
+"""The two encoders by themselves, in every baseline and every engine."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ VOCABULARY = "coco_stuff171"
 """The largest vocabulary of the published evaluation."""
 
 TORCH_CLASSES = 16
-"""Classes that PyTorch encodes at a time: 112 prompts; all 1197 at once take no less time a prompt."""
+"""Classes that PyTorch encodes at a time: 112 prompts. All 1197 prompts at once are no faster."""
 
 
 def image_encoders(setup: Setup) -> Comparison:
-    """The image encoder on one window, in turn, and what the machine could do."""
+    """The image encoder on one window, with contenders in turn, and the machine's limit."""
     contenders = [
         *torch_contenders(setup.reference, setup.baselines),
         *map(engine_contender, setup.segmenters),
@@ -46,7 +46,7 @@ def image_encoders(setup: Setup) -> Comparison:
 
 
 def encoder_rows(contenders: list[Contender], timings: dict[str, Timing], roofline: Roofline) -> list[Row]:
-    """Times, ratios over the first contender, and the share of the machine's matrix rate that is reached."""
+    """Times, ratios to the first contender, and the reached share of the machine's matrix rate."""
     first, rows = contenders[0].name, []
     for one in contenders:
         theirs = None if one.name == first else first
@@ -57,7 +57,7 @@ def encoder_rows(contenders: list[Contender], timings: dict[str, Timing], roofli
 
 
 def text_encoders(setup: Setup) -> Comparison:
-    """Class names to embeddings, from the names on; PyTorch is given the token ids."""
+    """Class names to embeddings. The runtime starts from names, PyTorch from token ids."""
     names: list[str] = json.loads(CLASS_NAMES.read_text(encoding="utf-8"))[VOCABULARY]
     ours = {engine_name(segmenter): new_words(segmenter, names) for segmenter in setup.segmenters}
     for call in ours.values():

@@ -1,4 +1,4 @@
-"""What an installation takes on disk: new environments from the checkout."""
+"""Size of an installation on disk, measured in new environments made from the checkout."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from t2d_runtime.errors import BenchmarkError
 
 ROOT = Path(__file__).parents[2]
 NOT_SOURCES = (".*", "build", "output", "runs", "node_modules", "*.egg-info", "__pycache__")
-"""What a copy of the checkout, in which a distribution is built, leaves out."""
+"""Files left out of the checkout's copy in which the distribution is built."""
 
 EXTRAS = ("cpu", "cpu,openvino")
 BLOCK_BYTES = 512
-"""Unit of `st_blocks`, whatever the file system's own."""
+"""Unit of `st_blocks`, on every file system."""
 
 LARGEST = 6
-"""Packages that a row names."""
+"""Number of packages that a row names."""
 
 
 def installed(_setup: Setup) -> Comparison:
-    """ONNX Runtime alone, and every engine of a CPU; pip itself is not counted."""
+    """Sizes with ONNX Runtime alone, and with every CPU engine. pip itself is not counted."""
     return Comparison("installed on disk", tuple(_row(extras) for extras in EXTRAS), unit="MiB")
 
 
@@ -49,5 +49,5 @@ def _row(extras: str) -> Row:
 
 
 def disk_bytes(folder: Path) -> int:
-    """Room that the files of a folder take on disk, as du counts."""
+    """Disk space of a folder's files, counted as by du."""
     return sum(path.lstat().st_blocks for path in folder.rglob("*")) * BLOCK_BYTES

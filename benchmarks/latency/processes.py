@@ -1,4 +1,4 @@
-"""What whole processes take: starts, peak memory, and room on disk."""
+"""Figures of whole processes: time of a start, and peak memory."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ LARGE_IMAGE = 3000, 4000
 MANY_WORDS = 10_000
 
 UNCOUNTED = 1
-"""PyTorch's first start fills the operating system's caches, as the runtime's first does."""
+"""First starts of PyTorch that do not count: they fill the operating system's caches, like the runtime's first."""
 
 STARTS = {"first": "first on a machine, empty cache", "later": "later"}
 
 
 def starts(setup: Setup) -> Comparison:
-    """New processes to their first mask, PAMR included: of every engine, and of PyTorch with timm and open_clip."""
+    """Time of new processes to their first mask, with PAMR: every engine, and PyTorch with timm and open_clip."""
     prompts = build_prompts(setup.words, setup.segmenter.manifest.prompt_sets[DEFAULT_PROMPTS])
     with saved_model(setup) as model:
         job = {"model": model, "prompts": prompts, "image": str(setup.image), "threads": setup.threads}
@@ -60,7 +60,7 @@ def _start_row(what: str, engine: str, start: StartTime, torch_ms: float) -> Row
 
 
 def memory(setup: Setup) -> Comparison:
-    """Peak memory of processes: one window in every engine, then a large image and thousands of words in the first."""
+    """Peak memory: of one window in every engine, then of a large image and thousands of words in the first."""
     window = setup.segmenter.manifest.windows.crop_size
     with saved_model(setup) as model:
         job = {"model": model, "size": window, "count": MANY, "threads": setup.threads}
@@ -93,7 +93,7 @@ def _opening(setup: Setup, segmenter: Segmenter) -> dict[str, Any]:
 
 @contextmanager
 def saved_model(setup: Setup) -> Iterator[dict[str, Any]]:
-    """The reference's weights as files, random ones too: the arguments of `load_reference` that load them."""
+    """Saves the reference's weights to files, also random ones; gives the arguments of `load_reference` for them."""
     reference = setup.reference
     parts = {
         "backbone_weights": reference.backbone.vit,
@@ -111,7 +111,7 @@ def saved_model(setup: Setup) -> Iterator[dict[str, Any]]:
 
 
 def run_child(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Figures of a task in a new process, and the milliseconds until it gave them. Raises BenchmarkError."""
+    """Figures of a task in a new process, and the milliseconds until they came. Raises BenchmarkError."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.latency.child", task, json.dumps(arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

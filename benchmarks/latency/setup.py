@@ -1,4 +1,4 @@
-"""What the parts share: one model in PyTorch and as a bundle, its engines, one image, words, threads and rounds."""
+"""The setup that all parts share: a model in PyTorch and as a bundle, engines, image, words, threads and rounds."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Setup:
     reference: Reference
     """The same model in PyTorch."""
     backbone: str
-    """As given to `load_reference`."""
+    """Backbone's name as given to `load_reference`."""
     segmenters: Sequence[Segmenter]
-    """Every engine that is measured; the first is the runtime where only one is."""
+    """All measured engines. Parts with one engine use the first."""
     baselines: Sequence[str]
     """Names of PyTorch's image encoders, of `contenders.encoders`."""
     image: Path
@@ -41,19 +41,19 @@ class Setup:
 
     @property
     def segmenter(self) -> Segmenter:
-        """The engine that was asked for."""
+        """The requested engine."""
         return self.segmenters[0]
 
     @cached_property
     def window(self) -> NDArray[np.uint8]:
-        """(h,w,3), the image as one window."""
+        """The image as one window (h,w,3)."""
         return resize(self.pixels, self.segmenter.manifest.windows.crop_size)
 
     @cached_property
     def encoding(self) -> ImageEncoding:
-        """The window, encoded."""
+        """The encoded window."""
         return self.segmenter.encode_image(self.window)
 
     def planted(self, count: int) -> ClassEmbeddings:
-        """Classes each of which wins somewhere in the window, so that PAMR has to refine them all."""
+        """Classes that each win somewhere in the window, so that PAMR has to refine them all."""
         return planted_classes(self.segmenter, self.encoding, count)

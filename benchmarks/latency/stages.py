@@ -1,4 +1,4 @@
-"""One window, stage by stage: PyTorch's side under the names of `t2d_runtime.bench.stages`: plain, float32, eager."""
+"""One window, stage by stage. PyTorch's stages (plain, float32, eager) have the names of `t2d_runtime.bench.stages`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OURS, THEIRS = "runtime", BASELINES["eager"]
 
 
 def stages(setup: Setup) -> Comparison:
-    """Every stage of one window with background, where PyTorch has it on both sides, in turn."""
+    """Every stage of one window with background. Where PyTorch has the stage too, both sides take turns."""
     segmenter, classes = setup.segmenter, setup.planted(len(setup.words))
     ours = stages_of(segmenter, setup.window, setup.words, classes=classes, num_threads=setup.threads)
     ours["decode"] = partial(load_image, setup.image)
@@ -50,7 +50,7 @@ def stages(setup: Setup) -> Comparison:
 def torch_stages(
     reference: Reference, window: NDArray[np.uint8], embeds: Tensor, input_ids: Tensor, cleaning_weight: float
 ) -> Stages:
-    """Stages of a window (h,w,3) and classes (N,D), each on what the one before gave; and of token ids (N,T,L)."""
+    """Stages of a window (h,w,3) with classes (N,D), each on the last one's result; and of token ids (N,T,L)."""
     torch_window = TorchWindow(reference, window)
     size = size_of(window)
     tokens, attention, _ = torch_window.encode()
@@ -80,6 +80,6 @@ def torch_stages(
 
 
 def padded_prompts(segmenter: Segmenter, words: Sequence[str]) -> Tensor:
-    """Token ids (N,T,L) of words in the default prompts, as long as the context, which PyTorch's way always is."""
+    """Token ids (N,T,L) of words in the default prompts, padded to the context, as PyTorch always needs them."""
     ids = torch.from_numpy(prompt_ids(segmenter, words))
     return functional.pad(ids, (0, segmenter.manifest.model.context_length - ids.shape[-1]))

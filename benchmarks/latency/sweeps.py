@@ -1,4 +1,4 @@
-"""How times grow: with the windows of a batch, threads, classes, and the image's size."""
+"""Growth of times with the windows of a batch, threads, classes, and the image's size."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from t2d_runtime.image.windows import resized_size, window_boxes
 from t2d_runtime.segmenter import Segmenter
 
 BATCHES = (1, 2, 4)
-"""Up to the runtime's own, `WINDOW_BATCH`."""
+"""Windows in a batch, up to the runtime's `WINDOW_BATCH`."""
 
 CLASSES = (1, 10, 100, 1000, 10_000)
 MOST_REFINED, MOST_IN_PYTORCH = 100, 1000
-"""Classes with PAMR, of which plain PyTorch takes a tenth of a second for each; and without, planes of 800 MB."""
+"""Most classes in PyTorch: with PAMR, a tenth of a second each; without it, planes of 800 MB."""
 
 SIZES = ((448, 448), (480, 640), (1080, 1920), (3000, 4000))
 """(height, width): one window, a small photograph, a screen, a camera's picture."""
 
 
 class Columns:
-    """A sweep as it is measured, value by value."""
+    """A sweep in progress, measured value by value."""
 
     def __init__(self) -> None:
         self._rounds: list[int] = []
         self._series: dict[str, list[float | None]] = {}
 
     def measure(self, calls: Mapping[str, Callable[[], object]], per: int = 1) -> None:
-        """The next value: medians of contenders in turn, divided by `per`; those that are not called have no time."""
+        """Measure the next value: medians of contenders in turn, divided by `per`. Others get no time."""
         timings = in_few_rounds(calls)
         for name in timings:
             self._series.setdefault(name, [None] * len(self._rounds))
@@ -47,13 +47,13 @@ class Columns:
         self._rounds.append(len(next(iter(timings.values())).rounds_ms))
 
     def sweep(self, quantity: str, values: tuple[int | str, ...], unit: str = "ms") -> Sweep:
-        """All of them."""
+        """The finished sweep."""
         series = {name: tuple(times) for name, times in self._series.items()}
         return Sweep(quantity, unit, values, tuple(self._rounds), series)
 
 
 def batch(setup: Setup) -> Sweep:
-    """The image encoder with several windows at once, per window."""
+    """Time of the image encoder per window, with several windows at once."""
     columns = Columns()
     contenders = [*torch_contenders(setup.reference, ["eager"]), engine_contender(setup.segmenter)]
     for size in BATCHES:
@@ -63,7 +63,7 @@ def batch(setup: Setup) -> Sweep:
 
 
 def threads(setup: Setup) -> Sweep:
-    """The image encoder with 1, 2, 4, ... threads, up to the run's own number."""
+    """Time of the image encoder with 1, 2, 4, ... threads, up to the run's own number."""
     counts = tuple(2**power for power in range(setup.threads.bit_length()))
     columns = Columns()
     backend, precision = setup.segmenter.backend_name, setup.segmenter.precision
@@ -80,7 +80,7 @@ def threads(setup: Setup) -> Sweep:
 
 
 def classes(setup: Setup) -> Sweep:
-    """Everything after the encoder, for classes each of which wins somewhere: the hardest case."""
+    """Time of everything after the encoder, for classes that each win somewhere, the hardest case."""
     torch_window = TorchWindow(setup.reference, setup.window)
     features = torch_window.encode()
     columns = Columns()
@@ -104,7 +104,7 @@ def classes(setup: Setup) -> Sweep:
 
 
 def sizes(setup: Setup) -> Sweep:
-    """Whole images of growing size in sliding windows, without PAMR, with classes that win somewhere."""
+    """Time of whole images of growing size in sliding windows, without PAMR, with classes that win somewhere."""
     planted = setup.planted(len(setup.words))
     embeds = torch.from_numpy(planted.vectors.copy())
     windows = setup.segmenter.manifest.windows

@@ -1,4 +1,4 @@
-"""What a part of the command finds: tables of ours against theirs, and curves over a quantity."""
+"""Results of a part of the command: tables of our figures against theirs, and curves over a quantity."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from benchmarks.blocks import Block, Lines, Table, number
 from benchmarks.timing import Timing, compare
 
 FASTER = {"ms": "times faster", "MiB": "times smaller"}
-"""Header of the ratios of a table in this unit."""
+"""Unit of a table -> header of its ratios."""
 
 FEWEST_ROUNDS = 3
-"""Of fewer there is no interval and no percentile."""
+"""Fewest rounds for an interval and a percentile."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One task: what it takes ours and theirs, medians of the rounds."""
+    """One task with our figure and theirs, medians of the rounds."""
 
     what: str
     ours: float
     theirs: float | None = None
-    """None where they have no such step, or nobody to be compared with."""
+    """Their figure; None where they have no such step or there is no other contender."""
     our_name: str = ""
     their_name: str = ""
     ratio: float | None = None
-    """Theirs over ours, the median of the rounds' ratios."""
+    """Theirs divided by ours: the median of the rounds' ratios."""
     low: float | None = None
     high: float | None = None
-    """Its 95% interval."""
+    """Ends of the ratio's 95% interval."""
     p95: float | None = None
     """Time within which 95% of our rounds ended."""
     rounds: int = 1
     floor: float | None = None
     """Least time that the matrix products take on this machine."""
     steps: Mapping[str, float] = field(default_factory=dict)
-    """Ours taken apart."""
+    """Steps of our figure."""
     note: str = ""
 
     @classmethod
     def of(cls, what: str, timings: Mapping[str, Timing], ours: str, theirs: str | None = None, **more: Any) -> Row:
-        """The row of two contenders that were timed in turn."""
+        """The row of two contenders timed in turn."""
         ours_timing = timings[ours]
         rounds = len(ours_timing.rounds_ms)
         row: dict[str, Any] = {"rounds": rounds, **more}
@@ -71,7 +71,7 @@ class Comparison:
         return cls(**{**content, "rows": tuple(Row(**row) for row in content["rows"])})
 
     def blocks(self) -> list[Block]:
-        """The rows and the note; a column that would be empty is left out."""
+        """The rows and the note. Empty columns are left out."""
         rows = self.rows
         columns = {
             "": [row.what for row in rows],
@@ -88,7 +88,7 @@ class Comparison:
         return [table, self.note] if self.note else [table]
 
     def _side(self, side: str, names: list[str], values: list[float | None]) -> dict[str, list[str]]:
-        """The column of a side, headed by its name, or beside a column of names where there are several."""
+        """The column of a side, headed by its name. With several names it comes with a column of names."""
         cells = [number(value) for value in values]
         different = set(filter(None, names))
         if len(different) > 1:
@@ -104,7 +104,7 @@ class Sweep:
     unit: str
     values: tuple[int | str, ...]
     rounds: tuple[int, ...]
-    """Behind the median of each value."""
+    """Number of rounds of each value's median."""
     series: Mapping[str, tuple[float | None, ...]]
     """Contender -> a time for each value; None where it was not measured."""
 

@@ -1,4 +1,4 @@
-"""From pixels to labels: whole windows against PyTorch as released and plain."""
+"""Whole windows from pixels to labels, against PyTorch as released and plain."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from benchmarks.timing import in_few_rounds
 RELEASED, PLAIN = "PyTorch as released", "plain PyTorch"
 
 FEW, MANY = 20, 171
-"""Classes of Pascal VOC, with background, and of COCO-Stuff."""
+"""Numbers of classes of Pascal VOC, with background, and of COCO-Stuff."""
 
 
 def windows(setup: Setup) -> Comparison:
-    """One window with PAMR in every engine against both forms of PyTorch; the released one takes minutes."""
+    """Time of one window with PAMR in every engine, against both forms of PyTorch. The released one takes minutes."""
     rows = [*_windows(setup, FEW, background=True), *_windows(setup, MANY, background=False)]
     note = (
         "As released: PAMR on tensors of 48 neighbours, its affinity computed again for every 30 classes. Plain: the "
