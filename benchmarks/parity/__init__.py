@@ -1,1 +1,1 @@
-"""`parity`: every stage against golden files of the authors' code."""
+"""`parity`: every stage, compared with golden files of the authors' code."""

@@ -1,6 +1,6 @@
-"""Every stage of the reference and of an exported bundle against golden files of the authors' released code.
+"""Compares every stage of the reference and of an exported bundle with golden files of the authors' released code.
 
-Float32 is held to the tolerances of every stage; a precision below it to its gates.
+Float32 must meet the tolerances of every stage, a lower precision its gates.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ RESIZED_SHARE = 1e-3
 """Share of pixel values that may be one level off OpenCV's after our resize."""
 
 FROM_IMAGE_TOLERANCE = 1e-4
-"""Stitched scores from the original image: a pixel one level off moves them by up to 5e-5."""
+"""Tolerance of stitched scores from the original image. A pixel one level off moves them by up to 5e-5."""
 
 ANY_LABELS = 0.0
-"""Below float32 the golden files judge features, and labels are only reported: with random weights the two best scores
-of a pixel differ by a few thousandths. A trained model's labels are judged by `benchmarks engines`."""
+"""Gate of labels below float32, which are only reported here: with random weights the two best scores of a pixel differ
+by a few thousandths. `benchmarks engines` judges the labels of a trained model."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m benchmarks parity`."""
+    """Declare the arguments of `python -m benchmarks parity`."""
     parser.add_argument("--golden", type=Path, required=True, metavar="DIR", help="folder of golden .npz files")
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of published projections; default: DIR/../weights"
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table of stages x files; status 1 where a stage is out of tolerance."""
+    """Print a table of stages and files; the status is 1 where a stage is out of tolerance."""
     from benchmarks.parity.golden import read_golden
 
     paths = [path for path in sorted(args.golden.glob("*.npz")) if path.stem != "training"]
@@ -82,7 +82,7 @@ def subjects_of(
 ) -> Iterator[Subject]:
     """The reference with a golden file's weights, then the bundle exported from them.
 
-    On every backend, in each of the precisions that it runs. A precision that the export left out is not among them.
+    The bundle runs on every backend, in each of its precisions. Precisions that the export left out are skipped.
     """
     from benchmarks.parity.golden import write_weights
     from benchmarks.parity.subjects import BundleSubject, ReferenceSubject
@@ -115,12 +115,12 @@ def subjects_of(
 
 
 def compare(golden: Golden, subject: Subject) -> Iterator[StageParity]:
-    """All stages of a golden file in order, each computed from the subject's own previous one."""
+    """All stages of a golden file in order, each computed from the subject's own last one."""
     return _Comparison(golden, subject).stages()
 
 
 class _Comparison:
-    """A subject's stages against a golden file's."""
+    """Comparison of a subject's stages with a golden file's."""
 
     def __init__(self, golden: Golden, subject: Subject) -> None:
         self._golden = golden
@@ -130,7 +130,7 @@ class _Comparison:
         self._text_embeds = subject.text_embeds(_cut(golden.arrays["tokens"]))
 
     def stages(self) -> Iterator[StageParity]:
-        """Text, image encoder, one window, the whole image."""
+        """Stages of the text, the image encoder, one window, and the whole image."""
         yield from self._text_stages()
         window = self._subject.encode(self._golden.window[None]).window(0)
         yield from self._encoder_stages(window)
@@ -197,20 +197,20 @@ class _Comparison:
         return with_background(planes, self._golden.meta["background_threshold"])
 
     def _labels(self, stage: str, ranked: NDArray[np.float32]) -> StageParity:
-        """Arg max of scores against `<stage>_labels`, where the golden file is sure."""
+        """Compare the arg max of scores with `<stage>_labels`, at pixels where the golden file is certain."""
         margin = self._golden.certain(stage, LABEL_MARGIN).astype(np.float32)
         return self._judge.labels(f"{stage}_labels", self._arrays[f"{stage}_labels"], ranked.argmax(axis=0), margin)
 
 
 def _cut(tokens: NDArray[Any]) -> NDArray[np.int64]:
-    """Token ids (N,T,77) up to the longest prompt; what follows every end token changes nothing."""
+    """Token ids (N,T,77), cut to the longest prompt. Tokens after the end token change nothing."""
     longest = int(tokens.argmax(axis=-1).max()) + 1
     return np.ascontiguousarray(tokens[..., :longest], dtype=np.int64)
 
 
 def print_table(table: dict[str, dict[str, StageParity]]) -> None:
-    """Stages in rows, files in columns: the largest difference (below float32, of features, the relative norm of the
-    difference), or the share of equal labels."""
+    """Print stages in rows and files in columns: the largest difference, or the share of equal labels. Features below
+    float32 have the relative norm of the difference."""
     for number, column in enumerate(table, start=1):
         print(f"({number}) {column}")
     stages = dict.fromkeys(stage for column in table.values() for stage in column)

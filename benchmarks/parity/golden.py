@@ -1,7 +1,7 @@
 """Golden files: outputs of the authors' released code at every stage.
 
-A file is read whole, as the released code's runs were stored, or as a compact copy (tests/golden), which holds fewer
-samples of the large stages and takes its images from beside it.
+A file is either a complete one, as stored from runs of the released code, or a compact copy (tests/golden), which has
+fewer samples of the large stages and separate image files.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from benchmarks.parity.golden_weights import (
 from t2d_runtime.errors import DataError
 
 WINDOW = 448
-"""Side of the window that the single-window stages were computed on: `resized[:448, :448]`."""
+"""Side of the window of the single-window stages: `resized[:448, :448]`."""
 
 RANDOM_PROJECTION = "rand"
 
 DINOV3 = "dinov3_"
-"""First letters of the DINOv3 backbones, whose files carry the backbone's whole name."""
+"""Beginning of the names of DINOv3 backbones, whose files have the backbone's whole name."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which part of a large stage a file holds: every so many patches, channels and pixels."""
+    """The stored part of a large stage: steps of patches, channels and pixels."""
 
     patches: int
     channels: int
@@ -76,11 +76,11 @@ class Golden:
 
     @property
     def has_random_projection(self) -> bool:
-        """Whether the projection is drawn like the other weights; a published one is a file of its own."""
+        """True where the projection is random like the other weights. A published one is a separate file."""
         return bool(self.meta["projection"] == RANDOM_PROJECTION)
 
     def certain(self, stage: str, margin: float) -> NDArray[np.bool_]:
-        """Where the two best scores of a pixel are further apart than `margin`, for `<stage>_labels`."""
+        """Pixels whose two best scores differ by more than `margin`, for `<stage>_labels`."""
         if f"{stage}_certain" in self.arrays:
             stored: NDArray[np.bool_] = self.arrays[f"{stage}_certain"]
             return stored
@@ -118,7 +118,7 @@ def _picture(folder: Path, name: str) -> NDArray[np.uint8]:
 def write_weights(golden: Golden, folder: Path) -> dict[str, str]:
     """Draw a file's random weights and save them as checkpoints in the published layouts.
 
-    Returns the paths by the names of `load_reference`'s arguments; no projection where it is a published one.
+    Returns the paths by the names of `load_reference`'s arguments, without the projection where it is published.
     """
     arch, seed = golden.meta["arch"], golden.meta["seed"]
     if golden.backbone.startswith(DINOV3):

@@ -1,7 +1,7 @@
-"""The golden files' random weights, drawn again in the published checkpoints' own layouts.
+"""Draws the golden files' random weights again, in the layouts of the published checkpoints.
 
-Every tensor has a generator of its own, seeded by its name, so that any machine makes the same weights and no file has
-to carry them.
+Every tensor has its own generator, seeded by its name, so that any machine makes the same weights and no file needs to
+store them.
 """
 
 from __future__ import annotations

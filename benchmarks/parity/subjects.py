@@ -1,4 +1,4 @@
-"""What is compared with golden files: the PyTorch reference and an exported bundle, behind one interface of arrays."""
+"""Subjects of the comparison: the PyTorch reference and an exported bundle, with one interface of arrays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Pixels = NDArray[np.uint8]
 
 
 class Encoded(NamedTuple):
-    """Outputs of the image encoder for W windows, or for one of them without the first axis."""
+    """Outputs of the image encoder for W windows, or for one window without the first axis."""
 
     pixel_values: Floats
     """(W,3,H,W) normalised, at the input size."""
@@ -49,14 +49,14 @@ class ReferenceSubject:
 
     name = "reference"
     gates: PrecisionGates | None = None
-    """What a subject in a precision below float32 is held to."""
+    """Gates of a precision below float32."""
 
     def __init__(self, reference: Reference) -> None:
         self.model = reference
         self._preprocessing = Preprocessing(reference.backbone.mean, reference.backbone.std)
 
     def text_features(self, input_ids: Ids) -> Floats | None:
-        """(n,L) -> raw features (n,512); None where the subject does not show them."""
+        """(n,L) -> raw features (n,512); None where the subject does not give them."""
         return _array(self.model.text_features(torch.from_numpy(input_ids)))
 
     def text_embeds(self, input_ids: Ids) -> Floats:
@@ -93,7 +93,7 @@ class ReferenceSubject:
         return _array(reference_masks.pamr(pixels, tensor))
 
     def segment(self, image: Pixels, resized: Pixels, text_embeds: Floats, weight: float, *, refine: bool) -> Floats:
-        """Cleaned scores (N,H,W) of an image (H,W,3) by sliding windows over it at the working size (h,w,3)."""
+        """Cleaned scores (N,H,W) of an image (H,W,3) by sliding windows over `resized` (h,w,3)."""
         own, working, embeds = _tensors(image.transpose(2, 0, 1), resized.transpose(2, 0, 1), text_embeds)
         scores = self.model.segment_sliding(
             own, embeds, resized=working, cleaning="official", cleaning_weight=weight, refine=refine
@@ -112,7 +112,7 @@ class BundleSubject:
             self.name += f" in {segmenter.precision}"
 
     def text_features(self, input_ids: Ids) -> Floats | None:
-        """The graph holds them inside."""
+        """None: the graph does not output them."""
         return None
 
     def text_embeds(self, input_ids: Ids) -> Floats:
