@@ -1,4 +1,4 @@
-"""The command: which files are read and written."""
+"""`python -m benchmarks report`: reads the result files and writes the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from t2d_runtime.storage.whole_file import whole_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m benchmarks report`."""
+    """Declare the arguments of `python -m benchmarks report`."""
     parser.add_argument("--check", action="store_true", help="change nothing; status 1 where the README is stale")
 
 

@@ -1,7 +1,7 @@
-"""The page from its templates: HTML in one file without any other, light and dark; Markdown with charts as tables.
+"""Renders the page from its templates: one HTML file, light and dark, or Markdown with charts as tables.
 
-Bars are elements of the page rather than drawn by a plotting library, so that they take the reader's colours and wrap
-with the window, and the file stays small.
+Bars are HTML elements, not drawn by a plotting library, so that they take the reader's colours and wrap with the
+window, and the file stays small.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def to_html(sections: Sequence[Section], title: str = TITLE) -> str:
 
 
 def to_markdown(sections: Sequence[Section], folder: Path, title: str = TITLE) -> str:
-    """The text of a Markdown file in `folder`, from which pictures are linked."""
+    """The text of a Markdown file in `folder`, with links to the pictures."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=False, undefined=StrictUndefined)
     environment.filters["cell"] = lambda text: text.replace("|", "\\|")
     environment.filters["link"] = lambda path: Path(os.path.relpath(path, folder)).as_posix()

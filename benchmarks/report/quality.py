@@ -1,4 +1,4 @@
-"""Blocks on what the masks are worth."""
+"""Blocks on the quality of masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REFERENCE = "reference"
 
 
 def share_used(stage: Mapping[str, Any]) -> float | None:
-    """Share of its tolerance that a stage uses by its own measure; None where it has to be exact, or is reported."""
+    """Share of the tolerance that a stage uses, by its measure; None where it must be exact or is only reported."""
     tolerance, measure = stage["tolerance"], stage["measure"]
     if measure == "label_agreement":
         return (1 - stage["label_agreement"]) / (1 - tolerance) if tolerance < 1 else None
@@ -21,7 +21,7 @@ def share_used(stage: Mapping[str, Any]) -> float | None:
 
 
 def parity(result: Result) -> list[Block]:
-    """Which share of each stage's tolerance is used, at most, over all files and subjects."""
+    """Largest share of each stage's tolerance that is used, over all files and subjects."""
     worst: dict[str, float] = {}
     stages = [stage for column in result.figures.values() for stage in column]
     for stage in stages:
@@ -38,7 +38,7 @@ def parity(result: Result) -> list[Block]:
 
 
 def accuracy(results: list[Result]) -> list[Block]:
-    """mIoU on data sets with labels, and against PyTorch where that was run too."""
+    """mIoU on data sets with labels, with PyTorch's where it was measured too."""
     rows = tuple(
         (
             result.name.removeprefix("accuracy").strip("-_") or "accuracy",

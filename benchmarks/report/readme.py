@@ -18,7 +18,7 @@ END = "<!-- end of figures -->"
 
 
 def with_table(text: str, lines: list[str]) -> str:
-    """`text` with what is between the two markers replaced. Raises DataError where they are missing."""
+    """`text` with the part between the two markers replaced. Raises DataError where they are missing."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -27,7 +27,7 @@ def with_table(text: str, lines: list[str]) -> str:
 
 
 def table(results: Results) -> list[str]:
-    """Lines of Markdown."""
+    """The table as lines of Markdown."""
     parity, scenes, engines = (results.read(name).figures for name in ("parity", "scenes", "engines"))
     stages = [stage for column in parity.values() for stage in column]
     labels = [stage["label_agreement"] for stage in stages if stage["label_agreement"]]
@@ -46,7 +46,7 @@ def table(results: Results) -> list[str]:
 
 
 def _engines(figures: dict[str, Any]) -> list[str]:
-    """The small model on every engine."""
+    """Figures of the small model on every engine."""
     rows = figures["combinations"]
     sizes = [row["size_bytes"] / 2**20 for row in rows]
     return [
@@ -57,7 +57,7 @@ def _engines(figures: dict[str, Any]) -> list[str]:
 
 
 def _latency(result: Result) -> list[str]:
-    """The encoder and a whole window against PyTorch, where they were measured."""
+    """Figures of the encoder and a whole window against PyTorch, where they were measured."""
     parts = {
         name: Comparison.read(result.figures["parts"][name]).rows
         for name in ("encoders", "stages", "windows")

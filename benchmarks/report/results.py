@@ -1,4 +1,4 @@
-"""The committed result files, read as they are."""
+"""Reads the committed result files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Result:
-    """One file: which command measured, where, and what."""
+    """One file: the command, the machine and the figures."""
 
     name: str
     command: str
@@ -34,11 +34,11 @@ class Results:
         return (self.read(path.stem) for path in sorted(self.folder.glob("*.json")))
 
     def named(self, beginning: str) -> list[Result]:
-        """Those whose name begins so, in the order of their names."""
+        """Files whose name begins so, sorted by name."""
         return [result for result in self if result.name.startswith(beginning)]
 
     def read(self, name: str) -> Result:
-        """One file. Raises DataError where it is missing or not what `write_results` wrote."""
+        """Read one file. Raises DataError where it is missing or was not written by `write_results`."""
         path = self.folder / f"{name}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

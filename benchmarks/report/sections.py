@@ -1,4 +1,4 @@
-"""The page's sections, in order; one without data says which command makes it."""
+"""The page's sections, in order. A section without data names the command that makes it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LATENCY = "latency BUNDLE --backbone M --image F --parts"
 
 
 class Source(NamedTuple):
-    """A section made of all result files whose names begin alike, one for each model or data set."""
+    """A section from all result files with one beginning of their names: one file for each model or data set."""
 
     title: str
     file: str
     command: str
-    """Without `python -m benchmarks` and `--json`."""
+    """The command, without `python -m benchmarks` and `--json`."""
     blocks: Callable[[list[Result]], list[Block]]
     parts: tuple[str, ...] = ()
-    """Of `latency`: a file has to hold one of them."""
+    """Parts of `latency`. A file must hold one of them."""
 
 
 def each(blocks: Callable[[Result], list[Block]]) -> Callable[[list[Result]], list[Block]]:
@@ -34,7 +34,7 @@ def each(blocks: Callable[[Result], list[Block]]) -> Callable[[list[Result]], li
 
 
 def _figures(blocks: Callable[[dict[str, Any]], list[Block]]) -> Callable[[Result], list[Block]]:
-    """What the command printed, and where it was measured."""
+    """The output of the command, and the machine."""
     return lambda result: [*blocks(result.figures), f"{speed.processor(result)}."]
 
 
@@ -90,13 +90,13 @@ def _section(source: Source, results: Results) -> Section:
 
 
 def _pictures() -> Section:
-    """Of the small model."""
+    """Pictures of the small model."""
     blocks = [Picture(ROOT / path, caption) for path, caption in PICTURES.items() if (ROOT / path).is_file()]
     return Section("Pictures, by the small model", tuple(blocks))
 
 
 def _machines(results: Results) -> Section:
-    """Where every file comes from."""
+    """The machine and versions of every file."""
     headers = ("result", "date", "commit", "processor", "cores", "load", "features", "Python", "versions")
     rows = tuple(
         (

@@ -13,7 +13,7 @@ from t2d_runtime.bench.stages import PLAIN_WAY, REFINED_WAY
 
 
 def latency(result: Result, parts: Sequence[str]) -> list[Block]:
-    """The named parts of a result of `latency`, those that were measured."""
+    """The named parts of a result of `latency`, as far as they were measured."""
     found = result.figures["parts"]
     blocks: list[Block] = [f"{model_of(result.figures)}, {result.figures['threads']} threads; {processor(result)}."]
     for name in parts:
@@ -23,7 +23,7 @@ def latency(result: Result, parts: Sequence[str]) -> list[Block]:
 
 
 def _blocks(name: str, content: dict[str, Any]) -> list[Block]:
-    """What the command printed, below a chart where the part has one."""
+    """The output of the command, below a chart where the part has one."""
     if "series" in content:
         return Sweep(**content).blocks()
     found = Comparison.read(content)
@@ -32,7 +32,7 @@ def _blocks(name: str, content: dict[str, Any]) -> list[Block]:
 
 
 def _encoders(table: Comparison) -> Bars:
-    """Every contender, with the floor across its bar."""
+    """A bar for every contender, with the limit marked across it."""
     bars = tuple(
         Bar(row.what, {"": row.ours}, f"{number(row.ours)} ms" + f", {row.ratio or 1:.2f}x", row.floor)
         for row in table.rows
@@ -41,7 +41,7 @@ def _encoders(table: Comparison) -> Bars:
 
 
 def _stages(table: Comparison) -> Bars:
-    """Where the time of a window goes, on both sides."""
+    """Stages of a window's time, on both sides."""
     found = {row.what: row for row in table.rows}
     bars = []
     for name, way in (("", PLAIN_WAY), (", PAMR", REFINED_WAY)):
@@ -59,17 +59,17 @@ def _starts(table: Comparison) -> Bars:
 
 
 CHARTS = {"encoders": _encoders, "stages": _stages, "starts": _starts}
-"""Parts of `latency` that are drawn too."""
+"""Parts of `latency` with a chart."""
 
 
 def training(result: Result) -> list[Block]:
-    """A step of training; features of images."""
+    """Speed of a training step and of feature extraction."""
     parts = [PARTS[name].blocks(figures) for name, figures in result.figures.items()]
     return [f"{processor(result)}.", *(block for blocks in parts for block in blocks)]
 
 
 def devices(results: list[Result]) -> list[Block]:
-    """What `t2d bench` saved, a column each."""
+    """Results of `t2d bench`, with a column for each file."""
     figures = [result.figures for result in results]
     names = list(dict.fromkeys(name for one in figures for name in one["stages"]))
     rows = [
@@ -82,11 +82,11 @@ def devices(results: list[Result]) -> list[Block]:
 
 
 def model_of(figures: dict[str, Any]) -> str:
-    """Backbone and where its weights are from."""
+    """Backbone and the origin of its weights."""
     return f"{figures['backbone']} ({figures['weights']} weights)"
 
 
 def processor(result: Result) -> str:
-    """Where the figures were measured."""
+    """The processor on which the figures were measured."""
     facts = result.provenance
     return f"{facts['cpu']}, {facts['cores']} cores ({' '.join(facts['cpu_features'])})"
