@@ -1,7 +1,7 @@
 """`python -m benchmarks scenes`: mIoU of a bundle's masks on held-out drawn scenes, through the runtime alone.
 
-Three figures: `present`, each scene segmented with the words of what is in it; `background`, with a random half of
-those words, the rest being background; `vocabulary`, with every concept's word on every scene.
+There are three figures. `present` segments each scene with the words of its concepts. `background` takes a random half
+of those words, and the rest is background. `vocabulary` takes every concept's word on every scene.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from training.drawing.scene_masks import BACKGROUND, IntersectionOverUnion, name
 from training.drawing.scenes import Scene, draw_scenes
 
 HELD_OUT_SEED: Final = 777
-"""Series of the held-out scenes; `training.commands.tiny` trains and validates on others."""
+"""Seed of the held-out scenes. `training.commands.tiny` trains and validates on others."""
 
 
 def measure(
@@ -36,9 +36,9 @@ def measure(
     refine: bool = True,
     cleaning: bool = True,
 ) -> dict[str, Any]:
-    """mIoU, and IoU by class, of each protocol on `count` scenes of series `seed`, and how they were measured.
+    """mIoU, and IoU by class, of each protocol on `count` scenes of series `seed`, with the settings.
 
-    `cleaning` is that of the protocol with background.
+    `cleaning` applies to the protocol with background.
     """
     judged = {protocol: IntersectionOverUnion() for protocol in ("present", "background", "vocabulary")}
     everything = segmenter.encode_classes(CONCEPTS)
@@ -78,7 +78,7 @@ def _concepts(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `python -m benchmarks scenes`."""
+    """Declare the arguments of `python -m benchmarks scenes`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--count", type=int, default=200, help="number of scenes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="series of scenes (default: %(default)s)")

@@ -11,11 +11,11 @@ PROTOCOLS = {
     "vocabulary": "all words",
     "background": "half of the words, the rest background",
 }
-"""Protocols in words."""
+"""Protocol -> its description."""
 
 
 def blocks(figures: dict[str, Any]) -> list[Block]:
-    """mIoU by protocol, and IoU by class, the best of those present first."""
+    """mIoU by protocol, and IoU by class, with the best class of `present` first."""
     found = {name: figures["per_class"][key] for key, name in PROTOCOLS.items()}
     present = figures["per_class"]["present"]
     names = sorted(dict.fromkeys(name for one in found.values() for name in one), key=lambda n: -present.get(n, 0))
