@@ -1,1 +1,1 @@
-"""`training`: speed of training against the released way, and of feature extraction."""
+"""`training`: speed of training, compared with the released code, and of feature extraction."""

@@ -1,4 +1,4 @@
-"""Speed of training against the released way, and of the extraction of features against the bare encoder."""
+"""Speed of training, compared with the released code, and of feature extraction, compared with the bare encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PARTS = {"steps": steps, "extraction": extraction}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m benchmarks training`."""
+    """Declare the arguments of `python -m benchmarks training`."""
     parser.add_argument("--parts", default=",".join(PARTS), metavar="LIST", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2, help="of each contender (default: %(default)s)")

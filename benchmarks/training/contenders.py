@@ -1,4 +1,4 @@
-"""The contenders of `steps`: ways to train on a set of features, each to be run in a process of its own."""
+"""The contenders of `steps`: ways to train on a set of features. Each runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ TEXT_DIM, EMBED_DIM = 512, 768
 
 SEED = 123
 PREFETCHED = 2
-"""Batches that each worker of a DataLoader holds ready, torch's default: they are used up before a slice is timed."""
+"""Batches that each DataLoader worker holds ready, torch's default. They are used up before a slice is timed."""
 
 
 class Slice(NamedTuple):
-    """What a contender did with a slice of an epoch."""
+    """Figures of a contender on a slice of an epoch."""
 
     seconds: float
     wait_seconds: float
-    """In which its steps waited for data, where that is known."""
+    """Seconds in which its steps waited for data, where that is known."""
     anonymous_bytes: int
-    """Memory of the process that no file backs, after the slice."""
+    """Memory of the process without a file behind it, after the slice."""
 
 
 Contender = Callable[[int], Slice]
-"""Trains on the slice of that number."""
+"""A function that trains on the slice of a number."""
 
 
 class _Process:
-    """What a contender's process keeps."""
+    """State of a contender's process."""
 
     contender: Contender
 
@@ -46,7 +46,7 @@ def start(make: Callable[[], Contender], threads: int) -> None:
 
 
 def train_slice(number: int) -> Slice:
-    """Train on a slice, in a process that was started."""
+    """Train on a slice, in a process made by `start`."""
     return _Process.contender(number)
 
 
@@ -71,7 +71,7 @@ def mapped(folder: Path, batches: int) -> Contender:
 
 
 def released(folder: Path, batches: int, *, images: int, workers: int, slices: int) -> Contender:
-    """The released training, on the first `images` to bound its memory; its workers live through all `slices`.
+    """The released training, on the first `images` to bound its memory. Its workers live through all `slices`.
 
     Source: `src/dataset.py`, `src/train_util.py`, `src/model.py` and `src/loss.py` of the released code.
     """
@@ -82,7 +82,7 @@ def released(folder: Path, batches: int, *, images: int, workers: int, slices: i
     samples = _samples(FeatureSet(folder), images)
     untimed = PREFETCHED * workers
     sampler = RandomSampler(samples, num_samples=slices * (untimed + batches) * BATCH_SIZE)
-    # Forked, as from any program on Linux: this process was spawned, and would spawn them with a copy of all samples.
+    # Forked, the default on Linux. This process was spawned, and would spawn workers with a copy of all samples.
     context = "fork" if workers else None
     loader = DataLoader(samples, BATCH_SIZE, sampler=sampler, num_workers=workers, multiprocessing_context=context)
     steps = _released_steps(loader)
@@ -90,7 +90,7 @@ def released(folder: Path, batches: int, *, images: int, workers: int, slices: i
 
 
 def products(batches: int) -> Contender:
-    """The matrix products of a step: both layers and the scores, forward and backward, as autograd forms them."""
+    """The matrix products of a step: both layers and the scores, forward and backward, as in autograd."""
     import torch
 
     def steps() -> Iterator[None]:
@@ -107,7 +107,7 @@ def products(batches: int) -> Contender:
 
 
 def _released_steps(batches: Any) -> Iterator[None]:
-    """One step of the released training at each turn."""
+    """Take one step of the released training at each turn."""
     import torch
     from torch.nn import functional
     from tqdm import tqdm
@@ -145,7 +145,7 @@ def _timed(steps: Iterator[None], untimed: int, batches: int) -> Slice:
 
 
 def _samples(features: Any, images: int) -> Any:
-    """A data set of one dict a caption, its tensors each in memory of their own; captions of one image share its."""
+    """A data set with one dict for each caption and separate tensors. Captions of one image share its tensors."""
     import torch
 
     heads: dict[int, torch.Tensor] = {}
@@ -163,7 +163,7 @@ def _samples(features: Any, images: int) -> Any:
 
 
 def _part(order: Any, number: int, batches: int) -> Any:
-    """The slice of an epoch for a round; the epoch is begun again where it ends."""
+    """The slice of an epoch for a round. After its end the epoch begins again."""
     import numpy as np
 
     size = batches * BATCH_SIZE

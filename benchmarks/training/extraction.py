@@ -1,4 +1,4 @@
-"""Rate of feature extraction, images only, as a share of the bare encoder's rate on batches that are in memory.
+"""Rate of feature extraction, images only, as a share of the bare encoder's rate on batches in memory.
 
 The two take turns on the same images with the same encoder, batch size and precision. The images are JPEG files of
 COCO's usual size.
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from training.features.encoding import Encoders
 
 IMAGE_SIZE = 480, 640
-"""COCO's most frequent (height, width)."""
+"""Most frequent (height, width) of COCO."""
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
-    """Arguments of this part."""
+    """Declare the arguments of this part."""
     parser.add_argument("--backbone", default="dinov2_vitb14_reg", metavar="NAME|FOLDER", help="default: %(default)s")
     parser.add_argument("--backbone-weights", default="random", metavar="FILE|hub|random", help="default: %(default)s")
     parser.add_argument("--text-weights", default="random", metavar="FILE|hub|random", help="not used for images")
@@ -40,13 +40,13 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise OptionError for sizes that cannot be."""
+    """Raise OptionError for impossible sizes."""
     if min(args.pictures, args.batch_size) < 1 or args.loaders < 0:
         raise OptionError("expected at least one picture, one picture a batch and --loaders of 0 or more")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """The rate and its share of the bare encoder's."""
+    """Measure the rate and its share of the bare encoder's."""
     import torch
 
     from training.config import FeatureConfig
@@ -78,7 +78,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def blocks(figures: dict[str, Any]) -> list[Block]:
-    """One sentence."""
+    """The figures in one sentence."""
     return [
         f"Features of images, {figures['backbone']} in {figures['precision']}, {figures['threads']} threads: "
         f"{figures['images_per_s']:.2f} images a second, {figures['share_of_bare_encoder']:.0%} of the bare encoder's "
@@ -87,7 +87,7 @@ def blocks(figures: dict[str, Any]) -> list[Block]:
 
 
 def _rounds(config: FeatureConfig, encoders: Encoders, paths: list[Path], rounds: int) -> list[tuple[float, float]]:
-    """Seconds for all images of the bare encoder and of an extraction, round by round."""
+    """Seconds for all images, of the bare encoder and of an extraction, round by round."""
     from training.features.captions import CaptionedImage, CaptionFile
     from training.features.extraction import Extraction, plan
     from training.features.images import image_batches
@@ -113,7 +113,7 @@ def _rounds(config: FeatureConfig, encoders: Encoders, paths: list[Path], rounds
 
 
 def _write_images(folder: Path, count: int) -> list[Path]:
-    """JPEG files, each of other pixels."""
+    """Write JPEG files with different pixels."""
     height, width = IMAGE_SIZE
     picture = photograph((height, width + count))
     paths = [folder / f"{number}.jpg" for number in range(count)]

@@ -1,13 +1,13 @@
-"""Speed of a training step on features of COCO's size, against the released way: a DataLoader over samples in a list.
+"""Speed of a training step on features of COCO's size, compared with the released code's DataLoader over a list.
 
-Each contender trains in a process of its own with the same sizes and number of threads; they take turns on slices of an
-epoch, and an epoch's time is scaled from them. What is compared is a whole step, loading included:
+Each contender trains in a process of its own with the same sizes and number of threads. They take turns on slices of an
+epoch, from which an epoch's time is scaled. The comparison is of a whole step, loading included:
 
 - ours: the project's own `Trainer`, which reads its batches from the memory-mapped shards.
-- a list, read by N workers: the released code on a CPU: a dict of tensors for each sample, torch's collation in N
-  workers (released: 16), all heads normalised, softmax, gather, `loss.item()`, plain Adam. The start of its workers,
-  which an epoch pays once, is left out.
-- the matrix products of a step and nothing else. Both ways need them, so no exact way is faster.
+- a list, read by N workers: the released code on a CPU. It has a dict of tensors for each sample, torch's collation in
+  N workers (released: 16), all heads normalised, softmax, gather, `loss.item()`, plain Adam. The start of its workers,
+  once in an epoch, is left out.
+- the matrix products of a step alone. Both contenders need them, so no exact training is faster.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from benchmarks.training.contenders import BATCH_SIZE, Contender, Slice, mapped,
 from t2d_runtime.errors import BenchmarkError, OptionError
 
 COCO_IMAGES, COCO_CAPTIONS = 82_783, 414_113
-"""COCO Captions 2014, train."""
+"""Sizes of COCO Captions 2014, train."""
 
 MAPPED, PRODUCTS = "memory-mapped features", "matrix products alone"
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
-    """Arguments of this part."""
+    """Declare the arguments of this part."""
     parser.add_argument("--images", type=int, default=COCO_IMAGES, help="default: %(default)s, as COCO 2014 train")
     parser.add_argument("--batches", type=int, default=100, help="timed, of a slice (default: %(default)s)")
     parser.add_argument(
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise OptionError for sizes that cannot be."""
+    """Raise OptionError for impossible sizes."""
     if args.batches < 1 or not BATCH_SIZE <= args.list_images <= args.images:
         raise OptionError("expected at least one batch, and --list-images of 128 to --images")
     if min(args.workers) < 0:
@@ -67,7 +67,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Every contender's time for a step and an epoch, and the ratios. Raises BenchmarkError."""
+    """Measure every contender's time for a step and an epoch, and the ratios. Raises BenchmarkError."""
     from benchmarks.training.synthetic_features import write_synthetic_features
 
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
@@ -92,7 +92,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def blocks(figures: dict[str, Any]) -> list[Block]:
-    """An epoch as bars, and a line a contender."""
+    """Bars of an epoch's time, and a line for each contender."""
     contenders = figures["contenders"].items()
     bars = tuple(Bar(name, {"": row["epoch_s"]}, f"{row['epoch_s']:.0f} s") for name, row in contenders)
     rows = [
@@ -112,12 +112,12 @@ def blocks(figures: dict[str, Any]) -> list[Block]:
 
 
 def _ratio(slower: list[Slice], faster: list[Slice]) -> float:
-    """Median over the rounds."""
+    """Median of the ratios over the rounds."""
     return round(statistics.median(a.seconds / b.seconds for a, b in zip(slower, faster, strict=True)), 3)
 
 
 def _slices(folder: Path, args: argparse.Namespace) -> dict[str, list[Slice]]:
-    """Slices by contender; each process lives through all rounds."""
+    """Slices by contender. Each process lives through all rounds."""
     makers: dict[str, Callable[[], Contender]] = {MAPPED: partial(mapped, folder, args.batches)}
     for workers in args.workers:
         sizes = {"images": args.list_images, "workers": workers, "slices": args.rounds + 1}
@@ -138,5 +138,5 @@ def _slices(folder: Path, args: argparse.Namespace) -> dict[str, list[Slice]]:
 
 
 def _process(make: Callable[[], Contender], threads: int) -> ProcessPoolExecutor:
-    """A process of a contender's own, which lives through all rounds."""
+    """A contender's own process, which lives through all rounds."""
     return ProcessPoolExecutor(1, get_context("spawn"), initializer=start, initargs=(make, threads))

@@ -1,4 +1,4 @@
-"""Feature sets of any size whose captions can be learned, for speed measurements and tests."""
+"""Synthetic feature sets of any size with learnable captions, for speed measurements and tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.config import TokenArray
 from training.features.feature_set import FeatureManifest, write_manifest, write_shard
 
 SIGNAL = 2.0
-"""Standard deviation of what a caption says of its image; the noise around it has 1."""
+"""Standard deviation of the part of a caption's feature that depends on its image; the noise has 1."""
 
 
 def write_synthetic_features(
@@ -26,7 +26,7 @@ def write_synthetic_features(
     token_arrays: tuple[TokenArray, ...] = (),
     seed: int = 0,
 ) -> FeatureManifest:
-    """Write a complete set; of each image one head, drawn at random, carries its captions. Returns the manifest."""
+    """Write a complete set and return its manifest. In each image, one random head matches the captions."""
     generator = torch.Generator().manual_seed(seed)
     captions = round(images * captions_per_image)
     manifest = FeatureManifest(
