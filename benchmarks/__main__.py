@@ -1,6 +1,7 @@
-"""`python -m benchmarks COMMAND`: a folder a command, whose `command.py` has `add_arguments(parser)` and `run(args)`.
+"""`python -m benchmarks COMMAND`: each command is a folder with a `command.py`.
 
-It is imported when the command is asked for, and torch when that runs.
+That module has `add_arguments(parser)` and `run(args)`. It is imported when the command is given, and torch when it
+runs.
 """
 
 from __future__ import annotations

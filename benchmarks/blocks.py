@@ -1,4 +1,4 @@
-"""What commands print and the report shows, whatever it is written in; a paragraph is a string."""
+"""Blocks of output that commands print and the report shows, in any format. A paragraph is a string."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 PICTURE_WIDTH = 1000
-"""Pixels: the page's own width."""
+"""Width of the page in pixels."""
 
 PICTURE_QUALITY = 80
 MOST_TICKS = 6
@@ -19,14 +19,14 @@ MOST_TICKS = 6
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column names the rows."""
+    """A table with text cells; the first column names the rows."""
 
     headers: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     kind: ClassVar = "table"
 
     def __str__(self) -> str:
-        """Columns as wide as their longest cell, the first one to the left, the others to the right."""
+        """Text with columns as wide as their longest cell. The first one is aligned left, the others right."""
         lines = [self.headers, *self.rows]
         first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
         return "\n".join(
@@ -36,18 +36,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Bar:
-    """A named bar of one part or several, and what is written beside it."""
+    """A named bar of one part or several, and the text beside it."""
 
     name: str
     parts: Mapping[str, float]
     text: str
     mark: float | None = None
-    """A value that is marked across the bar."""
+    """A value marked across the bar."""
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Horizontal bars from zero, on one scale; parts of one name share a colour."""
+    """Horizontal bars from zero on one scale. Parts with the same name have the same colour."""
 
     caption: str
     bars: tuple[Bar, ...]
@@ -60,7 +60,7 @@ class Bars:
 
     @property
     def table(self) -> Table:
-        """The figures: of the parts, where there are several, and what is written beside them."""
+        """The figures of the parts, where there are several, and the text beside them."""
         parts = self.names if len(self.names) > 1 else []
         rows = [(bar.name, *(f"{bar.parts.get(part, 0.0):.1f}" for part in parts), bar.text) for bar in self.bars]
         return Table(("", *parts, ""), rows)
@@ -70,13 +70,13 @@ class Bars:
 
     @property
     def longest(self) -> float:
-        """The value that is as wide as the page."""
+        """The value whose bar is as wide as the page."""
         return max((max(sum(bar.parts.values()), bar.mark or 0.0) for bar in self.bars), default=0.0) or 1.0
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Curves over the same values, which stand at equal distances; times on a logarithmic scale."""
+    """Curves over the same values at equal distances, with times on a logarithmic scale."""
 
     caption: str
     values: tuple[str, ...]
@@ -85,7 +85,7 @@ class Lines:
 
     @property
     def table(self) -> Table:
-        """The times, a column a value."""
+        """The times, with a column for each value."""
         series = self.series.items()
         return Table(("", *self.values), [(name, *map(number, times)) for name, times in series])
 
@@ -93,7 +93,7 @@ class Lines:
         return f"{self.caption}\n{self.table}"
 
     def points(self, times: Sequence[float | None]) -> list[tuple[int, float]]:
-        """The times that were measured, with the numbers of their values."""
+        """The measured times, with the indices of their values."""
         return [(number, time) for number, time in enumerate(times) if time]
 
     @property
@@ -103,7 +103,7 @@ class Lines:
         return log_ticks(min(times), max(times)) if times else [1.0, 2.0]
 
     def height(self, time: float) -> float:
-        """Where a time stands between the first tick, 0, and the last, 1."""
+        """Position of a time between the first tick, 0, and the last, 1."""
         ticks = self.ticks
         return math.log(time / ticks[0]) / math.log(ticks[-1] / ticks[0])
 
@@ -118,7 +118,7 @@ class Picture:
 
     @property
     def data_url(self) -> str:
-        """The picture, no wider than the page, to stand inside the page."""
+        """The picture as a data URL, no wider than the page."""
         from PIL import Image
 
         with Image.open(self.path) as opened:
@@ -134,14 +134,14 @@ Block = str | Table | Bars | Lines | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and the blocks under it."""
 
     title: str
     blocks: tuple[Block, ...]
 
     @property
     def anchor(self) -> str:
-        """The heading as an address in the page."""
+        """The heading as an anchor in the page."""
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
 
 

@@ -1,4 +1,4 @@
-"""The arguments that name the PyTorch model of a bundle, as `t2d-export bundle` takes them."""
+"""Arguments that name the PyTorch model of a bundle, the same as in `t2d-export bundle`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool) -
 
 
 def export_settings(args: argparse.Namespace, manifest: Manifest) -> ExportSettings:
-    """The model that those arguments name, at the input size and with the text activation of the bundle."""
+    """The model of those arguments, with the bundle's input size and text activation."""
     from t2d_export.export import ExportSettings
 
     weights = (args.backbone_weights, args.text_weights, args.projection)

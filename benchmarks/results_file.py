@@ -1,4 +1,4 @@
-"""Result files: figures with the machine, the versions and the commit that they come from."""
+"""Result files: figures with their machine, versions and commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures beside each other, each below its title."""
+"""Pictures side by side, each below its title."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GAP: Final = 8
 
 
 def side_by_side(panels: Mapping[str, Image.Image], columns: int | None = None) -> Image.Image:
-    """Panels by title, all in one row or in rows of so many columns, which are as wide as the widest panel."""
+    """Panels by title, in one row or in rows of `columns`. Columns are as wide as the widest panel."""
     font = ImageFont.load_default(TITLE_SIZE)
     columns = min(columns or len(panels), len(panels))
     rows = -(-len(panels) // columns)

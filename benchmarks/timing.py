@@ -1,4 +1,4 @@
-"""Ratios of timings with their confidence, and times of a GPU."""
+"""Ratios of timings with confidence intervals, and times of a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Ratio", "Timing", "compare", "cuda_in_turn", "in_few_rounds", "in_tu
 
 FEW_ROUNDS = 3
 LONG_ROUND_MS = 5000.0
-"""A round that takes longer is not repeated: a whole sweep of ViT-B ends within two minutes."""
+"""A longer round is not repeated, so that a whole sweep of ViT-B ends within two minutes."""
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -21,7 +21,7 @@ SEED = 0
 
 
 class Ratio(NamedTuple):
-    """How many times faster, and the interval in which that lies with nominally 95% confidence (see LOG.md)."""
+    """A ratio of times, and its interval of nominally 95% confidence (see LOG.md)."""
 
     median: float
     low: float
@@ -31,9 +31,8 @@ class Ratio(NamedTuple):
 def compare(slow: Timing, fast: Timing) -> Ratio:
     """Median over rounds of slow / fast, with a bootstrap interval (Efron, 1979).
 
-    Rounds are drawn with replacement, the same ones in every run.
-
-    A round is drawn whole: both contenders met the machine as it was then.
+    Rounds are drawn with replacement, the same ones in every run. A round is drawn whole, since both contenders ran
+    under the same load of the machine.
     """
     rounds = np.divide(slow.rounds_ms, fast.rounds_ms)
     drawn = np.random.default_rng(SEED).integers(len(rounds), size=(RESAMPLES, len(rounds)))
@@ -43,7 +42,7 @@ def compare(slow: Timing, fast: Timing) -> Ratio:
 
 
 def in_few_rounds(contenders: Mapping[str, Callable[[], object]], warm_up: int = 1) -> dict[str, Timing]:
-    """As `in_turn`: FEW_ROUNDS, or a single one where that is long."""
+    """Time contenders by `in_turn` with FEW_ROUNDS, or a single round where that is long."""
     first = in_turn(contenders, 1, warm_up)
     if FEW_ROUNDS == 1 or sum(timing.median_ms for timing in first.values()) > LONG_ROUND_MS:
         return first
@@ -52,7 +51,7 @@ def in_few_rounds(contenders: Mapping[str, Callable[[], object]], warm_up: int =
 
 
 def cuda_in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 3) -> dict[str, Timing]:
-    """As `in_turn` for PyTorch on a GPU: times of the device between two CUDA events, each call waited for."""
+    """`in_turn` for PyTorch on a GPU: the device's times between two CUDA events. It waits for each call."""
     import torch
 
     event: Any = torch.cuda.Event  # without annotations
