@@ -10,14 +10,14 @@ from t2d_runtime.backends.names import BACKENDS
 
 def add_verbose(parser: argparse.ArgumentParser, default: object) -> None:
     """Add -v."""
-    help_text = "log what is chosen and loaded"
+    help_text = "log every choice and every loaded file"
     parser.add_argument("-v", "--verbose", action="store_true", default=default, help=help_text)
 
 
 def add_words(group: argparse._MutuallyExclusiveGroup) -> None:
     """Add the two ways of naming classes."""
     group.add_argument("--classes", metavar="WORDS", help='any words, separated by commas: "cat,green grass"')
-    group.add_argument("--classes-file", type=Path, metavar="F", help="one class a line")
+    group.add_argument("--classes-file", type=Path, metavar="F", help="file with one class a line")
 
 
 def add_prompts(parser: argparse.ArgumentParser) -> None:
@@ -25,25 +25,28 @@ def add_prompts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts",
         metavar="SET|FILE",
-        help="a prompt set of the bundle, or a file of templates with {}, one a line; default: subset",
+        help="a prompt set of the bundle, or a file with one template with {} a line; default: subset",
     )
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Add --overwrite."""
-    help_text = "replace files that are no results of this program; its own are replaced anyway, inputs never"
+    help_text = "also replace files of other programs; this program's own results are always replaced, inputs never"
     parser.add_argument("--overwrite", action="store_true", help=help_text)
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Add --backend, --precision and --threads."""
     backends = ", ".join(["auto", *BACKENDS])
-    # Written out: a help text must not import what knows them.
+    # Written out, so that the help imports no engines.
     precisions = "fp32, fp16, bf16, int8, or fast: the fastest that passes its self-test here"
-    parser.add_argument("--backend", default="auto", metavar="B", help=f"{backends}; default: auto")
+    parser.add_argument("--backend", default="auto", metavar="B", help=f"inference engine: {backends}; default: auto")
     parser.add_argument(
         "--precision", default="fp32", metavar="P", help=f"{precisions}; default: fp32, the reference's masks"
     )
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="default: the variable T2D_NUM_THREADS, else the engine's choice"
+        "--threads",
+        type=int,
+        metavar="N",
+        help="CPU threads; default: the variable T2D_NUM_THREADS, else the engine's choice",
     )

@@ -13,12 +13,16 @@ from t2d_runtime.errors import OptionError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE")
-    parser.add_argument("--image", type=Path, metavar="F", help="default: the picture of the bundle's self-test")
-    parser.add_argument("--classes", metavar="WORDS", help="separated by commas; default: those of the self-test")
-    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="of every stage, in turn; default: 20")
-    parser.add_argument("--starts", type=int, default=3, metavar="N", help="processes, to their first mask; default: 3")
-    parser.add_argument("--json", type=Path, metavar="F", help="save the figures with the machine's facts")
-    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="measure nothing")
+    parser.add_argument(
+        "--image", type=Path, metavar="F", help="image to measure on; default: the picture of the bundle's self-test"
+    )
+    parser.add_argument(
+        "--classes", metavar="WORDS", help="words, separated by commas; default: those of the self-test"
+    )
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="rounds over all stages; default: 20")
+    parser.add_argument("--starts", type=int, default=3, metavar="N", help="timed starts of a program; default: 3")
+    parser.add_argument("--json", type=Path, metavar="F", help="save the figures and facts about the machine")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="compare two saved results")
     add_overwrite(parser)
     add_engine_options(parser)
 

@@ -16,7 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_words(parser.add_mutually_exclusive_group(required=True))
     add_prompts(parser)
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="F", help="F.npz, or F.safetensors for programs in any language"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="F",
+        help="file to write: F.npz, or F.safetensors for programs in any language",
     )
     add_overwrite(parser)
     add_engine_options(parser)

@@ -13,16 +13,16 @@ from t2d_runtime.commands.arguments import add_verbose
 COMMANDS = {
     "segment": ("t2d_runtime.commands.segment", "label the pixels of images with words"),
     "classes": ("t2d_runtime.commands.classes", "precompute a vocabulary, so that no text is encoded later"),
-    "info": ("t2d_runtime.commands.info", "what a bundle holds and where it runs"),
+    "info": ("t2d_runtime.commands.info", "show what a bundle holds and where it runs"),
     "selftest": ("t2d_runtime.commands.selftest", "compare a bundle's stages on this machine with the reference"),
-    "bench": ("t2d_runtime.commands.bench", "how fast a bundle is on this machine, or two machines compared"),
-    "doctor": ("t2d_runtime.commands.doctor", "what is installed, what runs here, and how to repair what does not"),
+    "bench": ("t2d_runtime.commands.bench", "measure a bundle's speed on this machine, or compare two machines"),
+    "doctor": ("t2d_runtime.commands.doctor", "show what is installed, what runs here, and how to repair the rest"),
 }
 """Command -> its module, as `Command` describes it, and one line of help."""
 
 
 class Command(Protocol):
-    """The module of a command. It is imported when the command is asked for, and imports NumPy and engines in `run`."""
+    """The module of a command. It is imported when the command is given, and imports NumPy and engines in `run`."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the command's arguments."""

@@ -32,10 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     images = "files, folders of them, patterns such as '*.jpg', or - for one image from standard input"
     parser.add_argument("images", nargs="+", metavar="IMAGE|DIR|-", help=images)
-    parser.add_argument("--recursive", action="store_true", help="go into subfolders, and mirror them in the output")
+    parser.add_argument("--recursive", action="store_true", help="also search subfolders; the output has the same ones")
     words = parser.add_mutually_exclusive_group(required=True)
     add_words(words)
-    words.add_argument("--vocabulary", type=Path, metavar="F", help="written by 't2d classes': .npz or .safetensors")
+    words.add_argument(
+        "--vocabulary", type=Path, metavar="F", help="words encoded by 't2d classes': .npz or .safetensors"
+    )
     add_prompts(parser)
     _add_mask_options(parser)
     _add_output_options(parser)
@@ -43,26 +45,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_mask_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--background", action="store_true", help="label 0 where no class exceeds the threshold")
-    parser.add_argument("--threshold", type=float, help="0 to 1; default: the bundle's")
-    parser.add_argument("--cleaning", choices=["official", "paper", "off"], help="default: official with --background")
-    parser.add_argument("--cleaning-weight", type=float, metavar="X", help="of the cleaning; default: the bundle's")
+    parser.add_argument(
+        "--background", action="store_true", help="add a background, label 0, where no class exceeds the threshold"
+    )
+    parser.add_argument("--threshold", type=float, help="score above which a class wins, 0 to 1; default: the bundle's")
+    parser.add_argument(
+        "--cleaning",
+        choices=["official", "paper", "off"],
+        help="background cleaning; default: official with --background",
+    )
+    parser.add_argument(
+        "--cleaning-weight", type=float, metavar="X", help="strength of the cleaning; default: the bundle's"
+    )
     parser.add_argument("--refine", action="store_true", help="refine edges with PAMR")
     parser.add_argument("--pamr-iterations", type=int, metavar="N", help="with --refine; default: the bundle's")
     parser.add_argument(
         "--pamr-dilations", metavar="LIST", help="with --refine, in pixels: 1,2,4,8; default: the bundle's"
     )
-    parser.add_argument("--window", choices=["slide", "whole"], default="slide", help="default: slide, as published")
+    parser.add_argument(
+        "--window",
+        choices=["slide", "whole"],
+        default="slide",
+        help="slide (the default): sliding windows, as published; whole: the image as one window",
+    )
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
     formats = "; ".join(f"{name}: {found.description}" for name, found in FORMATS.items())
     default = ",".join(DEFAULT_FORMATS)
-    parser.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="default: output")
-    parser.add_argument("--format", default=default, metavar="LIST", help=f"{formats}; default: {default}")
-    parser.add_argument("--no-legend", action="store_true", help="overlays of the image's own size")
     parser.add_argument(
-        "--font", type=Path, metavar="F", help="of the legend; default: one that has the letters, where there is one"
+        "--output", type=Path, default=Path("output"), metavar="DIR", help="output folder; default: output"
+    )
+    parser.add_argument("--format", default=default, metavar="LIST", help=f"{formats}; default: {default}")
+    parser.add_argument("--no-legend", action="store_true", help="leave the legend out of overlays")
+    parser.add_argument(
+        "--font", type=Path, metavar="F", help="font of the legend; default: an installed one that has the letters"
     )
     add_overwrite(parser)
 
