@@ -31,15 +31,15 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `t2d-export`."""
     parser = argparse.ArgumentParser(prog="t2d-export", description="Export Talk2DINO to a bundle for t2d-runtime.")
     parser.add_argument("--version", action="version", version=f"t2d-runtime {__version__}")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log what is loaded and written")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log every loaded and written file")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_bundle(commands.add_parser("bundle", help="export a model to a bundle, verified against PyTorch"))
+    _add_bundle(commands.add_parser("bundle", help="export a model to a bundle and verify it against PyTorch"))
     _add_engine(
-        commands.add_parser("engine", help="build engines of a bundle's graphs ahead of time, kept in the bundle")
+        commands.add_parser("engine", help="build engines from a bundle's graphs ahead of time, inside the bundle")
     )
-    verify = commands.add_parser("verify", help="parity report of a bundle, stage by stage; kept in its manifest")
+    verify = commands.add_parser("verify", help="compare a bundle with PyTorch, stage by stage; saved in its manifest")
     verify.add_argument("bundle", type=Path, metavar="BUNDLE")
-    verify.add_argument("--backend", default="onnxruntime", help="default: onnxruntime")
+    verify.add_argument("--backend", default="onnxruntime", help="engine to verify on; default: onnxruntime")
     return parser
 
 
@@ -52,30 +52,32 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
         "--backbone",
         required=True,
         metavar="NAME|FOLDER",
-        help="dinov2_vitb14_reg, ... or a folder with a config.json, whose own weights are the default for all three",
+        help="a name such as dinov2_vitb14_reg, or a model folder with config.json and its own weights",
     )
     parser.add_argument("--backbone-weights", metavar="FILE|hub|random", help=weights)
     parser.add_argument("--text-weights", metavar="FILE|hub|random", help=weights)
     parser.add_argument("--projection", metavar="FILE|hub|random", help=weights)
     parser.add_argument(
-        "--input-size", metavar="S|HxW", help="pixels, multiples of the patch; default: 448, or the folder's"
+        "--input-size", metavar="S|HxW", help="pixels, in multiples of the patch; default: 448, or the folder's"
     )
-    parser.add_argument("--precision", default="fp32", metavar="LIST", help="of fp32,fp16,bf16,int8; default: fp32")
+    parser.add_argument("--precision", default="fp32", metavar="LIST", help="any of fp32,fp16,bf16,int8; default: fp32")
     parser.add_argument(
-        "--calibration", type=Path, metavar="DIR", help="images to calibrate int8 on; default: the self-test's"
+        "--calibration", type=Path, metavar="DIR", help="images to calibrate int8; default: the self-test's picture"
     )
     parser.add_argument(
         "--average-tokens",
         action="store_true",
-        help="a text is the mean of its words, not its end token: for a projection trained with --text-input average",
+        help="use the mean of a text's words, not its end token; for projections trained with --text-input average",
     )
     parser.add_argument(
         "--text-activation",
         choices=["quick_gelu", "gelu"],  # written out, so that the help imports no models
-        help="of the text tower; default: as its source tells, else quick_gelu with a warning (LAION's have gelu)",
+        help="of the text tower; default: its source's, else quick_gelu with a warning (LAION's have gelu)",
     )
     parser.add_argument(
-        "--fused", action="store_true", help="also write segmenter.onnx: image and word vectors to labels in one graph"
+        "--fused",
+        action="store_true",
+        help="also write segmenter.onnx, one graph from image and word vectors to labels",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle at DIR")
@@ -87,11 +89,13 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         "--backend",
         required=True,
         metavar="NAME",
-        help="tensorrt (this machine's GPU), tensorrt-rtx (also without one) or openvino (this machine's processor)",
+        help="tensorrt (for this machine's GPU), tensorrt-rtx (needs no GPU) or openvino (for this machine's CPU)",
     )
-    parser.add_argument("--precision", default="fp32", metavar="LIST", help="of those in the bundle; default: fp32")
-    parser.add_argument("--fused", action="store_true", help="build the fused graph in place of the two encoders")
-    parser.add_argument("--compute-capability", metavar="LIST", help="for tensorrt-rtx, such as 8.6,8.9")
+    parser.add_argument("--precision", default="fp32", metavar="LIST", help="precisions of the bundle; default: fp32")
+    parser.add_argument("--fused", action="store_true", help="build the fused graph instead of the two encoders")
+    parser.add_argument(
+        "--compute-capability", metavar="LIST", help="GPUs to build for with tensorrt-rtx, such as 8.6,8.9"
+    )
 
 
 def parse_input_size(text: str) -> tuple[int, int]:
