@@ -20,14 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `python -m training ablate`; the settings apply to all rows."""
     parser.add_argument("--table", choices=list(TABLES), required=True)
     parser.add_argument("--features", type=Path, required=True, metavar="DIR", help="made by 'features'")
-    parser.add_argument("--validation", type=Path, metavar="DIR", help="features on which retrieval is measured")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="rows trained there are kept")
+    parser.add_argument("--validation", type=Path, metavar="DIR", help="features to measure retrieval on")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="output folder; rows trained there are kept"
+    )
     parser.add_argument(
         "--measure",
         metavar="COMMAND",
         help="run for each row's exported bundle, such as 'python -m benchmarks scenes {bundle} --json {json}'",
     )
-    parser.add_argument("--figures", default="", metavar="LIST", help="numbers of that JSON to keep, with commas")
+    parser.add_argument(
+        "--figures", default="", metavar="LIST", help="figures of that JSON to keep, separated by commas"
+    )
     parser.add_argument("--model", metavar="NAME|FOLDER", help="--backbone of 't2d-export bundle', for --measure")
     parser.add_argument("--backbone-weights", metavar="FILE|hub|random", help="as in t2d-export bundle")
     parser.add_argument("--text-weights", metavar="FILE|hub|random", help="as in t2d-export bundle")

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `python -m training evaluate`."""
     parser.add_argument("--features", type=Path, required=True, metavar="DIR", help="made by 'features'")
-    parser.add_argument("--projection", type=Path, required=True, metavar="FILE", help="in the authors' layout")
     parser.add_argument(
-        "--average-text", action="store_true", help="the mean over a caption's words, not its end token"
+        "--projection", type=Path, required=True, metavar="FILE", help="projection file in the authors' layout"
+    )
+    parser.add_argument(
+        "--average-text", action="store_true", help="use the mean over a caption's words, not its end token"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
 

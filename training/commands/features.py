@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="default: images/ beside annotations/, or the captions file's folder"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="one that was begun is gone on with")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="output folder; an interrupted run is continued"
+    )
     weights = "as in t2d-export bundle"
     parser.add_argument("--backbone", default=FeatureConfig.backbone, help=f"{weights} (default: %(default)s)")
     parser.add_argument("--backbone-weights", metavar="FILE|hub|random", help=weights)

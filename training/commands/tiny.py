@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="of weights, batches and augmentation (default: %(default)s)"
     )
     parser.add_argument("--steps", type=int, help="steps of pre-training (default: those of the committed model)")
-    parser.add_argument("--quick", action="store_true", help="a few steps on a few scenes, to see that all of it runs")
+    parser.add_argument("--quick", action="store_true", help="run a few steps on a few scenes, as a test")
 
 
 def run(args: argparse.Namespace) -> int:

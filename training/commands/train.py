@@ -13,8 +13,12 @@ from training.config import SELECTIONS, Loss, Optimizer, ProjectionKind, Schedul
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `python -m training train`; the defaults are the published ones."""
     parser.add_argument("--features", type=Path, required=True, metavar="DIR", help="made by 'features'")
-    parser.add_argument("--validation", type=Path, metavar="DIR", help="features of other images, for the best epoch")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="one that was begun is gone on with")
+    parser.add_argument(
+        "--validation", type=Path, metavar="DIR", help="features of other images, to find the best epoch"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="output folder; an interrupted run is continued"
+    )
     add_settings(parser)
 
 
