@@ -17,15 +17,15 @@ from t2d_runtime.commands.running import run_command
 from t2d_runtime.device.install import needs_extra
 
 COMMANDS = {
-    "latency": "time, memory and size of a bundle against PyTorch in one run: stages, engines, starts, windows, sweeps",
-    "parity": "every stage of reference and bundle against golden files of the authors' code",
-    "engines": "precision x backend on this machine: size, load time, latency, parity, labels; TensorRT builds",
-    "scenes": "mIoU of a bundle on held-out drawn scenes",
-    "accuracy": "mIoU of a bundle on the published benchmarks, or on any folder; against PyTorch too",
-    "figures": "the paper's figures for any bundle and image: attention, chosen heads, cleaning, overlays, parameters",
-    "training": "speed of training against the released way, and of the extraction of features",
-    "emulated": "the runtime's tests and a picture's labels on a processor that is not at hand, under an emulator",
-    "report": "all result files as one page, in HTML and Markdown, and the README's table",
+    "latency": "compare a bundle's time, memory and size with PyTorch: stages, engines, starts, windows, sweeps",
+    "parity": "compare every stage of reference and bundle with golden files of the authors' code",
+    "engines": "measure every precision on every backend: size, load time, latency, parity, labels; TensorRT builds",
+    "scenes": "measure a bundle's mIoU on held-out drawn scenes",
+    "accuracy": "measure a bundle's mIoU on the published benchmarks or any folder; also compare it with PyTorch",
+    "figures": "draw the paper's figures for any bundle and image: attention, heads, cleaning, overlays, parameters",
+    "training": "measure the speed of training, against the released code, and of feature extraction",
+    "emulated": "run the runtime's tests, and compare a picture's labels, on another processor under an emulator",
+    "report": "write all result files as one page, in HTML and Markdown, and the README's table",
 }
 """Command -> one line of help; its module is `benchmarks.COMMAND.command`."""
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool) -> None:
     """Add the backbone and its three weights."""
-    given = "as given to 't2d-export bundle'; so the others"
+    given = "as for 't2d-export bundle', like the next three options"
     parser.add_argument("--backbone", required=required, metavar="NAME|FOLDER", help=given)
     for option in ("--backbone-weights", "--text-weights", "--projection"):
         parser.add_argument(option, metavar="FILE|hub|random")

@@ -27,29 +27,35 @@ REFERENCE = "reference"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `python -m benchmarks accuracy`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
-    published = parser.add_argument_group("a published benchmark, its protocol with it")
+    published = parser.add_argument_group("a published benchmark with its protocol")
     published.add_argument("--benchmark", choices=BENCHMARKS)
-    published.add_argument("--data", type=Path, metavar="DIR", help="holds VOCdevkit, coco_stuff164k, cityscapes, ...")
+    published.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder with VOCdevkit, coco_stuff164k, cityscapes, ..."
+    )
     folder = parser.add_argument_group("or any images with label maps")
     folder.add_argument("--images", type=Path, metavar="DIR")
-    folder.add_argument("--labels", type=Path, metavar="DIR", help="PNG files of the images' names")
+    folder.add_argument("--labels", type=Path, metavar="DIR", help="folder of PNG files with the images' names")
     folder.add_argument(
         "--class-file",
         type=Path,
         metavar="FILE",
-        help="one class a line, or a JSON list: of the values 0, 1, 2, ..., leaving out the two below",
+        help="one class a line, or a JSON list, for the values 0, 1, 2, ... without those of the two options below",
     )
     folder.add_argument("--ignore", type=int, nargs="*", metavar="VALUE", help="values that do not count; default: 255")
-    folder.add_argument("--background-label", type=int, metavar="VALUE", help="value of what is none of the classes")
-    parser.add_argument("--refine", action="store_true", help="PAMR")
+    folder.add_argument("--background-label", type=int, metavar="VALUE", help="value of pixels of no class")
+    parser.add_argument("--refine", action="store_true", help="refine with PAMR")
     parser.add_argument("--backend", default="auto", help="default: auto")
     parser.add_argument("--precision", default="fp32", help="default: fp32")
-    parser.add_argument("--threads", type=int, metavar="N", help="of all processes together; default: all cores")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of all processes together; default: all cores"
+    )
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N images alone")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that --output holds")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out, and count, what cannot be read")
-    parser.add_argument("--pictures", type=int, default=8, metavar="N", help="of the worst images; default: 8")
+    parser.add_argument("--limit", type=int, metavar="N", help="take only the first N images")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --output")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out and count unreadable images")
+    parser.add_argument(
+        "--pictures", type=int, default=8, metavar="N", help="number of pictures of the worst images; default: 8"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: output/accuracy/NAME")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
     against = parser.add_argument_group("compared with PyTorch on the same images")

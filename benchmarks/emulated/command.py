@@ -91,17 +91,19 @@ class Labels:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `python -m benchmarks emulated`."""
-    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="of the small model")
+    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="bundle of the small model")
     parser.add_argument(
-        "files", type=Path, nargs="*", metavar="FILE", help="tests; default: the faster of tests/runtime"
+        "files", type=Path, nargs="*", metavar="FILE", help="test files; default: the faster ones of tests/runtime"
     )
-    parser.add_argument("--all", action="store_true", help="all of tests/runtime, the slow files too")
-    parser.add_argument("--python", required=True, metavar="COMMAND", help="starts Python under emulation")
-    parser.add_argument("--machine", required=True, help="what that Python must find itself on, such as aarch64")
-    parser.add_argument("--unit", required=True, help="the vector unit that NumPy must find there, such as ASIMD")
+    parser.add_argument("--all", action="store_true", help="run all of tests/runtime, also the slow files")
+    parser.add_argument("--python", required=True, metavar="COMMAND", help="command that starts Python under emulation")
+    parser.add_argument("--machine", required=True, help="machine that this Python must report, such as aarch64")
+    parser.add_argument("--unit", required=True, help="vector unit that NumPy must find there, such as ASIMD")
     parser.add_argument("--emulator", default="", metavar="TEXT", help="name and version, for the results")
-    parser.add_argument("--backends", default="onnxruntime", metavar="LIST", help="of the scene; default: %(default)s")
-    parser.add_argument("--processes", type=int, default=1, help="files of tests at a time (default: %(default)s)")
+    parser.add_argument(
+        "--backends", default="onnxruntime", metavar="LIST", help="backends that label the scene; default: %(default)s"
+    )
+    parser.add_argument("--processes", type=int, default=1, help="test files at a time (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
 
 

@@ -81,11 +81,11 @@ class Build:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `python -m benchmarks engines`."""
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="holding every precision that is to be measured")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle with every precision to measure")
     parser.add_argument(
         "--scenes", type=int, default=0, metavar="N", help="held-out scenes, with models/tiny; default: 0"
     )
-    parser.add_argument("--rounds", type=int, default=15, help="of the latencies, in turn; default: 15")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of the latencies; default: 15")
     parser.add_argument("--threads", type=int, help="default: the engines' choice")
     parser.add_argument("--rtx", action=argparse.BooleanOptionalAction, default=True, help="build for TensorRT for RTX")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")

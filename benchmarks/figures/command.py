@@ -21,9 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `python -m benchmarks figures`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("image", type=Path, metavar="IMAGE")
-    parser.add_argument("--classes", required=True, metavar="WORDS", help="what to look for, separated by commas")
+    parser.add_argument("--classes", required=True, metavar="WORDS", help="any words, separated by commas")
     parser.add_argument(
-        "--caption", action="append", metavar="TEXT", help="text whose head is shown; repeatable; default: the words"
+        "--caption",
+        action="append",
+        metavar="TEXT",
+        help="text whose chosen head is shown; may be repeated; default: the words",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--json", type=Path, metavar="F", help="save the numbers of parameters")

@@ -45,7 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=Path, required=True, metavar="IMAGE")
     parser.add_argument("--classes", default="sky,grass,person,road,tree,car,house,water", metavar="WORDS")
     parser.add_argument(
-        "--parts", default=DEFAULT_PARTS, metavar="LIST", help=f"of those below, or {ALL}; default: %(default)s"
+        "--parts",
+        default=DEFAULT_PARTS,
+        metavar="LIST",
+        help=f"parts from the list below, or {ALL}; default: %(default)s",
     )
     parser.add_argument("--backend", default="auto", help="default: %(default)s")
     parser.add_argument("--precision", default="fp32", help="default: %(default)s")
@@ -56,11 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baselines",
         default="eager",
         metavar="LIST",
-        help="of the image encoder: eager,bf16,compile,compile-bf16,cuda; default: %(default)s",
+        help="PyTorch's image encoders: eager,bf16,compile,compile-bf16,cuda; default: %(default)s",
     )
     parser.add_argument("--threads", type=int, help="default: all cores")
-    parser.add_argument("--rounds", type=int, default=7, help="of stages and encoders; default: %(default)s")
-    parser.add_argument("--starts", type=int, default=1, help="new processes a side; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of stages and encoders; default: %(default)s")
+    parser.add_argument("--starts", type=int, default=1, help="new processes on each side; default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
 
 

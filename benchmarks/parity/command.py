@@ -49,8 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of published projections; default: DIR/../weights"
     )
-    parser.add_argument("--backend", default="onnxruntime", metavar="LIST", help="of the bundle; default: onnxruntime")
-    parser.add_argument("--precision", default="fp32", metavar="LIST", help="of fp32,fp16,bf16,int8; default: fp32")
+    parser.add_argument(
+        "--backend", default="onnxruntime", metavar="LIST", help="engines for the bundle; default: onnxruntime"
+    )
+    parser.add_argument("--precision", default="fp32", metavar="LIST", help="any of fp32,fp16,bf16,int8; default: fp32")
     parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
 
 

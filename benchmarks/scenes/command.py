@@ -82,9 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--count", type=int, default=200, help="number of scenes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="series of scenes (default: %(default)s)")
-    parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=True, help="PAMR")
+    parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=True, help="refine with PAMR")
     parser.add_argument(
-        "--cleaning", action=argparse.BooleanOptionalAction, default=True, help="background cleaning, with background"
+        "--cleaning",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="clean the background, in the protocol with background",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `python -m benchmarks training`."""
     parser.add_argument("--parts", default=",".join(PARTS), metavar="LIST", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=2, help="of each contender (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each contender (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
     for name, part in PARTS.items():
         part.add_arguments(parser.add_argument_group(name))

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--backbone", default="dinov2_vitb14_reg", metavar="NAME|FOLDER", help="default: %(default)s")
     parser.add_argument("--backbone-weights", default="random", metavar="FILE|hub|random", help="default: %(default)s")
     parser.add_argument("--text-weights", default="random", metavar="FILE|hub|random", help="not used for images")
-    parser.add_argument("--pictures", type=int, default=20, help="of a round (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=20, help="pictures of a round (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=4, help="default: %(default)s")
     parser.add_argument("--loaders", type=int, default=1, help="processes that load pictures (default: %(default)s)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")

@@ -40,12 +40,12 @@ MAPPED, PRODUCTS = "memory-mapped features", "matrix products alone"
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     """Declare the arguments of this part."""
     parser.add_argument("--images", type=int, default=COCO_IMAGES, help="default: %(default)s, as COCO 2014 train")
-    parser.add_argument("--batches", type=int, default=100, help="timed, of a slice (default: %(default)s)")
+    parser.add_argument("--batches", type=int, default=100, help="timed batches of a slice (default: %(default)s)")
     parser.add_argument(
         "--list-images",
         type=int,
         default=20_000,
-        help="images that the released way keeps in its list, 37 kB each (default: %(default)s)",
+        help="images that the released code keeps in its list, 37 kB each (default: %(default)s)",
     )
     parser.add_argument(
         "--workers",
@@ -53,9 +53,9 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         nargs="+",
         default=[0, 2, 16],
         metavar="N",
-        help="of the released way's DataLoader, a contender for each (default: 0 2 16; released: 16)",
+        help="workers of the released code's DataLoader, one contender for each (default: 0 2 16; released: 16)",
     )
-    parser.add_argument("--folder", type=Path, help="for the features, 5 GB; default: a temporary one")
+    parser.add_argument("--folder", type=Path, help="folder for the features, 5 GB; default: a temporary one")
 
 
 def check(args: argparse.Namespace) -> None:
