@@ -333,7 +333,7 @@ def _reopened(bundle: str, backend: str, precision: str, num_threads: int | None
     """The Segmenter of a pickle. Raises the errors of `Segmenter.open`, and BundleError for another bundle."""
     segmenter = Segmenter.open(bundle, backend=backend, precision=precision, num_threads=num_threads)
     if segmenter.manifest.digest != digest:
-        raise BundleError(f"{bundle} is another bundle than when the Segmenter was pickled; open it anew")
+        raise BundleError(f"{bundle} is another bundle than when the Segmenter was pickled; open it again")
     return segmenter
 
 

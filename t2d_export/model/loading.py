@@ -112,16 +112,16 @@ def _activation(asked: Activation | None, facts: TextFacts, config: TextConfig |
     """The activation of a text tower that is read from a file."""
     if asked is not None:
         if facts.activation not in (None, asked):
-            log.warning("%s: %s is taken as asked, where %s says %s", name, asked, facts.told_by, facts.activation)
+            log.warning("%s: using %s as given, although %s says %s", name, asked, facts.told_by, facts.activation)
         return asked
     if facts.activation is not None:
         if config is not None and config.activation != facts.activation:
-            log.warning("%s: %s is taken, as %s says, not the model folder's", name, facts.activation, facts.told_by)
+            log.warning("%s: using %s, as %s says, not the model folder's", name, facts.activation, facts.told_by)
         return facts.activation
     taken = config.activation if config is not None else CLIP_TEXT.activation
     log.warning(
-        "%s: nothing tells the activation of this text tower; %s is taken, that of %s; where the tower has another, as "
-        "LAION's, DataComp's and OpenCLIP's own have gelu, give --text-activation",
+        "%s: the activation of this text tower is unknown; using %s, as in %s. LAION's, DataComp's and OpenCLIP's own "
+        "towers have gelu: give --text-activation for these",
         name,
         taken,
         "the model folder" if config is not None else "OpenAI's CLIP",

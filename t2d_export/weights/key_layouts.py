@@ -132,8 +132,8 @@ def _without_chunks(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tens
     joined = {BLOCK_CHUNK.sub(r"blocks.\1.", key): value for key, value in tensors.items()}
     if len(joined) < len(tensors):
         raise WeightsError(
-            f"{where}: the blocks are in chunks that each begin to count anew; expected numbers that go on through the "
-            "chunks, as in DINOv2's: save the state dict with the blocks in one row"
+            f"{where}: every chunk of blocks counts from 0; expected numbers that continue across chunks, as in "
+            "DINOv2's; save the state dict without chunks"
         )
     return joined
 

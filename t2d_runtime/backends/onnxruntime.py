@@ -67,9 +67,8 @@ class OnnxRuntimeBackend:
         active = onnxruntime.get_available_providers()
         if self._provider not in active:
             raise BackendUnavailableError(
-                f"backend {name!r} needs {self._provider}, this installation of onnxruntime "
-                f"{self.version} has {active}; "
-                f"to have it, uninstall that, then {BACKENDS[name].install}"
+                f"backend {name!r} needs {self._provider}, but the installed onnxruntime {self.version} has only "
+                f"{active}; uninstall it, then {BACKENDS[name].install}"
             )
 
     @property

@@ -147,7 +147,10 @@ class OpenVinoBackend:
                 return folder, manifest
         for folder, manifest in built.items():
             logger.warning(
-                "not used: %s; here are version %s, %s", misfit(wanted, folder, manifest), wanted.version, wanted.target
+                "not used: %s; this machine has version %s, %s",
+                misfit(wanted, folder, manifest),
+                wanted.version,
+                wanted.target,
             )
         return None
 

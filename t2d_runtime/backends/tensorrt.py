@@ -40,7 +40,7 @@ class TensorRtEngine:
         self._engine = engine
         self._context = engine.create_execution_context()
         if self._context is None:
-            raise BackendError("TensorRT has no execution context to give: the device's memory is too small")
+            raise BackendError("TensorRT cannot make an execution context: the device's memory is too small")
         self._stream = cuda.call("cudaStreamCreate")
         self._profiles = profiles
         self._lock = threading.Lock()

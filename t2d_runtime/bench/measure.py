@@ -213,5 +213,5 @@ def time_start(job: Mapping[str, Any], environment: Mapping[str, str]) -> StartT
         errors = log.read()
     if process.returncode != 0:
         reason = (errors.strip().splitlines() or ["no message"])[-1]
-        raise BackendError(f"a new process did not come to its first mask: {reason}; see 't2d selftest'")
+        raise BackendError(f"a new process did not reach its first mask: {reason}; see 't2d selftest'")
     return StartTime(whole_ms=whole_ms, **json.loads(line))

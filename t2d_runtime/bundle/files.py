@@ -57,8 +57,8 @@ class Bundle:
             str(folder.absolute()).encode()
         except UnicodeEncodeError as error:  # a name in another encoding: engines take paths as UTF-8
             raise BundleError(
-                f"{folder.absolute()}: the bundle's path is no UTF-8, which the engines expect; rename the folder, or "
-                "open it by a link whose path is"
+                f"{folder.absolute()}: the bundle's path is not UTF-8, which the engines need; rename the folder, or "
+                "open it through a link with a UTF-8 path"
             ) from error
         if not path.is_file():
             raise BundleNotFoundError(

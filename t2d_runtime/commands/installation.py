@@ -82,5 +82,5 @@ def _onnxruntime_conflict() -> Iterator[str]:
         yield f"  {pip} uninstall -y onnxruntime onnxruntime-gpu"
         yield f"  then {how_to_install('gpu')} ('.[cpu]' on a machine without an NVIDIA GPU)"
     elif present and installed_module("onnxruntime") is None:
-        yield f"{present[0]} is installed, but its files are gone, as after removing its twin. To repair:"
+        yield f"{present[0]} is installed, but its files are gone, perhaps with the other package. To repair:"
         yield f"  {pip} install --force-reinstall --no-deps {present[0]}=={installed_version(present[0])}"

@@ -40,7 +40,7 @@ def print_verdict(stages: Sequence[StageParity]) -> int:
     print_stages(stages)
     failed = first_failure(stages)
     if failed is None:
-        say("passed: every stage is the reference's within its tolerance")
+        say("passed: every stage matches the reference within its tolerance")
         return 0
     say(f"FAILED: {failed.stage} is the first stage out of tolerance")
     return FAILED_CHECK

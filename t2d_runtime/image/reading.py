@@ -87,7 +87,7 @@ def _rgb_of_array(image: NDArray[Any]) -> NDArray[np.uint8]:
 def _rgb_of_pil(image: Image.Image, limit: int, *, allow_truncated: bool) -> NDArray[np.uint8]:
     check_size(image.width, image.height, NAMELESS, limit)
     if image.format in NOT_DECODED and getattr(image, "tile", None):
-        raise ImageError(f"{NAMELESS} is {image.format}, for which another program is started; give it as PNG")
+        raise ImageError(f"{NAMELESS} is {image.format}, which needs another program to decode; give it as PNG")
     with lock_of(image):
         file = _file_behind(image)
         content = _read_again(file) if image.format == "TIFF" else b""

@@ -115,7 +115,7 @@ def _directory(content: bytes, order: str, name: str) -> dict[int, _Entry]:
                 entries[tag] = _Entry(kind, values, value)
             elif tag in _LISTS:
                 raise ImageError(
-                    f"{name} cannot be decoded, it may be truncated or damaged: its tag {tag} lies behind its end"
+                    f"{name} cannot be decoded, it may be truncated or damaged: its tag {tag} lies beyond its end"
                 )
     except struct.error:  # beyond the file's end: the entries found so far may be enough
         pass

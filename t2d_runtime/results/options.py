@@ -181,7 +181,7 @@ def check_classes(classes: ClassEmbeddings, bundle: Bundle, *, background: bool)
     background = background or bool(classes.negatives)
     if background and BACKGROUND in {name.strip().lower() for name in classes.names}:
         raise ClassNamesError(
-            f"a class is called {BACKGROUND!r}, as label 0 is with background=True or negatives; leave it out"
+            f"a class is called {BACKGROUND!r}, the name of label 0 with background=True or negatives; leave it out"
         )
     width = bundle.manifest.model.embed_dim
     if classes.vectors.shape[1] != width:

@@ -78,8 +78,7 @@ def refuse_foreign(path: Path, *, overwrite: bool = False) -> None:
         raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     if not overwrite and not is_own(path):
         raise OutputError(
-            f"{path} is there already and no result of {PROGRAM}; choose another --output, or replace it with "
-            "--overwrite"
+            f"{path} exists and is not a result of {PROGRAM}; choose another --output, or replace it with --overwrite"
         )
 
 

@@ -84,7 +84,9 @@ def _thresholds(given: Mapping[str, float], phrases: Mapping[str, object]) -> Ma
         raise OptionError(f"thresholds are {given!r}, expected a mapping from class names to numbers from 0 to 1")
     for name, value in given.items():
         if name not in phrases:
-            raise OptionError(f"a threshold is for {name!r}, which is no class; expected some of {', '.join(phrases)}")
+            raise OptionError(
+                f"a threshold is for {name!r}, which is not a class; expected some of {', '.join(phrases)}"
+            )
         if isinstance(value, bool) or not isinstance(value, float | int | np.number) or not 0 <= value <= 1:
             raise OptionError(f"the threshold of {name!r} is {value!r}, expected a number from 0 to 1")
     return {name: float(value) for name, value in given.items()}

@@ -48,7 +48,7 @@ class ClassEmbeddings:
         try:
             vectors = np.array(self.vectors, np.float32)
         except (TypeError, ValueError) as error:
-            raise VocabularyError(f"class embeddings are no numbers: {error}") from error
+            raise VocabularyError(f"class embeddings are not numbers: {error}") from error
         if vectors.ndim != 2 or len(vectors) != count:
             what = "class names" if count == len(classes.names) else "phrases"
             raise VocabularyError(f"{count} {what} and vectors of shape {vectors.shape}, expected ({count}, D)")

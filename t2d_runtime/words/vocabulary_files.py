@@ -142,7 +142,7 @@ def _content(path: Path, words: dict[str, str], vectors: NDArray[np.float32], di
     names, phrases = fields["names"], fields.get("phrases", [])
     indices, thresholds = fields.get("class_indices", []), fields.get("thresholds", {})
     if not all(isinstance(value, list) for value in (names, phrases, indices)) or not isinstance(thresholds, dict):
-        raise ValueError("its words are no lists")
+        raise ValueError("its words are not lists")
     count = len(phrases) or len(names)
     if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != count:
         raise VocabularyError(

@@ -22,7 +22,7 @@ from t2d_runtime.bundle.manifest import Manifest
 from t2d_runtime.errors import OptionError, WeightsError
 from tests.export.weight_files import saved
 
-UNKNOWN = "nothing tells the activation of this text tower; quick_gelu is taken"
+UNKNOWN = "the activation of this text tower is unknown; using quick_gelu"
 IDS = torch.tensor([[49406, 320, 1929, 49407]])
 
 
@@ -167,17 +167,17 @@ def test_a_model_folder_knows_its_own_and_guesses_for_another(
     other = saved(load_file(model_folder / "text.safetensors"), tmp_path / "other.safetensors")
     given = load_reference(backbone=str(model_folder), text_weights=other)
     assert given.text_tower.activation == "gelu"
-    assert "other.safetensors: nothing tells the activation" in caplog.text
-    assert "gelu is taken, that of the model folder" in caplog.text
+    assert "other.safetensors: the activation of this text tower is unknown" in caplog.text
+    assert "using gelu, as in the model folder" in caplog.text
     caplog.clear()
     (tmp_path / "config.json").write_text('{"model_type": "clip", "text_config": {"hidden_act": "quick_gelu"}}')
     given = load_reference(backbone=str(model_folder), text_weights=other)
     assert given.text_tower.activation == "quick_gelu"
-    assert "quick_gelu is taken, as " in caplog.text
+    assert "using quick_gelu, as " in caplog.text
     caplog.clear()
     asked = load_reference(backbone=str(model_folder), text_weights=other, text_activation="gelu")
     assert asked.text_tower.activation == "gelu"
-    assert "gelu is taken as asked, where " in caplog.text
+    assert "using gelu as given, although " in caplog.text
 
 
 def test_random_weights_take_it_too(model_folder: Path) -> None:

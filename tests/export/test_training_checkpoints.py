@@ -189,7 +189,7 @@ UNKNOWN: dict[str, tuple[Layout, str]] = {
         lambda t: {
             k.replace("blocks.1.", "blocks.1.0.").replace("blocks.0.n", "blocks.0.0.n"): v for k, v in t.items()
         },
-        r"given.pth, backbone small: the blocks are in chunks that each begin to count anew",
+        r"given.pth, backbone small: every chunk of blocks counts from 0",
     ),
 }
 

@@ -43,7 +43,7 @@ def test_phrases_follow_class_after_class_then_negatives() -> None:
         ((["a"], ["A"]), ClassNamesError, "'A' is a negative and a phrase of class 'a'"),
         ((["a"], "wall"), ClassNamesError, "negatives: expected a list of class names, got 'wall'"),
         ((["a"], [" "]), ClassNamesError, "negatives: class name 0 is ' ', a blank name"),
-        ((["a"], [], {"b": 0.5}), OptionError, "a threshold is for 'b', which is no class; expected some of a"),
+        ((["a"], [], {"b": 0.5}), OptionError, "a threshold is for 'b', which is not a class; expected some of a"),
         ((["a"], [], {"a": 1.01}), OptionError, "the threshold of 'a' is 1.01, expected a number from 0 to 1"),
         ((["a"], [], {"a": float("nan")}), OptionError, "the threshold of 'a' is nan"),
         ((["a"], [], {"a": "0.5"}), OptionError, "the threshold of 'a' is '0.5'"),

@@ -181,7 +181,7 @@ def test_no_program_is_started_for_an_input(tmp_path: Path, monkeypatch: pytest.
     for content in (postscript, b"\xc5\xd0\xd3\xc6" + (32).to_bytes(4, "little") + bytes(24) + postscript):
         with pytest.raises(ImageError, match="is not an image but PostScript"):
             load_image(content)
-    with pytest.raises(ImageError, match="the image is EPS, for which another program is started; give it as PNG"):
+    with pytest.raises(ImageError, match="the image is EPS, which needs another program to decode; give it as PNG"):
         load_image(Image.open(io.BytesIO(postscript)))
     assert not (tmp_path / "started").exists()
 

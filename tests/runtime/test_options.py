@@ -132,7 +132,7 @@ def test_a_class_is_not_called_as_label_0_is(
     segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
 ) -> None:
     named = replace(classes, names=(" Background", *classes.names[1:]))
-    with pytest.raises(ClassNamesError, match="a class is called 'background', as label 0 is"):
+    with pytest.raises(ClassNamesError, match="a class is called 'background', the name of label 0"):
         segmenter.segment(photograph, named, background=True)
     assert segmenter.segment(photograph, named).class_names == named.names
 

@@ -181,7 +181,7 @@ def test_a_file_of_the_whole_run_is_written_at_its_end(
     capsys.readouterr()
     (output / "run.json").write_text("mine")
     assert main(arguments) == 2
-    assert "run.json is there already" in capsys.readouterr().err
+    assert "run.json exists and is not a result" in capsys.readouterr().err
     assert (output / "run.json").read_text() == "mine"
 
 

@@ -87,7 +87,7 @@ def test_files_of_others_are_not_taken_for_ours(tmp_path: Path) -> None:
     for path in foreign_files(tmp_path / "others"):
         content = path.read_bytes()
         assert not is_own(path), path
-        with pytest.raises(OutputError, match=r"is there already and no result of t2d-runtime; .* --overwrite"):
+        with pytest.raises(OutputError, match=r"exists and is not a result of t2d-runtime; .* --overwrite"):
             refuse_foreign(path)
         with pytest.raises(OutputError), own_file(path) as file:
             file.write(b"new")
@@ -99,7 +99,7 @@ def test_files_of_others_are_not_taken_for_ours(tmp_path: Path) -> None:
 
 def test_a_file_made_meanwhile_stays(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    with pytest.raises(OutputError, match="is there already"), own_file(path):
+    with pytest.raises(OutputError, match="exists and is not a result"), own_file(path):
         path.write_bytes(b"another program's")
     assert path.read_bytes() == b"another program's"
     assert list(tmp_path.iterdir()) == [path]
@@ -118,7 +118,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
     for name in names:
         make_special(tmp_path / name)
         assert not is_own(tmp_path / name)
-        with pytest.raises(OutputError, match="is there already"):
+        with pytest.raises(OutputError, match="exists and is not a result"):
             refuse_foreign(tmp_path / name)
     (tmp_path / "folder").mkdir()
     with pytest.raises(OutputError, match="Is a directory; a folder has this name"):
@@ -134,7 +134,7 @@ def test_an_annotation_beside_the_picture_stays(
     annotation = tmp_path / "photo.json"
     annotation.write_text('{"version": "5.5.0", "shapes": []}')
     assert segment(exported_bundle, tmp_path, "--output", tmp_path) == 2
-    assert capsys.readouterr().err.startswith(f"t2d: error: {annotation} is there already and no result of")
+    assert capsys.readouterr().err.startswith(f"t2d: error: {annotation} exists and is not a result of")
     assert annotation.read_text() == '{"version": "5.5.0", "shapes": []}'
     assert sorted(tmp_path.iterdir()) == [annotation, image]
     assert segment(exported_bundle, tmp_path, "--output", tmp_path, "--overwrite") == 0
@@ -251,7 +251,7 @@ def test_classes_and_bench_replace_no_file_of_others(
     figures = tmp_path / "figures.json"
     figures.write_text("{}")
     assert main(["bench", str(exported_bundle), "--json", str(figures)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists and is not a result" in capsys.readouterr().err
     assert figures.read_text() == "{}"
     assert main(["bench", "--compare", str(figures), str(figures), "--json", str(output)]) == 2
     assert "--json has no effect with --compare" in capsys.readouterr().err

@@ -101,7 +101,7 @@ def test_one_threshold_for_all_classes_is_that_of_the_call(segmenter: Segmenter,
 def test_what_has_no_effect_or_clashes_is_named(segmenter: Segmenter, encoding: ImageEncoding) -> None:
     with pytest.raises(OptionError, match="the thresholds of 'sky' have no effect without background=True"):
         segmenter.segment(encoding, segmenter.encode_classes(["sky"], thresholds={"sky": 0.5}))
-    with pytest.raises(ClassNamesError, match="a class is called 'background', as label 0 is"):
+    with pytest.raises(ClassNamesError, match="a class is called 'background', the name of label 0"):
         segmenter.segment(encoding, segmenter.encode_classes(["background"], negatives=["wall"]))
 
 

@@ -203,5 +203,5 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bundle_s_path_that_is_no_text_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="the bundle's path is no UTF-8, which the engines expect"):
+    with pytest.raises(BundleError, match="the bundle's path is not UTF-8, which the engines need"):
         Segmenter.open(tmp_path / "caf\udce9", backend="onnxruntime")

@@ -68,7 +68,7 @@ def test_embeddings_are_read_only_and_their_own(vocabulary: ClassEmbeddings) -> 
         (("cat",), np.eye(1, 8)[0], VocabularyError, r"vectors of shape \(8,\)"),
         (("cat",), np.full((1, 8), np.nan), VocabularyError, "lengths from nan to nan, expected 1"),
         (("cat", "dog"), np.diag([1, 100]), VocabularyError, "lengths from 1 to 100, expected 1"),
-        (("cat",), [["x"]], VocabularyError, "class embeddings are no numbers"),
+        (("cat",), [["x"]], VocabularyError, "class embeddings are not numbers"),
         (("cat", "Cat "), np.eye(2), ClassNamesError, "are the same"),
         ((), np.empty((0, 8)), ClassNamesError, "at least one class name"),
         ("cat", np.eye(3), ClassNamesError, "expected a list of class names"),

@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also keep 'tokens' (selections over tokens), 'penultimate' (to train CLIP's last block), or both",
     )
     add_choice(parser, FeatureConfig, "--precision", PRECISIONS, "of the encoders")
-    add_choice(parser, FeatureConfig, "--dtype", DTYPES, "of what is stored")
-    add_number(parser, FeatureConfig, "--max-unreadable", "share of unreadable images at which to give up")
+    add_choice(parser, FeatureConfig, "--dtype", DTYPES, "of the stored features")
+    add_number(parser, FeatureConfig, "--max-unreadable", "largest share of unreadable images")
     add_number(parser, FeatureConfig, "--batch-size")
-    add_number(parser, FeatureConfig, "--images-per-shard", "most that a killed run loses")
+    add_number(parser, FeatureConfig, "--images-per-shard", "most images that a killed run loses")
     add_number(parser, FeatureConfig, "--workers", "processes that load images")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
 

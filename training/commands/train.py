@@ -24,16 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Declare the settings that `train` and `ablate` share."""
-    add_choice(parser, TrainConfig, "--selection", SELECTIONS, "how heads (and tokens) become a score")
-    add_choice(parser, TrainConfig, "--projection", get_args(ProjectionKind), "which side is projected")
-    add_choice(parser, TrainConfig, "--text-input", get_args(TextInput), "what stands for a text")
+    add_choice(parser, TrainConfig, "--selection", SELECTIONS, "how heads (and tokens) give a score")
+    add_choice(parser, TrainConfig, "--projection", get_args(ProjectionKind), "the projected side")
+    add_choice(parser, TrainConfig, "--text-input", get_args(TextInput), "the vectors of a text")
     add_choice(parser, TrainConfig, "--loss", get_args(Loss))
     add_choice(parser, TrainConfig, "--optimizer", get_args(Optimizer))
     add_choice(parser, TrainConfig, "--schedule", get_args(Schedule))
     add_number(parser, TrainConfig, "--learning-rate")
     add_number(parser, TrainConfig, "--weight-decay", "of adamw")
     add_number(parser, TrainConfig, "--warmup-steps")
-    add_number(parser, TrainConfig, "--batch-size", "of all processes together")
+    add_number(parser, TrainConfig, "--batch-size", "over all processes")
     add_number(parser, TrainConfig, "--epochs")
     add_number(parser, TrainConfig, "--seed")
     parser.add_argument(

@@ -107,7 +107,7 @@ def _parallel(draw: Callable[[int], Scene], count: int, workers: int) -> Iterato
                 yield from pending.popleft().result()
                 pending.extend(pool.submit(_draw_all, draw, chunk) for chunk in islice(chunks, 1))
         except BrokenProcessPool as error:
-            raise OutputError("a process that draws scenes was ended from outside; is there memory enough?") from error
+            raise OutputError("a process that draws scenes was ended from outside; is there enough memory?") from error
 
 
 def _draw_all(draw: Callable[[int], Scene], indices: range) -> list[Scene]:

@@ -41,7 +41,7 @@ def crop(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(enlarged)[top : top + size[0], left : left + size[1]]
 
 
-ENDED_FROM_OUTSIDE = "a process that loads images was ended from outside; is there memory enough? Give fewer --workers"
+ENDED_FROM_OUTSIDE = "a process that loads images was ended from outside; is there enough memory? Give fewer --workers"
 
 
 def image_batches(

@@ -54,9 +54,9 @@ def library() -> ctypes.CDLL:
         loaded.pamr_spread.argtypes = (number, grid, number, floats, floats, floats, number, number)
         loaded.pamr_put.argtypes = loaded.pamr_take.argtypes = (grid, number, floats, floats, number, number)
     except AttributeError as error:
-        raise OSError(f"{LIBRARY} is not built of {SOURCE}: {error}") from error
+        raise OSError(f"{LIBRARY} was not built from {SOURCE}: {error}") from error
     if of != source_digest():
-        raise OSError(f"{LIBRARY} is built of another version of {SOURCE}")
+        raise OSError(f"{LIBRARY} was built from another version of {SOURCE}")
     for function in (loaded.pamr_weigh, loaded.pamr_spread, loaded.pamr_put, loaded.pamr_take):
         function.restype = None
     return loaded
