@@ -1,6 +1,6 @@
-# Sourced by the other scripts: virtual environments, made at the first run and left alone at the next.
+# Sourced by the other scripts: makes virtual environments at the first run and keeps them.
 
-# The newest Python here that the project takes; PYTHON=... chooses another.
+# The newest Python here that the project supports; PYTHON=... chooses another.
 find_python() {
   local candidate
   for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
@@ -13,7 +13,7 @@ find_python() {
   return 1
 }
 
-# environment DIR REQUIREMENT...: DIR has the requirements, in the versions of constraints.txt.
+# environment DIR REQUIREMENT...: makes DIR with the requirements, in the versions of constraints.txt.
 environment() {
   local folder=$1 python stamp
   shift
@@ -27,7 +27,7 @@ environment() {
   touch "$stamp"
 }
 
-# test_bundle: the small model's bundle for the tests, exported where it is not there yet.
+# test_bundle: exports the small model's bundle for the tests, if it does not exist yet.
 test_bundle() {
   .venv/bin/python tests/conftest.py
 }
