@@ -2,8 +2,8 @@
 
     python examples/segment_scenes.py BUNDLE SCENES OUTPUT
 
-SCENES is a folder written by `python -m training scenes`. Writes an overlay a scene and a sheet of all of them, from
-top to bottom: the picture, all its concepts named, and half of them named with the rest as background.
+SCENES is a folder written by `python -m training scenes`. Writes an overlay for each scene, and a sheet of all of them.
+Its rows are the picture, the labels of all its concepts, and those of half of them with the rest as background.
 """
 
 import json

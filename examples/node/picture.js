@@ -18,7 +18,7 @@ export async function readPicture(path) {
   const bytes = await readBytes(path, "picture");
   if (bytes.length === 0) throw new InputError(`${path} is empty; expected a JPEG, PNG or WebP picture`);
   try {
-    // Colours as they are stored, without a profile: so does the Python runtime.
+    // Colours as stored, without a profile, as in the Python runtime.
     const { data, info } = await sharp(bytes, { ignoreIcc: true, limitInputPixels: MAX_PIXELS })
       .autoOrient()
       .flatten({ background: "white" })

@@ -71,7 +71,7 @@ async function open(bundle, manifest, threads) {
     }
   }
   const options = { ...sessionOptions(manifest.precision), intraOpNumThreads: threads ?? 0 };
-  // From 1.29 on it sends what it runs to its makers, unless told not to before it is loaded.
+  // From 1.29 on ONNX Runtime reports usage to its makers, unless this is turned off before it is loaded.
   process.env.ORT_DISABLE_TELEMETRY ??= "1";
   const ort = await import("onnxruntime-node");
   return new Segmenter(ort, await ort.InferenceSession.create(join(bundle, manifest.files[0].path), options), manifest);

@@ -1,6 +1,6 @@
 // The page: loads a bundle's graph and a vocabulary, and segments the picture again whenever something changes.
 //
-// The address may say which: ?bundle=URL/&vocabulary=URL&precision=int8&threads=2
+// The page's address may choose them: ?bundle=URL/&vocabulary=URL&precision=int8&threads=2
 
 import { Engine } from "./engine.js";
 import { drawMasks, drawPicture, shares } from "./picture.js";
@@ -9,7 +9,7 @@ import { checkVocabulary, readManifest } from "./t2d/manifest.js";
 import { readVocabulary } from "./t2d/vocabulary.js";
 import { WordList } from "./words.js";
 
-/** More threads than this gain little on one picture, and take the cores that keep the page live. */
+/** More threads gain little on one picture, and take cores that keep the page responsive. */
 const MAX_THREADS = 4;
 
 const address = new URLSearchParams(location.search);
@@ -94,7 +94,7 @@ async function take(file) {
   await update();
 }
 
-/** Segment what is shown; while that runs, changes wait, and only the last of them counts. */
+/** Segment the shown picture. Changes wait while that runs, and only the last of them counts. */
 async function update() {
   changed = true;
   if (running || !ready) return;

@@ -1,4 +1,4 @@
-// The page's side of worker.js: each call is a promise.
+// The page's interface to worker.js: each call returns a promise.
 
 import { InputError } from "./t2d/errors.js";
 

@@ -3,7 +3,7 @@
 import { InputError } from "./t2d/errors.js";
 import { labelColours } from "./t2d/palette.js";
 
-/** Pixels of a picture that is shown and segmented: the model sees fewer, and memory in a page is scarce. */
+/** Most pixels of a shown and segmented picture. The model sees fewer, and memory in a page is scarce. */
 const MAX_PIXELS = 4_000_000;
 
 /**
@@ -16,7 +16,7 @@ export async function drawPicture(canvas, file) {
   if (file.size === 0) throw new InputError(`${file.name} is empty; expected a picture`);
   let bitmap;
   try {
-    // Colours as they are stored, without a profile: so does the Python runtime.
+    // Colours as stored, without a profile, as in the Python runtime.
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
     throw new InputError(
@@ -60,7 +60,7 @@ export function drawMasks(canvas, { labels, names, width, height }, background) 
 }
 
 /**
- * Labels that are present, the largest first, with their share of the pixels.
+ * Labels in the picture, the largest first, with their share of the pixels.
  * @param {import("./t2d/segmenter.js").Segmentation} segmentation
  * @param {boolean} background
  * @returns {{name: string, share: number, colour: number[]}[]}
@@ -75,7 +75,7 @@ export function shares({ labels, names }, background) {
     .sort((one, other) => other.share - one.share);
 }
 
-/** An opaque pixel as ImageData holds it on little-endian machines. @param {number[]} colour */
+/** An opaque pixel in ImageData's form on little-endian machines. @param {number[]} colour */
 function rgba([red, green, blue]) {
   return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }

@@ -2,7 +2,7 @@
 
 import { chooseWords, key, missingWords } from "./t2d/vocabulary.js";
 
-/** Words shown at a time; more are found by typing. */
+/** Most words shown at a time. Typing finds the others. */
 const SHOWN = 200;
 
 /** A vocabulary of up to this many words starts with all of them ticked. */

@@ -1,4 +1,4 @@
-// The engine, off the page's own thread: it downloads and opens the graph, and segments.
+// The engine, in a thread of its own: it downloads and opens the graph, and segments.
 
 import * as ort from "./onnxruntime/ort.wasm.bundle.min.mjs";
 import { InputError } from "./t2d/errors.js";
@@ -22,7 +22,7 @@ const calls = {
     segmenter = new Segmenter(ort, await ort.InferenceSession.create(graph, options), manifest);
   },
 
-  /** @param {ImageData} image opaque; its picture is segmented from now on */
+  /** @param {ImageData} image opaque; the picture to segment from now on */
   setPicture({ data, width, height }) {
     const pixels = new Uint8Array(3 * width * height);
     for (let from = 0, to = 0; from < data.length; from += 4) {
@@ -73,7 +73,7 @@ async function download(base, file, progress) {
   return bytes;
 }
 
-/** Tells the page how much of all files is here. @param {{bytes: number}[]} files */
+/** Tells the page how much of all files has been downloaded. @param {{bytes: number}[]} files */
 function counter(files) {
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
   let loaded = 0;
@@ -87,7 +87,7 @@ onmessage = async ({ data: { id, call, argument } }) => {
   try {
     postMessage({ id, value: await calls[call](argument) });
   } catch (error) {
-    // The engine throws numbers and errors of every kind; the page shows what it gets.
+    // The engine throws numbers and errors of every kind, which the page shows.
     postMessage({
       id,
       error: error instanceof InputError ? error.message : `${call} failed: ${error.message ?? error}`,

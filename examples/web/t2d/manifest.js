@@ -1,4 +1,4 @@
-// What a bundle's manifest.json says about its graph.
+// The facts about a bundle's graph in its manifest.json.
 
 import { InputError } from "./errors.js";
 import { sha256 } from "./sha256.js";
@@ -25,7 +25,7 @@ const TOKENIZER = "tokenizer.json";
 /**
  * Read manifest.json.
  * @param {string} text
- * @param {string} name what messages call it
+ * @param {string} name the file's name in messages
  * @param {string} precision of the graph: fp32, or another that the bundle has
  * @returns {Promise<Manifest>}
  * @throws {InputError} where it is not one, or has no graph in this precision
@@ -36,7 +36,7 @@ export async function readManifest(text, name, precision) {
     await checkSeal(manifest, text);
     return await parse(manifest, precision);
   } catch (error) {
-    // What is thrown on other JSON, and on none: a key is not there.
+    // Errors for other JSON, where a key is missing, and for text that is not JSON.
     if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
     throw new InputError(`${name} is not a bundle's manifest (${error.message}); export the bundle again`);
   }

@@ -10,7 +10,7 @@ const PAGE = 65536;
 
 const PUBLISHED = { dilations: [1, 2, 4, 8, 12, 24], iterations: 10 };
 
-/** The inner loops, in a memory of their own that grows with the largest picture. For one caller at a time. */
+/** The inner loops, with their own memory, which grows with the largest picture. They serve one caller at a time. */
 export class Pamr {
   /** @param {WebAssembly.Instance} instance of pamr.wasm */
   constructor(instance) {
@@ -19,7 +19,7 @@ export class Pamr {
 
   /**
    * Compile pamr.wasm.
-   * @param {BufferSource | Response | Promise<Response>} wasm its bytes, or what fetch("t2d/pamr.wasm") gives
+   * @param {BufferSource | Response | Promise<Response>} wasm its bytes, or the response of fetch("t2d/pamr.wasm")
    * @returns {Promise<Pamr>}
    */
   static async load(wasm) {
@@ -28,14 +28,14 @@ export class Pamr {
     return new Pamr((await WebAssembly.instantiate(bytes)).instance);
   }
 
-  /** The sha256 of the pamr.c that pamr.wasm was built of. */
+  /** The sha256 of the pamr.c from which pamr.wasm was built. */
   get source() {
     const text = new Uint8Array(this.loops.memory.buffer, this.loops.pamr_source(), 64);
     return new TextDecoder().decode(text);
   }
 
   /**
-   * Refine scores. Each class is refined alone.
+   * Refine scores. Each class is refined by itself.
    * @param {Uint8Array | Uint8ClampedArray} image RGB, height x width x 3
    * @param {Float32Array} planes scores at the image's size, classes x height x width
    * @param {{height: number, width: number, dilations?: number[], iterations?: number}} options
@@ -51,7 +51,7 @@ export class Pamr {
     const classes = planes.length / size;
     const lanes = classes > MAX_PLANES ? BLOCK : Math.max(classes, 3);
 
-    // One after the other: the grid, its dilations, weights, two padded arrays, and plain planes.
+    // In this order: the grid, its dilations, weights, two padded arrays, and plain planes.
     const room = new Room(this.loops);
     const grid = room.take(5 + dilations.length);
     const weights = room.take(height * rounded * 8 * dilations.length);
@@ -82,14 +82,14 @@ export class Pamr {
   }
 }
 
-/** Addresses in the loops' memory, above what they keep for themselves. */
+/** Gives out addresses in the loops' memory, above their own data. */
 class Room {
   constructor(loops) {
     this.memory = loops.memory;
     this.end = loops.__heap_base.value;
   }
 
-  /** The address of so many numbers of four bytes, at a multiple of 64. */
+  /** The address of `count` numbers of four bytes, at a multiple of 64. */
   take(count) {
     const address = Math.ceil(this.end / 64) * 64;
     this.end = address + count * FLOAT;

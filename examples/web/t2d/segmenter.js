@@ -4,8 +4,8 @@ import { InputError } from "./errors.js";
 
 /**
  * @typedef {object} Options
- * @property {boolean} [background] label 0 where no word exceeds the threshold; cleaning is on then, as in the runtime
- * @property {number} [threshold] 0 to 1; the bundle's where left out
+ * @property {boolean} [background] label 0 where no word exceeds the threshold, with cleaning, as in the runtime
+ * @property {number} [threshold] 0 to 1; default: the bundle's
  * @property {boolean} [refine] PAMR
  *
  * @typedef {object} Segmentation
@@ -50,7 +50,7 @@ export class Segmenter {
     const names = background ? ["background", ...words.names] : words.names;
     const labels =
       names.length <= 256 ? new Uint8Array(outputs.label_map.size) : new Uint16Array(outputs.label_map.size);
-    // The graph's labels count from the background on, also where there is none.
+    // In the graph's labels 0 is always background.
     const first = background ? 0 : 1;
     outputs.label_map.data.forEach((label, index) => {
       labels[index] = label - first;
@@ -61,7 +61,7 @@ export class Segmenter {
 }
 
 /**
- * Session options of a precision: int8 needs one to stay int8.
+ * Session options of a precision. int8 needs one to stay int8.
  *
  * ONNX Runtime would turn a quantised product and its bias into a float one.
  * @param {string} precision

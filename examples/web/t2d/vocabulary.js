@@ -19,7 +19,7 @@ const LENGTH_BYTES = 8; // of the header's length, at the start of every safeten
 /**
  * Read a vocabulary file.
  * @param {Uint8Array} bytes the file
- * @param {string} name what messages call it
+ * @param {string} name the file's name in messages
  * @returns {Promise<Vocabulary>}
  * @throws {InputError} for anything else
  */
@@ -27,7 +27,7 @@ export async function readVocabulary(bytes, name) {
   try {
     return await parse(bytes);
   } catch (error) {
-    // What a parser throws on arbitrary bytes: they are no JSON, no UTF-8, another structure.
+    // Errors of parsers on other bytes: not JSON, not UTF-8, or another structure.
     if (!(error instanceof SyntaxError || error instanceof TypeError || error instanceof RangeError)) throw error;
     throw new InputError(
       `${name} is not a vocabulary file (${error.message}); make one with 't2d classes --output F.safetensors'`,
@@ -59,7 +59,7 @@ async function parse(bytes) {
 }
 
 /**
- * The JSON header of a safetensors file, and the bytes behind it.
+ * The JSON header of a safetensors file, and the bytes after it.
  * @param {Uint8Array} bytes
  */
 function split(bytes) {
@@ -93,7 +93,7 @@ export function chooseWords(vocabulary, words) {
 }
 
 /**
- * What to do about words that a vocabulary does not have.
+ * Advice about words that a vocabulary does not have.
  * @param {string[]} words
  * @param {number} size of the vocabulary
  */
