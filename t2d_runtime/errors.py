@@ -1,7 +1,7 @@
 """Every error that the project raises on bad input, as one tree. Each leaf is also the builtin that it resembles.
 
-A message says what was expected, what was got and what to do. The command lines print it as one line and
-exit with status 2.
+A message names the expected and the given value, and says what to do. The commands print it as one line and exit with
+status 2.
 """
 
 

@@ -137,7 +137,7 @@ class WantedEngine:
 def find_engine(bundle: Bundle, wanted: WantedEngine) -> tuple[Path, EngineManifest]:
     """The engine that fits.
 
-    Raises BackendError that lists what was found, what was expected, and the command that builds it.
+    Raises BackendError, which lists the engines found, the expected one, and the command that builds it.
     """
     built = wanted.built(bundle)
     for folder, manifest in built.items():

@@ -77,13 +77,13 @@ class InputImage:
 
 @dataclass
 class FoundImages:
-    """The images of a run in order, and what was left out of folders: reason -> how often."""
+    """The images of a run in order, and the files left out of folders: reason -> count."""
 
     images: list[InputImage] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
     def left_out_line(self) -> str:
-        """One line, empty where nothing was left out."""
+        """A line about the files left out; empty where there are none."""
         return _in_words(self.left_out)
 
 

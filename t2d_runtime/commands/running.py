@@ -56,7 +56,7 @@ def run_command(program: str, command: Callable[[], int]) -> int:
         complain(f"{program}: error: {type(error).__name__}: {str(error) or 'no message'}; -v shows where")
         return NOTHING_DONE
     finally:
-        # At its end Python would write what is left, and complain where that cannot be done.
+        # At exit Python would write the rest, and complain where it cannot.
         try:
             flush_output()
         except (BrokenPipeError, T2DError):

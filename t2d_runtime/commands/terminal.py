@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from t2d_runtime.errors import OutputError
 
 _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Signs that change the order of what follows on the line."""
+"""Characters that change the order of the text after them on the line."""
 
 _NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
-"""Kinds of characters that move the cursor, end the line or are no text: control signs, surrogates, separators."""
+"""Kinds of characters that move the cursor, end the line or are not text: control characters, surrogates, separators."""
 
 
 def say(text: str) -> None:
