@@ -15,7 +15,7 @@ _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 """Characters that change the order of the text after them on the line."""
 
 _NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
-"""Kinds of characters that move the cursor, end the line or are not text: control characters, surrogates, separators."""
+"""Kinds of characters that move the cursor, end the line or are not text: control signs, surrogates, separators."""
 
 
 def say(text: str) -> None:
