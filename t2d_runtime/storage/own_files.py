@@ -26,7 +26,7 @@ GENERATOR_KEY = "generator"
 """First key of JSON files, and an array of .npz files. Its value is GENERATOR."""
 
 TEXT_MARK = f"{GENERATOR_KEY}: {GENERATOR}"
-"""What the first line of any other text file says, in a comment of its kind: "# ..." or "<!-- ... -->"."""
+"""Mark in the first line of other text files, in a comment: "# ..." or "<!-- ... -->"."""
 
 PNG_KEYWORD = "Software"
 """Keyword of the text chunk in PNG files. The PNG specification defines it for the program that made the picture."""
