@@ -7,7 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
@@ -52,6 +52,8 @@ class InputImage:
     """Subfolder of the given folder that holds the image. The output folder has the same subfolders."""
     problem: T2DError | None = None
     """The error that `load` raises."""
+    content: bytes | None = None
+    """The encoded picture, where it was fetched already."""
 
     def __str__(self) -> str:
         return "standard input" if self.path is None else str(self.path)
@@ -61,18 +63,33 @@ class InputImage:
         """Its name below the folder given, such as "holiday/beach.jpg"."""
         return STANDARD_INPUT_NAME if self.path is None else (self.folder / self.path.name).as_posix()
 
+    def fetched(self) -> InputImage:
+        """The image with the bytes of its pipe, for which this may wait for ever; a file's are read by `load`."""
+        if self.problem is not None or not (self.path is None or is_pipe(self.path)):
+            return self
+        try:
+            if self.path is None:
+                # Not through the buffer: Python ends badly while a thread that is left behind waits in that.
+                return replace(self, content=_all_of(getattr(sys.stdin.buffer, "raw", sys.stdin.buffer), str(self)))
+            with self.path.open("rb", buffering=0) as stream:
+                return replace(self, content=_all_of(stream, str(self)))
+        except T2DError as problem:
+            return replace(self, problem=problem)
+        except OSError as error:
+            return replace(self, problem=ImageError(f"{self} cannot be read: {error.strerror or error}"))
+
     def load(self) -> NDArray[np.uint8]:
         """RGB pixels (H,W,3) uint8; raises as `load_image`."""
+        from t2d_runtime.image.encoded import decode
         from t2d_runtime.image.reading import load_image
+        from t2d_runtime.image.sizes import pixel_limit
 
-        if self.problem is not None:
-            raise self.problem
-        if self.path is None:
-            return _decoded(sys.stdin.buffer, str(self))
-        if is_pipe(self.path):
-            with self.path.open("rb") as stream:
-                return _decoded(stream, str(self))
-        return load_image(self.path)
+        image = self if self.content is not None else self.fetched()
+        if image.problem is not None:
+            raise image.problem
+        if image.content is not None:
+            return decode(image.content, str(self), pixel_limit(None), allow_truncated=False)
+        return load_image(image.path)  # type: ignore[arg-type]  # a file's: standard input's was fetched
 
 
 @dataclass
@@ -237,13 +254,11 @@ def _key(image: InputImage) -> object:
     return identity(image.path.parent), file, image.path.name.casefold()
 
 
-def _decoded(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
-    from t2d_runtime.image.encoded import decode
+def _all_of(stream: BinaryIO, name: str) -> bytes:
     from t2d_runtime.image.sizes import pixel_limit
     from t2d_runtime.image.sources import read_file
 
-    limit = pixel_limit(None)
-    content, _ = read_file(stream, limit)
+    content, _ = read_file(stream, pixel_limit(None))
     if not content:
         raise ImageError(f"{name} is empty, expected an image")
-    return decode(content, name, limit, allow_truncated=False)
+    return content

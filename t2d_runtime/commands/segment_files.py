@@ -113,7 +113,9 @@ def segment_files(
         file, name, item = segmented
         return replace(file, written=writer.write(item, name))
 
-    return overlapped(images, (read, encode, segment, write))
+    # Fetched as they are drawn, since that alone is not waited for when all is to end.
+    fetched = (replace(planned, image=planned.image.fetched()) for planned in images)
+    return overlapped(fetched, (read, encode, segment, write))
 
 
 def _ms_since(start: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -299,6 +300,26 @@ sys.exit(run_command("t2d", command))
         process.terminate()
         assert (process.stderr.read().strip(), process.wait()) == (b"t2d: terminated", 143)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["-", "pipe.png"])
+def test_a_picture_that_never_comes_does_not_keep_the_program(
+    exported_bundle: Path, photograph: Path, tmp_path: Path, name: str
+) -> None:
+    if os.name != "posix":
+        return  # which has the named pipes and the signal
+    os.mkfifo(tmp_path / "pipe.png")
+    options = ["--classes", "sea", "--backend", "onnxruntime", "--output", "out", "--format", "json"]
+    command = [sys.executable, "-m", "t2d_runtime", "segment", str(exported_bundle), str(photograph), name, *options]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline().startswith(b"[1/2]")  # the second one is waited for
+        process.terminate()
+        try:
+            assert process.wait(timeout=20) == 143
+        finally:
+            process.kill()
+        assert process.stderr.read().strip() == b"t2d: terminated"
 
 
 @pytest.mark.parametrize("arguments", [["-v", "info", "nowhere"], ["info", "nowhere", "-v"], ["info", "nowhere"]])
