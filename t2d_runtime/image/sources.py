@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from t2d_runtime.image.sizes import BYTES_PER_PIXEL
 
 _BLOCK = 2**20
 """Bytes read at a time where the length is not known."""
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/+")
+"""How an address begins; paths keep one of its two slashes. A drive of Windows has one letter."""
 
 _LOCKS = tuple(threading.Lock() for _ in range(64))
 
@@ -49,6 +53,11 @@ def read_path(path: str | PathLike[str], limit: int) -> tuple[bytes, str]:
         with Path(text).open("rb") as file:
             return _read(file.read, name, limit), name
     except FileNotFoundError as error:
+        if _ADDRESS.match(text):
+            address = _ADDRESS.sub(r"\1//", text)
+            raise ImageNotFoundError(
+                f"{address} is an address, no file; download the image and give its path"
+            ) from error
         raise ImageNotFoundError(f"{name}: no such image file") from error
     except ImageError:
         raise

@@ -129,6 +129,9 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
             load_image(tmp_path / name)
     with pytest.raises(ImageNotFoundError, match=r"nowhere\.png: no such image file"):
         load_image(tmp_path / "nowhere.png")
+    for address in ("https://example.com/a.jpg", Path("https://example.com/a.jpg")):
+        with pytest.raises(ImageNotFoundError, match=r"^https://example\.com/a\.jpg is an address, no file; download"):
+            load_image(address)
 
 
 def test_a_file_without_permission_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
