@@ -26,10 +26,19 @@ _ESCAPED = re.compile(r"\\(.)")
 _ENTITY = re.compile(r"(&#?\w+);")
 _THRESHOLD = re.compile(r"\s@\s*([0-9.]+)\s*$")
 _COMMENT = re.compile(r"(^|\s)#(\s.*|$)")
+_FULL_STOPS = re.compile(r"\S\s+\.(\s|$)|\S\.\s.*\.$")
+"""Between words, as in "sky . sea" and "sky. sea."; the one of "St. Bernard" is none."""
+
+_NUMBERED = re.compile(r"\d+\s*[:.)=]\s*\S")
+
+_QUOTED = re.compile(r"(?P<quote>[\"'`])[^\"'`]+(?P=quote)|“[^”]+”|‘[^’]+’|«[^»]+»")
+"""A word in quotation marks, which would be read as part of it."""
+
 _OTHER_SEPARATORS = {
     ";": "semicolons",
     "，": "full-width commas",
     "、": "ideographic commas",
+    "；": "full-width semicolons",
     "؛": "Arabic semicolons",
     "،": "Arabic commas",
     "|": "bars",
@@ -48,6 +57,7 @@ def parse_words(text: str) -> ClassList:
     text = text.strip()
     if text[:1] in ("[", "{"):
         return _from_json(text, "the classes")
+    _check_escapes(text, "the classes")
     kept = _hide_escaped(text)
     for sign, name in _OTHER_SEPARATORS.items():
         if sign in kept:
@@ -56,12 +66,18 @@ def parse_words(text: str) -> ClassList:
                 f"{_suggestion(kept.split(sign))}. Several phrases for a class go into a file, one class a line; a "
                 "backslash takes the sign as it is"
             )
-    if re.search(r"\S\s+\.(\s|$)", kept):
-        words = re.split(r"\s+\.(?:\s+|$)", kept)
+    if _FULL_STOPS.search(kept):
+        words = re.split(r"\s*\.(?:\s+|$)", kept)
         raise ClassNamesError(
             f"the classes {shortened(text, 200)!r} hold full stops; separate words by commas: {_suggestion(words)}"
         )
     parts = re.sub(r",\s*$", "", kept).split(",")
+    if all(_QUOTED.fullmatch(part.strip()) for part in parts):
+        words = [part.strip()[1:-1] for part in parts]
+        raise ClassNamesError(
+            f"the classes {shortened(text, 200)!r} are in quotation marks, which would be part of them; leave "
+            f"the marks out: {_suggestion(words)}"
+        )
     return checked_classes([_shown(part).strip() for part in parts])
 
 
@@ -73,8 +89,13 @@ def read_class_file(path: Path) -> ClassList:
         raise ClassNamesError(f"cannot read {path}: {reason}; expected a UTF-8 text file, one class a line") from reason
     if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
         return _from_json(text, str(path))
+    if path.suffix.lower() in (".yaml", ".yml"):
+        raise ClassNamesError(f"{path} is YAML; expected a text file, one class a line, or JSON")
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if _content(line)]
+    for number, line in lines:
+        _check_escapes(line, f"{path}, line {number}")
     _check_commas(path, [_content(line) for _, line in lines])
+    _check_columns(path, [_content(line) for _, line in lines])
     phrases: dict[str, list[str]] = {}
     negatives: list[str] = []
     thresholds: dict[str, float] = {}
@@ -137,6 +158,31 @@ def _check_commas(path: Path, lines: list[str]) -> None:
         )
     if with_comma:
         logger.warning("%s: %r is one class with a comma in its name; put one class a line", path, with_comma[0])
+
+
+def _check_columns(path: Path, lines: list[str]) -> None:
+    """Raises ClassNamesError for a table, numbered lines and quoted words: what is not the name would be read too."""
+    bare = [re.sub(r"\s*;\s*", ";", _THRESHOLD.sub("", line)) for line in lines]
+    tabs = next((line for line, rest in zip(lines, bare, strict=True) if "\t" in rest), None)
+    if tabs is not None:
+        raise ClassNamesError(f"{path} separates columns by tabs, as in {tabs!r}; keep the names alone, one a line")
+    if len(lines) > 1 and all(_NUMBERED.match(line) for line in lines):
+        raise ClassNamesError(f"{path} numbers its lines, as in {lines[0]!r}; keep the names alone, one a line")
+    if lines and all(_QUOTED.fullmatch(line) for line in lines):
+        raise ClassNamesError(
+            f"{path} has its classes in quotation marks, as in {lines[0]}, which would be part of "
+            "them; leave the marks out"
+        )
+
+
+def _check_escapes(text: str, where: str) -> None:
+    """Raises ClassNamesError where a backslash stands before a letter: as in \\n, which is no line end here."""
+    for sign in _ESCAPED.findall(text):
+        if sign.isalnum():
+            raise ClassNamesError(
+                f"{where}: a backslash stands before {sign!r}; it takes a sign such as a comma as it is, and words "
+                "stand between commas or on lines of their own"
+            )
 
 
 def _content(line: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ MAX_BATCH_TOKENS = 4096
 
 MAX_NAME_LENGTH = 1000
 """Most characters of a class name: far more than the 75 tokens that are read, and still fast to tokenize."""
+
+_UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u2060\u202a-\u202e\u2066-\u2069]|^[\u200c\u200d]+|[\u200c\u200d]+$")
+"""Signs without a shape, as come along where words are copied from web pages. Joiners belong to some words, inside."""
 
 
 class Tokenizer:
@@ -88,8 +92,8 @@ def clean_text(text: str) -> str:
 def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
     """The names, unchanged, after checks.
 
-    Raises ClassNamesError where there is none, one is longer than MAX_NAME_LENGTH, or CLIP's cleaning makes one empty
-    or two equal.
+    Raises ClassNamesError where there is none, one is longer than MAX_NAME_LENGTH or holds signs that are not seen, or
+    CLIP's cleaning makes one empty or two equal.
     """
     if isinstance(names, str | bytes) or not isinstance(names, Iterable):
         raise ClassNamesError(f"expected a list of class names, got {names!r}; put it in a list")
@@ -104,6 +108,11 @@ def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
         key = clean_text(name)
         if not key:
             raise ClassNamesError(f"class name {index} is {name!r}, a blank name; expected a word")
+        if (unseen := _UNSEEN.search(key)) is not None:
+            raise ClassNamesError(
+                f"class name {index} is {name!r}, with a sign that is not seen (U+{ord(unseen[0][0]):04X}) but would "
+                "be read; leave it out"
+            )
         if key in first:
             raise ClassNamesError(f"class names {first[key]!r} and {name!r} are the same; give each one once")
         first[key] = str(name)  # for names from a NumPy array too

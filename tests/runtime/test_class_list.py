@@ -79,6 +79,11 @@ def test_words_of_a_command(text: str, names: tuple[str, ...]) -> None:
         ("sky，sea", "hold full-width commas; separate words by commas: sky,sea"),
         ("天、海", "hold ideographic commas; separate words by commas: 天,海"),
         ("sky|sea", "hold bars"),
+        ("天；海", "hold full-width semicolons"),
+        ("sky. sea.", "hold full stops; separate words by commas: sky,sea"),
+        ("'sky', 'sea'", "in quotation marks, which would be part of them; leave the marks out: sky,sea"),
+        ("“sky”,“sea”", "leave the marks out: sky,sea"),
+        (r"sky\nsea", "a backslash stands before 'n'"),
         ("sky\nsea", "hold line ends"),
         ('["sky", "sea"', "the classes: not JSON"),
         ('["sky", "sky"]', "the classes: class names 'sky' and 'sky' are the same"),
@@ -124,6 +129,11 @@ def test_a_class_file(tmp_path: Path) -> None:
         ("- sky\n- sea\n", "expected at least one class name, got none"),
         ("# nothing\n", "expected at least one class name, got none"),
         ("sky\n&#160;\n", "a blank name"),
+        ("Idx\tName\n1\twall\n", "separates columns by tabs, as in 'Idx\\tName'"),
+        ("0: unlabeled\n1: person\n", "numbers its lines, as in '0: unlabeled'"),
+        ('"sky"\n"sea"\n', 'in quotation marks, as in "sky"'),
+        ("sky\nsalt\\npepper\n", "line 2: a backslash stands before 'n'"),
+        ("sky\nsky\u200b\n", r"class name 1 is 'sky\u200b', with a sign that is not seen (U+200B)"),
     ],
 )
 def test_faults_of_a_class_file_name_it(tmp_path: Path, text: str, message: str) -> None:
@@ -149,6 +159,21 @@ def test_json_files(tmp_path: Path) -> None:
         {"person": ["man"]}, ["wall"], {"person": 0.4}
     )
     assert read_class_file(written(tmp_path, '["sky", "sea"]')).names == ("sky", "sea")
+
+
+def test_a_yaml_file_is_not_taken_as_lines(tmp_path: Path) -> None:
+    with pytest.raises(ClassNamesError, match="is YAML; expected a text file, one class a line, or JSON"):
+        read_class_file(written(tmp_path, "names:\n  0: sky\n  1: sea\n", "data.yaml"))
+
+
+def test_tabs_beside_signs_and_numbers_in_some_names_are_no_table(tmp_path: Path) -> None:
+    classes = read_class_file(written(tmp_path, "sky\t@0.5\nperson;\tman\n1. fc köln\n\t3) sign\n"))
+    assert classes.names == ("sky", "person", "1. fc köln", "3) sign")
+
+
+@pytest.mark.parametrize("name", ["می\u200cخواهم", "👨\u200d👩\u200d👧", "עברית", "🏴\U000e0067\U000e007f"])
+def test_joiners_and_marks_that_belong_to_a_word_are_kept(name: str) -> None:
+    assert checked_classes([name]).names == (name,)
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
