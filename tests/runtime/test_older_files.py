@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.backends.registry import open_backend
+from t2d_runtime.bundle.files import Bundle
+from t2d_runtime.encoders import Encoders
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.proof.selftest import run_selftest
 
@@ -31,11 +34,18 @@ def test_a_bundle_gives_its_reference_masks(older_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["words.npz", "words.safetensors"])
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_vocabularies_serve_it(older_bundle: Path, name: str, precision: str) -> None:
+def test_vocabularies_serve_it(older_bundle: Path, name: str) -> None:
     words = ClassEmbeddings.load(FILES / name)
     assert words.names == ("sky", "sea")
-    result = Segmenter.open(older_bundle, backend="onnxruntime", precision=precision).segment(IMAGE, words)
+    result = Segmenter.open(older_bundle, backend="onnxruntime").segment(IMAGE, words)
     assert set(np.unique(result.label_map)) <= {0, 1}
-    fused = FusedSegmenter.open(older_bundle, backend="onnxruntime", precision=precision)
+    fused = FusedSegmenter.open(older_bundle, backend="onnxruntime")
     assert fused.segment(IMAGE, words).label_map.shape == (70, 90)
+
+
+def test_its_graphs_of_other_precisions_run(older_bundle: Path) -> None:
+    """Whether so small a model of random weights passes int8's gates differs between processors."""
+    backend = open_backend("onnxruntime")
+    assert backend.precisions(Bundle.open(older_bundle)) == ("fp32", "int8")
+    stages = run_selftest(Encoders(Bundle.open(older_bundle), backend, precision="int8"))
+    assert all(stage.finite for stage in stages)
