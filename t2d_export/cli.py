@@ -14,6 +14,13 @@ from t2d_runtime.commands.running import FAILED_CHECK, run_command
 from t2d_runtime.device.install import needs_extra
 from t2d_runtime.errors import OptionError
 
+DESCRIPTIONS = {
+    "bundle": "export a model to a bundle and verify it against PyTorch",
+    "engine": "build engines from a bundle's graphs ahead of time, inside the bundle",
+    "verify": "compare a bundle with PyTorch, stage by stage; saved in its manifest",
+}
+"""Command -> one line of help."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for a failed check, 2 for bad input."""
@@ -33,11 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"t2d-runtime {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log every loaded and written file")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_bundle(commands.add_parser("bundle", help="export a model to a bundle and verify it against PyTorch"))
-    _add_engine(
-        commands.add_parser("engine", help="build engines from a bundle's graphs ahead of time, inside the bundle")
-    )
-    verify = commands.add_parser("verify", help="compare a bundle with PyTorch, stage by stage; saved in its manifest")
+    parsers = {name: commands.add_parser(name, help=text, description=text) for name, text in DESCRIPTIONS.items()}
+    _add_bundle(parsers["bundle"])
+    _add_engine(parsers["engine"])
+    verify = parsers["verify"]
     verify.add_argument("bundle", type=Path, metavar="BUNDLE")
     verify.add_argument("--backend", default="onnxruntime", help="engine to verify on; default: onnxruntime")
     return parser

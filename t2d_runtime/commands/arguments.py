@@ -16,8 +16,9 @@ def add_verbose(parser: argparse.ArgumentParser, default: object) -> None:
 
 def add_words(group: argparse._MutuallyExclusiveGroup) -> None:
     """Add the two ways of naming classes."""
+    class_file = "file with one class a line, as 'person; man @0.57', negatives after '- '; or JSON"
     group.add_argument("--classes", metavar="WORDS", help='any words, separated by commas: "cat,green grass"')
-    group.add_argument("--classes-file", type=Path, metavar="F", help="file with one class a line")
+    group.add_argument("--classes-file", type=Path, metavar="F", help=class_file)
 
 
 def add_prompts(parser: argparse.ArgumentParser) -> None:
