@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
 
 from t2d_runtime.bundle.manifest import FileRecord, Manifest
@@ -51,6 +51,8 @@ class Bundle:
         so that opening does not read weights that are never used.
         Raises BundleNotFoundError (no such folder, a missing file) and BundleError (a bad manifest, a wrong size).
         """
+        if not isinstance(folder, str | PathLike) or not isinstance(fspath(folder), str) or not fspath(folder):
+            raise BundleNotFoundError(f"expected the path of a bundle's folder, as text, got {folder!r}")
         folder = Path(folder)
         path = folder / MANIFEST
         try:

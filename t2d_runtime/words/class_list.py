@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, KeysView, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,9 +51,11 @@ def checked_classes(
 ) -> ClassList:
     """A ClassList of the classes as given, after checks.
 
-    Raises ClassNamesError (no class, a name or phrase that is blank or too long, a phrase in two classes, a negative
-    that is also a phrase) and OptionError (a threshold of no class, or outside 0 to 1).
+    Raises ClassNamesError (a set, no class, a name or phrase that is blank or too long, a phrase in two classes, a
+    negative that is also a phrase) and OptionError (a threshold of no class, or outside 0 to 1).
     """
+    if isinstance(names, Set) and not isinstance(names, KeysView):
+        raise ClassNamesError("expected a list of class names, got a set, whose order changes from run to run; sort it")
     if isinstance(names, Mapping):
         phrases = dict(zip(check_class_names(names), map(_phrases, names, names.values()), strict=True))
     else:

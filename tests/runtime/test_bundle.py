@@ -185,3 +185,9 @@ def test_a_bundle_opened_by_a_relative_path_outlives_a_change_of_folder(
     segmenter = Segmenter.open(bundle_copy.name, backend="onnxruntime")
     monkeypatch.chdir("/")
     assert len(segmenter.encode_classes(["a word of its own"]).names) == 1
+
+
+@pytest.mark.parametrize("path", [None, "", b"bundle", 3])
+def test_what_is_no_path_of_a_bundle_is_told(path: Any) -> None:
+    with pytest.raises(BundleNotFoundError, match="expected the path of a bundle's folder, as text, got"):
+        Bundle.open(path)

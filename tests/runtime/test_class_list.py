@@ -161,6 +161,12 @@ def test_json_files(tmp_path: Path) -> None:
     assert read_class_file(written(tmp_path, '["sky", "sea"]')).names == ("sky", "sea")
 
 
+def test_a_set_has_no_order_of_labels() -> None:
+    with pytest.raises(ClassNamesError, match="got a set, whose order changes from run to run; sort it"):
+        checked_classes({"sky", "sea"})
+    assert checked_classes({"sky": 1, "sea": 2}.keys()).names == ("sky", "sea")
+
+
 def test_a_yaml_file_is_not_taken_as_lines(tmp_path: Path) -> None:
     with pytest.raises(ClassNamesError, match="is YAML; expected a text file, one class a line, or JSON"):
         read_class_file(written(tmp_path, "names:\n  0: sky\n  1: sea\n", "data.yaml"))
