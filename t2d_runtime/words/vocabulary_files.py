@@ -101,8 +101,12 @@ def _safetensors(content: VocabularyContent) -> bytes:
 
 
 def _read_npz(path: Path) -> VocabularyContent:
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    with path.open("rb") as stream:
+        if not zipfile.is_zipfile(stream):  # NumPy would speak of pickles, and of loading them unsafely
+            raise zipfile.BadZipFile("File is not a zip file")
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
     words = {name: str(array) for name, array in arrays.items() if name not in ("vectors", "digest")}
     return _content(path, words, arrays["vectors"], str(arrays["digest"]))
 

@@ -222,6 +222,12 @@ def test_a_suffix_is_refused_before_words_are_encoded(tmp_path: Path, capsys: py
     assert "a vocabulary file is .npz or .safetensors" in capsys.readouterr().err
 
 
+def test_another_file_by_the_name_of_a_vocabulary_is_told_without_bad_advice(tmp_path: Path) -> None:
+    (tmp_path / "v.npz").write_bytes(b"[1]")
+    with pytest.raises(VocabularyError, match=r"v\.npz is not a vocabulary file \(File is not a zip file\); make it"):
+        ClassEmbeddings.load(tmp_path / "v.npz")
+
+
 def test_bits_that_look_like_encryption_are_damage(vocabulary: ClassEmbeddings, tmp_path: Path) -> None:
     path = tmp_path / "words.npz"
     vocabulary.save(path)
