@@ -8,6 +8,13 @@ from pathlib import Path
 from t2d_runtime.backends.names import BACKENDS
 
 
+def named_path(text: str) -> Path:
+    """The path that an argument names. Raises ArgumentTypeError for an empty text, as of a variable that is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return Path(text)
+
+
 def add_verbose(parser: argparse.ArgumentParser, default: object) -> None:
     """Add -v."""
     help_text = "log every choice and every loaded file"
@@ -18,7 +25,7 @@ def add_words(group: argparse._MutuallyExclusiveGroup) -> None:
     """Add the two ways of naming classes."""
     class_file = "file with one class a line, as 'person; man @0.57', negatives after '- '; or JSON"
     group.add_argument("--classes", metavar="WORDS", help='any words, separated by commas: "cat,green grass"')
-    group.add_argument("--classes-file", type=Path, metavar="F", help=class_file)
+    group.add_argument("--classes-file", type=named_path, metavar="F", help=class_file)
 
 
 def add_prompts(parser: argparse.ArgumentParser) -> None:

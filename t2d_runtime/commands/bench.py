@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from t2d_runtime.commands.arguments import add_engine_options, add_overwrite
+from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, named_path
 from t2d_runtime.commands.terminal import say
 from t2d_runtime.errors import OptionError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE")
+    parser.add_argument("bundle", type=named_path, nargs="?", metavar="BUNDLE")
     parser.add_argument(
-        "--image", type=Path, metavar="F", help="image to measure on; default: the picture of the bundle's self-test"
+        "--image",
+        type=named_path,
+        metavar="F",
+        help="image to measure on; default: the picture of the bundle's self-test",
     )
     parser.add_argument(
         "--classes", metavar="WORDS", help="words, separated by commas; default: those of the self-test"
     )
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="rounds over all stages; default: 20")
     parser.add_argument("--starts", type=int, default=3, metavar="N", help="timed starts of a program; default: 3")
-    parser.add_argument("--json", type=Path, metavar="F", help="save the figures and facts about the machine")
-    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="compare two saved results")
+    parser.add_argument("--json", type=named_path, metavar="F", help="save the figures and facts about the machine")
+    parser.add_argument(
+        "--compare", type=named_path, nargs=2, metavar=("A.json", "B.json"), help="compare two saved results"
+    )
     add_overwrite(parser)
     add_engine_options(parser)
 

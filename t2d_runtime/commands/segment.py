@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, add_prompts, add_words
+from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, add_prompts, add_words, named_path
 from t2d_runtime.commands.opening import open_classes, open_segmenter
 from t2d_runtime.commands.running import NOTHING_DONE, SOME_FAILED, status_of_batch
 from t2d_runtime.commands.terminal import complain, say
@@ -29,14 +29,14 @@ ITEM_ERRORS = (T2DError, OSError, MemoryError, UnicodeError)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("bundle", type=named_path, metavar="BUNDLE")
     images = "files, folders of them, patterns such as '*.jpg', or - for one image from standard input"
     parser.add_argument("images", nargs="+", metavar="IMAGE|DIR|-", help=images)
     parser.add_argument("--recursive", action="store_true", help="also search subfolders; the output has the same ones")
     words = parser.add_mutually_exclusive_group(required=True)
     add_words(words)
     words.add_argument(
-        "--vocabulary", type=Path, metavar="F", help="words encoded by 't2d classes': .npz or .safetensors"
+        "--vocabulary", type=named_path, metavar="F", help="words encoded by 't2d classes': .npz or .safetensors"
     )
     add_prompts(parser)
     _add_mask_options(parser)
@@ -74,12 +74,15 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     formats = "; ".join(f"{name}: {found.description}" for name, found in FORMATS.items())
     default = ",".join(DEFAULT_FORMATS)
     parser.add_argument(
-        "--output", type=Path, default=Path("output"), metavar="DIR", help="output folder; default: output"
+        "--output", type=named_path, default=Path("output"), metavar="DIR", help="output folder; default: output"
     )
     parser.add_argument("--format", default=default, metavar="LIST", help=f"{formats}; default: {default}")
     parser.add_argument("--no-legend", action="store_true", help="leave the legend out of overlays")
     parser.add_argument(
-        "--font", type=Path, metavar="F", help="font of the legend; default: an installed one that has the letters"
+        "--font",
+        type=named_path,
+        metavar="F",
+        help="font of the legend; default: an installed one that has the letters",
     )
     add_overwrite(parser)
 

@@ -302,6 +302,13 @@ sys.exit(run_command("t2d", command))
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("option", ["--output", "--font", "--vocabulary"])
+def test_an_empty_path_is_not_the_folder_at_hand(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["segment", "bundle", "a.png", option, ""])
+    assert f"argument {option}: expected a path, got an empty text" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["-", "pipe.png"])
 def test_a_picture_that_never_comes_does_not_keep_the_program(
     exported_bundle: Path, photograph: Path, tmp_path: Path, name: str
