@@ -113,6 +113,8 @@ def read_class_file(path: Path) -> ClassList:
         phrases[names[0]] = names
         if found:
             thresholds[names[0]] = _number(found[1], path, number)
+    if negatives and not phrases:
+        raise ClassNamesError(f"{path} names no class: '- ' begins a negative; write classes without it, one a line")
     return _told(str(path), lambda: checked_classes(phrases, negatives, thresholds))
 
 

@@ -126,7 +126,7 @@ def test_a_class_file(tmp_path: Path) -> None:
         ("sky @1.2.3\n", "line 1: the threshold is '1.2.3', expected a number"),
         ("sky @7\n", "the threshold of 'sky' is 7.0"),
         ("; ;\n", "line 1: '; ;' names no class"),
-        ("- sky\n- sea\n", "expected at least one class name, got none"),
+        ("- sky\n- sea\n", "names no class: '- ' begins a negative; write classes without it"),
         ("# nothing\n", "expected at least one class name, got none"),
         ("sky\n&#160;\n", "a blank name"),
         ("Idx\tName\n1\twall\n", "separates columns by tabs, as in 'Idx\\tName'"),
