@@ -135,7 +135,7 @@ def test_a_killed_run_leaves_no_process_behind_and_resumes(data: DataSet, tmp_pa
             time.sleep(0.01)
         killed.kill()
         # The pipes are closed when the last process that writes to them has ended.
-        _, errors = killed.communicate(timeout=20)
+        _, errors = killed.communicate(timeout=300)
     assert killed.returncode == -signal.SIGKILL, errors.decode()
     folders = (tmp_path / name for name in ("images", "labels", "classes.txt"))
     six_times = folder_data(*folders, ignored=[255], background_label=None)

@@ -323,7 +323,7 @@ def test_a_picture_that_never_comes_does_not_keep_the_program(
         assert process.stdout.readline().startswith(b"[1/2]")  # the second one is waited for
         process.terminate()
         try:
-            assert process.wait(timeout=20) == 143
+            assert process.wait(timeout=300) == 143
         finally:
             process.kill()
         assert process.stderr.read().strip() == b"t2d: terminated"

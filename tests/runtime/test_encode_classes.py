@@ -72,15 +72,15 @@ def test_known_words_do_not_wait_for_the_new_ones_of_another_thread(
 
     def held(ids: NDArray[np.int64]) -> NDArray[np.float32]:
         entered.set()
-        assert go_on.wait(30)
+        assert go_on.wait(300)
         return right(ids)
 
     monkeypatch.setattr(segmenter.encoders, "run_text_encoder", held)
     with ThreadPoolExecutor(2) as pool:
         new = pool.submit(segmenter.encode_classes, ["a word that nobody has asked for"])
-        assert entered.wait(30)
-        again = pool.submit(segmenter.encode_classes, ["boat"]).result(timeout=30)
+        assert entered.wait(300)
+        again = pool.submit(segmenter.encode_classes, ["boat"]).result(timeout=300)
         assert not new.done()
         go_on.set()
-        new.result(timeout=30)
+        new.result(timeout=300)
     np.testing.assert_array_equal(again.vectors, known.vectors)

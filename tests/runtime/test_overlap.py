@@ -41,7 +41,7 @@ def test_few_items_are_drawn_before_results_are_taken(in_flight: int) -> None:
 
 
 def test_stages_work_at_the_same_time() -> None:
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=120)
 
     def first(item: int) -> int:
         if item == 1:
@@ -80,7 +80,7 @@ def test_closing_drops_what_has_not_begun_and_ends_the_threads() -> None:
     results.close()
     assert len(begun) <= 3
     for thread in set(threading.enumerate()) - before:
-        thread.join(timeout=10)
+        thread.join(timeout=120)
         assert not thread.is_alive()
 
 
@@ -90,7 +90,7 @@ def test_a_result_does_not_wait_for_the_next_item() -> None:
 
     def items() -> Iterator[int]:
         yield 0
-        yield 1 if taken.wait(timeout=10) else 99
+        yield 1 if taken.wait(timeout=120) else 99
 
     def slow(item: int) -> int:
         time.sleep(0.02)
@@ -123,13 +123,13 @@ def test_closing_does_not_wait_for_an_item_that_never_comes() -> None:
         for item in range(9):
             if item == 2:
                 asked.set()
-                come.wait(timeout=10)
+                come.wait(timeout=120)
             drawn.append(item)
             yield item
 
     results = overlapped(items(), (abs,), in_flight=8)
     assert next(results).result() == 0
-    assert asked.wait(timeout=10)
+    assert asked.wait(timeout=120)
     before = time.perf_counter()
     results.close()
     assert time.perf_counter() - before < 5

@@ -215,7 +215,7 @@ def test_an_interrupted_run_says_one_line_and_goes_on(small_features, tmp_path, 
         assert process.stderr is not None
         assert "epoch 1 of 1000000" in process.stderr.readline()
         os.killpg(process.pid, number)
-        rest = process.communicate(timeout=60)[1].splitlines()
+        rest = process.communicate(timeout=300)[1].splitlines()
     assert process.returncode == status
     assert rest[-1] == f"training: {line}"
     assert all(other.startswith("epoch ") for other in rest[:-1])
@@ -237,7 +237,7 @@ def test_interrupted_workers_end_with_the_command(tmp_path, number):
             assert process.poll() is None
             time.sleep(0.1)
         os.killpg(process.pid, number)
-        error = process.communicate(timeout=60)[1]
+        error = process.communicate(timeout=300)[1]
     assert process.returncode == (130 if number == signal.SIGINT else 143)
     assert ("training: interrupted\n" if number == signal.SIGINT else "training: terminated\n") in error
     assert not output.exists()

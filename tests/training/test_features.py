@@ -243,7 +243,7 @@ def test_a_killed_extraction_goes_on(config, tmp_path):
         assert process.stdout is not None
         assert process.stdout.readline() == "now\n"
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)  # the pipe is closed when the last process that writes to it has ended
+        process.communicate(timeout=300)  # the pipe is closed when the last process that writes to it has ended
     assert shard_path(config.output, 0).is_file()
     assert not shard_path(config.output, 1).is_file()
     with pytest.raises(DataError, match="was not finished"):

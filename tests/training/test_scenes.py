@@ -178,7 +178,7 @@ def test_a_killed_drawing_leaves_no_process_behind(tmp_path: Path, number: signa
             time.sleep(0.01)
         killed.send_signal(number)
         # The pipes are closed when the last process that writes to them has ended.
-        _, errors = killed.communicate(timeout=20)
+        _, errors = killed.communicate(timeout=300)
     assert killed.returncode == status, errors.decode()
     assert not output.exists()
     if number == signal.SIGTERM:
