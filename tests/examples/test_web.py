@@ -25,7 +25,7 @@ from t2d_runtime.results.palette import palette
 
 Serve = Callable[..., AbstractContextManager[str]]
 
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 120_000
 """For machines that are busy with other tests too."""
 
 expect.set_options(timeout=TIMEOUT_MS)
