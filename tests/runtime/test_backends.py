@@ -223,7 +223,7 @@ def test_what_is_listed_as_there_can_run() -> None:
     assert "onnxruntime" in available_backends()
     assert "onnxruntime-cuda" not in available_backends()
     with pytest.raises(
-        BackendUnavailableError, match=r"uninstall that, then .*other backends here: openvino, onnxruntime"
+        BackendUnavailableError, match=r"uninstall it, then .*other backends here: openvino, onnxruntime"
     ):
         open_backend("onnxruntime-cuda")
 

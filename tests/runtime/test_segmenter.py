@@ -306,7 +306,7 @@ def test_bad_input_is_named(
 def test_an_unknown_backend_is_an_error_that_lists_what_there_is(exported_bundle: Path) -> None:
     with pytest.raises(OptionError, match="unknown backend 'tpu', expected one of"):
         Segmenter.open(exported_bundle, backend="tpu")
-    with pytest.raises(BackendUnavailableError, match="needs CUDAExecutionProvider, this installation"):
+    with pytest.raises(BackendUnavailableError, match="needs CUDAExecutionProvider, but the installed onnxruntime"):
         Segmenter.open(exported_bundle, backend="onnxruntime-cuda")
     with pytest.raises(OptionError, match="num_threads is 0"):
         Segmenter.open(exported_bundle, num_threads=0)
