@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from pathlib import Path
@@ -20,7 +21,7 @@ def available_cores() -> int:
 
     Raises OptionError where T2D_NUM_THREADS is no whole number from 1.
     """
-    return _asked() or min(_affinity(), cpu_quota() or _affinity())
+    return _asked() or min(_affinity(), _own_quota() or _affinity())
 
 
 def default_num_threads() -> int | None:
@@ -37,6 +38,12 @@ def cpu_quota(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
     """Cores that this process's control groups (version 2 or 1) allow, rounded up; None where there is no limit."""
     limits = [limit for folder in _own_cgroups(cgroups, own) if (limit := _limit(folder)) is not None]
     return max(1, math.ceil(min(limits))) if limits else None
+
+
+@functools.cache
+def _own_quota() -> int | None:
+    """The quota when first asked for: PAMR asks for every window, and each answer would read several files."""
+    return cpu_quota()
 
 
 def _asked() -> int | None:
