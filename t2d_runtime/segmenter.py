@@ -17,7 +17,7 @@ from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BundleError, OptionError, T2DError
 from t2d_runtime.image.encoding import ImageEncoding
-from t2d_runtime.image.preprocess import ImageLike, load_image
+from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.image.windows import WindowMode
 from t2d_runtime.masks.phrases import segment_classes
 from t2d_runtime.masks.score_planes import ScorePlanes
@@ -186,21 +186,16 @@ class Segmenter:
         Raises OptionError (also for an encoding of another bundle, and an option without effect), VocabularyError
         (embeddings of another bundle), ClassNamesError (more than 65,536 labels), and the errors of `encode_image`.
         """
-        encoding = image if isinstance(image, ImageEncoding) else None
-        settings = self._settings(options, encoding)
-        classes = self._embeddings(classes)
-        check_classes(classes, self.bundle, background=settings.background)
-        if not isinstance(image, ImageEncoding):
-            image = self.encode_image(image, settings.window)
+        encoding, classes, settings = self._prepare(image, classes, options)
         labels, scores = segment_classes(
-            image,
+            encoding,
             classes,
             settings,
             keep_scores=options.get("keep_scores", False),
             num_threads=self.encoders.num_threads,
         )
         names = label_names(classes, settings)
-        return Segmentation(image.image, labels, names, scores, settings, classes.negatives)
+        return Segmentation(encoding.image, labels, names, scores, settings, classes.negatives)
 
     @overload
     def segment_batch(
@@ -258,12 +253,8 @@ class Segmenter:
         Iterating computes one plane (H,W) float32, 0 to 1, for each of the N classes without background. `shape` is
         (N,H,W). Arguments and errors are those of `segment`.
         """
-        settings = self._settings(options, image if isinstance(image, ImageEncoding) else None)
-        classes = self._embeddings(classes)
-        check_classes(classes, self.bundle, background=settings.background)
-        if not isinstance(image, ImageEncoding):
-            image = self.encode_image(image, settings.window)
-        return ScorePlanes(image, classes, settings, self.encoders.num_threads)
+        encoding, classes, settings = self._prepare(image, classes, options)
+        return ScorePlanes(encoding, classes, settings, self.encoders.num_threads)
 
     def check_options(self, classes: ClassEmbeddings, **options: Unpack[SegmentOptions]) -> SegmentationSettings:
         """The settings for an image from the options of `segment`. Raises its errors for options and classes."""
@@ -300,6 +291,16 @@ class Segmenter:
                 if errors == "raise":
                     raise named from error
                 yield named
+
+    def _prepare(
+        self, image: ImageLike | ImageEncoding, classes: ClassEmbeddings | ClassNames, options: SegmentOptions
+    ) -> tuple[ImageEncoding, ClassEmbeddings, SegmentationSettings]:
+        """Checks options and classes, then encodes what is not encoded yet."""
+        settings = self._settings(options, image if isinstance(image, ImageEncoding) else None)
+        classes = self._embeddings(classes)
+        check_classes(classes, self.bundle, background=settings.background)
+        encoding = image if isinstance(image, ImageEncoding) else self.encode_image(image, settings.window)
+        return encoding, classes, settings
 
     def _embeddings(self, classes: ClassEmbeddings | ClassNames) -> ClassEmbeddings:
         return classes if isinstance(classes, ClassEmbeddings) else self.encode_classes(classes)
