@@ -17,7 +17,8 @@ from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.device.threads import default_num_threads
 from t2d_runtime.errors import BackendError, OptionError
 from t2d_runtime.image.encoding import ImageEncoding
-from t2d_runtime.image.preprocess import ImageLike, load_image, resize, to_pixel_values
+from t2d_runtime.image.preprocess import resize, to_pixel_values
+from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.image.windows import Window, WindowMode, cut_windows, resized_size, size_of, window_boxes
 from t2d_runtime.results.options import checked_window
 from t2d_runtime.words.class_list import ClassList, ClassNames, checked_classes

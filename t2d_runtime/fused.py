@@ -17,7 +17,7 @@ from t2d_runtime.bundle.files import SEGMENTER, SELFTEST, Bundle
 from t2d_runtime.bundle.manifest import Manifest, StageParity
 from t2d_runtime.device.threads import default_num_threads
 from t2d_runtime.errors import BackendError, ImageError, OptionError
-from t2d_runtime.image.preprocess import ImageLike, load_image
+from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.masks.labels import empty_labels
 from t2d_runtime.masks.phrases import labels_of_classes, scores_of_classes

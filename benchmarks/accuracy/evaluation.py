@@ -18,7 +18,7 @@ from benchmarks.accuracy.metric import Cells, Matrix, Truth, add_cells, confusio
 from benchmarks.accuracy.records import Against, ImageRecord, RecordFile
 from benchmarks.accuracy.truth import LabelRule, read_truth
 from t2d_runtime.errors import BackendError, DataError, ImageError, ImageNotFoundError
-from t2d_runtime.image.preprocess import load_image
+from t2d_runtime.image.reading import load_image
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.proof.parity import LABEL_MARGIN
 from training.processes import end_with_parent

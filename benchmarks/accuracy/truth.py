@@ -11,8 +11,8 @@ from PIL import Image
 
 from benchmarks.accuracy.metric import IGNORED, Truth
 from t2d_runtime.errors import DataError
+from t2d_runtime.image.encoded import decoding
 from t2d_runtime.image.formats import PLUGINS
-from t2d_runtime.image.preprocess import decoding
 
 UNKNOWN: Final = -2
 """Marks a value that is neither a label nor ignored."""

@@ -26,7 +26,7 @@ def torch_first_mask(model: dict[str, Any], prompts: list[list[str]], image: str
     import torch
 
     from t2d_export.model.reference_masks import with_background
-    from t2d_runtime.image.preprocess import load_image
+    from t2d_runtime.image.reading import load_image
 
     times.append(time.perf_counter())
     reference = _load(model, threads)

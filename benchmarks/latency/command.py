@@ -101,7 +101,7 @@ def _setup(args: argparse.Namespace) -> Setup:
 
     from benchmarks.contenders.encoders import engine_pairs, torch_contenders
     from benchmarks.latency.setup import Setup
-    from t2d_runtime.image.preprocess import load_image
+    from t2d_runtime.image.reading import load_image
     from t2d_runtime.segmenter import Segmenter
 
     threads = args.threads or os.cpu_count() or 1

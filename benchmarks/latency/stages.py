@@ -20,7 +20,8 @@ from benchmarks.timing import in_turn
 from t2d_export.model.reference import Reference
 from t2d_export.model.reference_masks import clean_official, cosine_similarity, upsample, with_background
 from t2d_runtime.bench.stages import WHOLE, WHOLE_REFINED, WORDS, Stages, stages_of
-from t2d_runtime.image.preprocess import load_image, resize
+from t2d_runtime.image.preprocess import resize
+from t2d_runtime.image.reading import load_image
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.segmenter import Segmenter
 

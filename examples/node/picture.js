@@ -7,7 +7,7 @@ import sharp from "sharp";
 import { InputError } from "../web/t2d/errors.js";
 import { labelColours } from "../web/t2d/palette.js";
 
-const MAX_PIXELS = Math.floor(1024 ** 3 / 4 / 3); // as t2d_runtime/image/preprocess.py
+const MAX_PIXELS = Math.floor(1024 ** 3 / 4 / 3); // as t2d_runtime/image/sizes.py
 
 /**
  * A picture as RGB, upright, transparency shown on white.

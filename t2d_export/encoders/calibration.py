@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from t2d_runtime.bundle.manifest import Manifest
 from t2d_runtime.errors import OptionError
 from t2d_runtime.image.formats import image_suffixes
-from t2d_runtime.image.preprocess import load_image, resize, to_pixel_values
+from t2d_runtime.image.preprocess import resize, to_pixel_values
+from t2d_runtime.image.reading import load_image
 from t2d_runtime.image.windows import cut_windows, resized_size, size_of, window_boxes
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from t2d_runtime.bundle.files import TOKENIZER
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
 from t2d_runtime.image.encoding import ImageEncoding
-from t2d_runtime.image.preprocess import ImageLike, load_image, resize
+from t2d_runtime.image.preprocess import resize
+from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.image.windows import cut_windows, size_of, stitch
 from t2d_runtime.masks.cleaning import clean_scores
 from t2d_runtime.masks.labels import labels_from_patch_scores, labels_from_planes, possible_winners

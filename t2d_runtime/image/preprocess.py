@@ -7,11 +7,6 @@ from numpy.typing import NDArray
 
 from t2d_runtime.bundle.manifest import Preprocessing
 from t2d_runtime.device.products import matmul
-from t2d_runtime.image.encoded import decoding
-from t2d_runtime.image.reading import ImageLike, load_image
-from t2d_runtime.image.sizes import MAX_PIXELS
-
-__all__ = ["MAX_PIXELS", "ImageLike", "decoding", "load_image", "resize", "to_pixel_values"]
 
 RESIZE_BITS = 11
 """Fractional bits of OpenCV's fixed-point weights (INTER_RESIZE_COEF_BITS)."""

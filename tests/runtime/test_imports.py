@@ -14,7 +14,7 @@ import t2d_runtime
 from t2d_runtime import Segmenter
 from t2d_runtime.commands.command_line import COMMANDS
 from t2d_runtime.fused import FusedSegmenter
-from t2d_runtime.image.preprocess import load_image
+from t2d_runtime.image.reading import load_image
 
 BLOCKED = ("torch", "onnx", "timm", "open_clip", "t2d_export", "training", "benchmarks")
 

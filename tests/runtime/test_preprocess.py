@@ -17,7 +17,9 @@ from PIL import Image
 
 from t2d_runtime.bundle.manifest import Preprocessing
 from t2d_runtime.errors import ImageError, ImageNotFoundError
-from t2d_runtime.image.preprocess import MAX_PIXELS, load_image, resize, to_pixel_values
+from t2d_runtime.image.preprocess import resize, to_pixel_values
+from t2d_runtime.image.reading import load_image
+from t2d_runtime.image.sizes import MAX_PIXELS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

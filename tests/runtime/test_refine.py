@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from t2d_runtime.bundle.manifest import PamrSettings
-from t2d_runtime.image.preprocess import load_image
+from t2d_runtime.image.reading import load_image
 from t2d_runtime.masks.pamr.compiled_kernels import VERSIONS, CompiledKernels, library
 from t2d_runtime.masks.pamr.kernels import Grid, Kernels
 from t2d_runtime.masks.pamr.numpy_kernels import NumpyKernels

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from t2d_runtime.errors import DataError, ImageError, ImageNotFoundError
-from t2d_runtime.image.preprocess import load_image
+from t2d_runtime.image.reading import load_image
 from training.processes import end_with_parent, signals_to_parent
 
 
