@@ -17,7 +17,7 @@ from t2d_runtime.device.install import needs_extra
 from t2d_runtime.errors import NotFiniteError, T2DError
 
 COMMANDS = {
-    "scenes": ("training.drawing.scenes", "draw scenes with captions and label maps"),
+    "scenes": ("training.commands.scenes", "draw scenes with captions and label maps, or clips"),
     "tiny": ("training.commands.tiny", "train the small model from scratch, on drawn scenes"),
     "features": ("training.commands.features", "turn images and captions into head embeddings and text features"),
     "train": ("training.commands.train", "train a projection on features"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,18 +32,29 @@ def blend(first: Colour, second: Colour, share: float) -> Colour:
     return red, green, blue
 
 
+class View(NamedTuple):
+    """A part of a canvas, in its pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
 class Canvas:
     """A square picture in unit coordinates (x to the right, y down, both 0 to 1) with a region map beside it.
 
     Every shape is drawn into the colour image and, with its region's number, into the region map; a later
-    shape covers an earlier one in both.
+    shape covers an earlier one in both. `size` is the square's side in pixels. With a `view` only that part is drawn.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, view: View | None = None) -> None:
         self.size = size
         self._side = size * SUPERSAMPLING
-        self._image = Image.new("RGB", (self._side, self._side))
-        self._regions = Image.new("L", (self._side, self._side))
+        left, top, width, height = (number * SUPERSAMPLING for number in view or View(0, 0, size, size))
+        self._left, self._top = left, top
+        self._image = Image.new("RGB", (width, height))
+        self._regions = Image.new("L", (width, height))
         self._colour = ImageDraw.Draw(self._image)
         self._region = ImageDraw.Draw(self._regions)
         self.concepts: list[int] = []  # the concept index of each region
@@ -54,7 +65,7 @@ class Canvas:
         return len(self.concepts) - 1
 
     def _pixels(self, points: Sequence[Point]) -> list[Point]:
-        return [(x * self._side, y * self._side) for x, y in points]
+        return [(x * self._side - self._left, y * self._side - self._top) for x, y in points]
 
     def polygon(self, region: int, points: Sequence[Point], colour: Colour) -> None:
         """Fill a polygon."""
@@ -82,32 +93,34 @@ class Canvas:
 
     def gradient(self, region: int, top: float, bottom: float, first: Colour, second: Colour) -> None:
         """Fill the full-width band from `top` to `bottom` with a vertical gradient."""
-        upper, lower = round(top * self._side), round(bottom * self._side)
+        upper, lower = round(top * self._side) - self._top, round(bottom * self._side) - self._top
         share = np.linspace(0.0, 1.0, max(1, lower - upper), dtype=np.float32)[:, None]
         column = np.asarray(first, np.float32) * (1 - share) + np.asarray(second, np.float32) * share
         strip = Image.fromarray(np.rint(column).astype(np.uint8)[:, None, :])
-        self._image.paste(strip.resize((self._side, strip.height)), (0, upper))
-        self._region.rectangle([0, upper, self._side, lower - 1], fill=region)
+        self._image.paste(strip.resize((self._image.width, strip.height)), (0, upper))
+        self._region.rectangle([0, upper, self._image.width, lower - 1], fill=region)
 
     def finish(
         self, rng: np.random.Generator, tint: Sequence[float], saturation: float
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
         """Average down, add textures and light.
 
-        Returns (image (S,S,3) uint8 RGB, labels (S,S) uint8, regions (S,S) uint8). `tint` multiplies the channels,
+        Returns (image (H,W,3) uint8 RGB, labels (H,W) uint8, regions (H,W) uint8). `tint` multiplies the channels,
         `saturation` 0 is grey and 1 leaves colours as they are.
         """
         middle = SUPERSAMPLING // 2
         regions = np.asarray(self._regions)[middle::SUPERSAMPLING, middle::SUPERSAMPLING]
         labels = np.asarray(self.concepts, dtype=np.uint8)[regions]
         pixels = np.asarray(self._image.reduce(SUPERSAMPLING), dtype=np.float32)
-        pixels *= (1.0 + self._texture(labels, rng))[:, :, None]
+        pixels *= (1.0 + self._texture(labels, regions, rng))[:, :, None]
         grey = pixels.mean(axis=2, keepdims=True)
         pixels = (grey + saturation * (pixels - grey)) * np.asarray(tint, dtype=np.float32)
         pixels += rng.standard_normal(labels.shape, dtype=np.float32)[:, :, None] * 1.5  # a camera's grain
         return np.rint(pixels.clip(0, 255)).astype(np.uint8), labels, regions.copy()
 
-    def _texture(self, labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+    def _texture(
+        self, labels: NDArray[np.uint8], regions: NDArray[np.uint8], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
         """The brightness modulation of every pixel, from its concept's texture at a random offset."""
         bank = fields(self.size)
         texture = np.zeros(labels.shape, dtype=np.float32)

@@ -42,6 +42,11 @@ class Composition:
     light: Light
     things: tuple[Placed, ...]
 
+    def tint(self, rng: np.random.Generator) -> tuple[float, float, float]:
+        """The light's colour, a little brighter or darker: a factor for each channel."""
+        red, green, blue = np.asarray(self.light.tint) * rng.uniform(0.95, 1.04)
+        return float(red), float(green), float(blue)
+
 
 def ground_colours(name: str, light: Light, rng: np.random.Generator) -> tuple[Colour, Colour]:
     """Far and near colour of a band of ground."""

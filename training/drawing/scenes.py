@@ -1,13 +1,11 @@
 """Procedurally drawn scenes: pictures with captions and ground-truth label maps, deterministic by seed.
 
 They replace photographs, which cannot be distributed with the project. `training.commands.tiny` trains the small model
-on them, and `benchmarks` measures its masks on scenes of another seed. `python -m training scenes` writes them in the
-layout of COCO.
+on them, and `benchmarks` measures its masks on scenes of another seed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections import deque
@@ -70,8 +68,7 @@ def draw_scene(seed: int, index: int, size: int = DEFAULT_SIZE) -> Scene:
     while True:
         canvas = Canvas(size)
         composition = compose(canvas, rng)
-        tint = np.asarray(composition.light.tint) * rng.uniform(0.95, 1.04)
-        image, labels, regions = canvas.finish(rng, tint.tolist(), composition.light.saturation)
+        image, labels, regions = canvas.finish(rng, composition.tint(rng), composition.light.saturation)
         shares = np.bincount(labels.ravel(), minlength=len(CONCEPTS)) / labels.size
         if shares[shares > 0].min() >= MIN_SHARE:
             break
@@ -139,17 +136,3 @@ def write_scenes(output: Path, count: int, seed: int, size: int = DEFAULT_SIZE) 
         captions = {"info": info, "images": images, "annotations": annotations}
         (root / "annotations" / "captions.json").write_text(json.dumps(captions))
         (root / "classes.json").write_text(json.dumps(list(CONCEPTS), indent=1) + "\n")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `python -m training scenes`."""
-    parser.add_argument("--output", type=Path, required=True, help="folder to write; it must not exist")
-    parser.add_argument("--count", type=int, default=1000, help="number of scenes (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="series of scenes (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=DEFAULT_SIZE, help="side in pixels (default: %(default)s)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run `python -m training scenes`."""
-    write_scenes(args.output, args.count, args.seed, args.size)
-    return 0
