@@ -6,13 +6,13 @@ runs.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from t2d_runtime.commands.argument_parser import ArgumentParser
 from t2d_runtime.commands.running import run_command
 from t2d_runtime.device.install import needs_extra
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @needs_extra("bench")
 def _run(given: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser = ArgumentParser(prog="python -m benchmarks")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, description in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)

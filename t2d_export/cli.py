@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from t2d_runtime import __version__
+from t2d_runtime.commands.argument_parser import ArgumentParser
 from t2d_runtime.commands.parity_table import print_matrix, print_stages, print_verdict
 from t2d_runtime.commands.running import FAILED_CHECK, run_command
 from t2d_runtime.device.install import needs_extra
@@ -36,7 +37,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `t2d-export`."""
-    parser = argparse.ArgumentParser(prog="t2d-export", description="Export Talk2DINO to a bundle for t2d-runtime.")
+    parser = ArgumentParser(prog="t2d-export", description="Export Talk2DINO to a bundle for t2d-runtime.")
     parser.add_argument("--version", action="version", version=f"t2d-runtime {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log every loaded and written file")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

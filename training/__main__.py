@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from t2d_runtime.commands.argument_parser import ArgumentParser
 from t2d_runtime.commands.running import FAILED_CHECK, NOTHING_DONE, run_command
 from t2d_runtime.device.install import needs_extra
 from t2d_runtime.errors import NotFiniteError, T2DError
@@ -53,7 +54,7 @@ def _run(given: list[str]) -> int:
 
 
 def _parse(given: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m training", description="Train Talk2DINO projections.")
+    parser = ArgumentParser(prog="python -m training", description="Train Talk2DINO projections.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (home, description) in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from t2d_runtime import __version__
+from t2d_runtime.commands.argument_parser import ArgumentParser
 from t2d_runtime.commands.arguments import add_verbose
 
 COMMANDS = {
@@ -31,7 +32,7 @@ class Command(Protocol):
         """Run the command; returns the exit status."""
 
 
-class _CommandParser(argparse.ArgumentParser):
+class _CommandParser(ArgumentParser):
     """The parser of one command. Its arguments are declared only when they are read."""
 
     home: str | None = None
@@ -46,7 +47,7 @@ class _CommandParser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `t2d`."""
-    parser = argparse.ArgumentParser(prog="t2d", description="Segment images by any words, without PyTorch.")
+    parser = ArgumentParser(prog="t2d", description="Segment images by any words, without PyTorch.")
     parser.add_argument("--version", action="version", version=f"t2d-runtime {__version__}")
     add_verbose(parser, default=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)

@@ -7,12 +7,12 @@ one input.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
+from t2d_runtime.commands.argument_parser import ArgumentParser
 from tests.fuzz.campaign import campaign, run_input, summary, work
 from tests.fuzz.kinds import KINDS
 
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         kind, seed, start, stop, bundle = arguments[1:]
         work(kind, int(seed), int(start), int(stop), Path(bundle))
         return 0
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.partition("\n\n")[0])
+    parser = ArgumentParser(prog="python -m tests.fuzz", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--inputs", type=int, default=20_000, help="inputs in all; half of them pictures (20000)")
     parser.add_argument("--seed", type=int, default=0, help="another one gives other inputs (0)")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"some of {', '.join(KINDS)} (all)")

@@ -100,6 +100,21 @@ def test_python_m_is_the_command() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "t2d: error: the following arguments are required: COMMAND; see t2d --help\n"),
+        (["info"], "t2d info: error: the following arguments are required: BUNDLE; see t2d info --help\n"),
+        (["info", "b", "a\nb"], "t2d: error: unrecognized arguments: a b; see t2d --help\n"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
     ("error", "line"),
     [
         (ImageError("a\nb"), "a b"),
