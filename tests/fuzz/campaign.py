@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from random import Random
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from t2d_runtime.errors import T2DError
 from tests.fuzz.kinds import KINDS
@@ -110,7 +110,9 @@ def work(kind: str, seed: int, start: int, stop: int, bundle: Path) -> None:
 
 def _process(kind: str, seed: int, start: int, stop: int, bundle: Path) -> Iterator[Outcome]:
     command = [sys.executable, "-m", "tests.fuzz", "--work", kind, str(seed), str(start), str(stop), str(bundle)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # as in this process
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         lines: SimpleQueue[str] = SimpleQueue()
         threading.Thread(target=_hand_over, args=(process.stdout, lines), daemon=True).start()
         index, wait_s = start, STARTING_S

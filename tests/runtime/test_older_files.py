@@ -23,7 +23,9 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
 def older_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("older")
     with tarfile.open(FILES / "bundle.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on
+            archive.extraction_filter = tarfile.data_filter
+        archive.extractall(folder)
     return folder / "bundle"
 
 
