@@ -25,6 +25,19 @@ def needs_extra(extra: str) -> Iterator[None]:
     Raises MissingPackageError, which names the package and the command that installs the extra. A failed import within
     this distribution itself is a fault of the program and is left as it is.
     """
+    with _needs(how_to_install(extra)):
+        yield
+
+
+@contextmanager
+def needs_package(package: str) -> Iterator[None]:
+    """Context of a call that needs a package which no extra of this distribution brings. Raises as `needs_extra`."""
+    with _needs(f"pip install {package}"):
+        yield
+
+
+@contextmanager
+def _needs(command: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
@@ -32,4 +45,4 @@ def needs_extra(extra: str) -> Iterator[None]:
         if isinstance(error, T2DError) or name in OWN_PACKAGES:
             raise
         missing = f"{name} is not installed" if isinstance(error, ModuleNotFoundError) and name else f"{error}"
-        raise MissingPackageError(f"{missing}; {how_to_install(extra)}") from error
+        raise MissingPackageError(f"{missing}; {command}") from error

@@ -5,17 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.errors import ClassNamesError
+from t2d_runtime.errors import ClassNamesError, OptionError
+from t2d_runtime.image.windows import size_of
 from t2d_runtime.results.label_map import LabelMap, label_boxes, label_counts
 from t2d_runtime.results.options import SegmentationSettings, checked_flag
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from PIL import Image
+    from supervision import Detections
+
+    from t2d_runtime.results.shapes.instances import Instance
+    from t2d_runtime.results.shapes.polygons import Polygon
+    from t2d_runtime.results.shapes.rle import RLE
+    from t2d_runtime.results.shapes.table import Record
 
 REPR_LABELS = 5
 """Most labels that a result's `repr` names; the largest come first."""
@@ -73,6 +81,89 @@ class Segmentation:
             )
         mask: NDArray[np.bool_] = self.label_map == self.class_names.index(name)
         return mask
+
+    def rle(self) -> dict[str, RLE]:
+        """The mask of every label in COCO's compressed form: name -> {"size": [H, W], "counts": str}.
+
+        It can be written as JSON, and is what `pycocotools.mask.encode` gives. `pycocotools.mask.decode` reads it.
+        Raises MissingPackageError without the extra `shapes`.
+        """
+        from t2d_runtime.results.shapes.rle import rle_of_labels
+
+        return dict(zip(self.class_names, rle_of_labels(self.label_map, len(self.class_names)), strict=True))
+
+    @overload
+    def polygons(self, name: str) -> list[Polygon]: ...
+
+    @overload
+    def polygons(self, name: None = None) -> dict[str, list[Polygon]]: ...
+
+    def polygons(self, name: str | None = None) -> list[Polygon] | dict[str, list[Polygon]]:
+        """The polygons of a label by its name, the largest first; without a name, those of every label by name.
+
+        Each is a part whose pixels are connected through their sides: an `exterior` and `holes`, arrays (n,2) int32 of
+        x, y. Points are corners of pixels, from (0, 0) to (W, H), so areas are numbers of pixels, and filling the
+        polygons gives the mask back. shapely and rasterio take a polygon as it is.
+        OpenCV and Pillow take points for centres of pixels and also fill those on the right and lower border.
+        Raises ClassNamesError for an unknown name.
+        """
+        from t2d_runtime.results.shapes.polygons import polygons_of_labels, polygons_of_mask
+
+        if name is not None:
+            return polygons_of_mask(self.mask(name))
+        of_labels = polygons_of_labels(self.label_map, len(self.class_names))
+        return dict(zip(self.class_names, of_labels, strict=True))
+
+    def instances(self, *, min_area: int = 1) -> list[Instance]:
+        """Connected parts of the classes, each with its name, box, area and mask; background has none.
+
+        They come label after label, the largest first. Parts of fewer than `min_area` pixels are left out. Pixels are
+        connected through their sides. Objects of one class that touch are one part.
+        Raises OptionError for another `min_area` than a whole number from 1.
+        """
+        from t2d_runtime.results.shapes.instances import checked_min_area, instances_of
+
+        min_area = checked_min_area(min_area)
+        return instances_of(self.label_map, self.class_names, background=self.has_background, min_area=min_area)
+
+    def to_supervision(self, *, instances: bool = False, min_area: int | None = None) -> Detections:
+        """supervision's Detections: a detection for each class in the picture, without background.
+
+        With `instances`, one for each connected part of at least `min_area` pixels. `class_id` is the label, and
+        `data["class_name"]` its name. Each detection has a mask (H,W), so many of them take much memory.
+        Raises OptionError for a `min_area` without `instances`, MissingPackageError where supervision is missing.
+        """
+        from t2d_runtime.results.shapes.detections import Region, detections_of, regions_of_labels
+
+        if checked_flag("instances", instances):
+            parts = self.instances(min_area=1 if min_area is None else min_area)
+            regions = [Region(part.label, part.name, part.box, part.mask) for part in parts]
+        elif min_area is not None:
+            raise OptionError("min_area has no effect without instances=True; add that, or leave it out")
+        else:
+            regions = regions_of_labels(self.label_map, self.class_names, background=self.has_background)
+        return detections_of(regions, size_of(self.label_map))
+
+    def to_records(self) -> list[Record]:
+        """A flat dictionary for each label, for tables: label, name, pixels, share, left, top, right, bottom.
+
+        The last four are the label's box in pixels, right and bottom exclusive, or None where it has no pixel.
+        """
+        from t2d_runtime.results.shapes.table import records_of
+
+        return records_of(self.summary()["labels"])
+
+    def to_csv(self) -> str:
+        """The records as CSV text with a header."""
+        from t2d_runtime.results.shapes.table import csv_of
+
+        return csv_of(self.to_records())
+
+    def to_pandas(self) -> DataFrame:
+        """The records as a pandas DataFrame. Raises MissingPackageError where pandas is missing."""
+        from t2d_runtime.results.shapes.table import data_frame
+
+        return data_frame(self.to_records())
 
     def overlay(self, *, legend: bool = True, font: str | PathLike[str] | None = None) -> Image.Image:
         """The image with its labels in colour, RGB, above a legend; without `legend`, of the image's own size.
