@@ -25,7 +25,15 @@ from t2d_runtime.masks.upsample import upsample
 from t2d_runtime.proof.parity import PRECISIONS, Judge, margin_of, with_background
 from t2d_runtime.proof.selftest import PLANE_STEP, SelfTestVectors
 from t2d_runtime.proof.verdicts import require_passed
-from t2d_runtime.results.options import MaskOptions, check_classes, checked_num_threads, label_names, resolve_options
+from t2d_runtime.results.label_map import LabelMap
+from t2d_runtime.results.options import (
+    MaskOptions,
+    SegmentationSettings,
+    check_classes,
+    checked_num_threads,
+    label_names,
+    resolve_options,
+)
 from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
@@ -108,7 +116,7 @@ class FusedSegmenter:
             cleaning_weight=settings.cleaning_weight if settings.cleaning else 0.0,
             pamr_iterations=settings.refine.iterations if settings.refine else 0,
         )
-        keep_scores = options.get("keep_scores", False)
+        keep_scores, keep_confidence = options.get("keep_scores", False), options.get("keep_confidence", False)
         of_rows = empty_labels(size_of(labels), len(classes.vectors) + settings.background)
         of_rows[:] = labels if settings.background else labels - 1
         planes = upsample(scores, size_of(labels), align_corners=False) if keep_scores else None
@@ -119,6 +127,7 @@ class FusedSegmenter:
             scores=None if planes is None else scores_of_classes(planes, classes),
             settings=settings,
             negatives=classes.negatives,
+            confidence=_confidence(of_rows, scores, settings) if keep_confidence else None,
         )
 
     def run(
@@ -174,3 +183,14 @@ class FusedSegmenter:
             ranked = with_background(expected, defaults.threshold)  # ties go to the background, as in the graph
             seen = labels[::PLANE_STEP, ::PLANE_STEP]
             yield judge.labels(f"{stage} labels", ranked.argmax(axis=0), seen, margin_of(ranked))
+
+
+def _confidence(of_rows: LabelMap, scores: NDArray[np.float32], settings: SegmentationSettings) -> NDArray[np.float32]:
+    """The winning score (H,W) of each pixel from the labels of rows and the scores (N,H',W'), a plane at a time."""
+    size, first = size_of(of_rows), int(settings.background)
+    confidence = np.full(size, settings.threshold, np.float32)
+    for row, plane in enumerate(scores):
+        chosen = of_rows == row + first
+        if chosen.any():
+            np.copyto(confidence, upsample(plane[np.newaxis], size, align_corners=False)[0], where=chosen)
+    return confidence

@@ -182,20 +182,29 @@ class Segmenter:
         `refine` (False): PAMR; PamrSettings for other iterations and dilations than the published ones.
         `window` ("slide"): "slide" as published, "whole" the resized image as one window; an encoding has its own.
         `keep_scores` (False): keep the scores (N,H,W) in the result.
+        `keep_confidence` (False): keep the winning score of each pixel (H,W), and mean scores of labels.
 
         Raises OptionError (also for an encoding of another bundle, and an option without effect), VocabularyError
         (embeddings of another bundle), ClassNamesError (more than 65,536 labels), and the errors of `encode_image`.
         """
         encoding, classes, settings = self._prepare(image, classes, options)
-        labels, scores = segment_classes(
+        found = segment_classes(
             encoding,
             classes,
             settings,
             keep_scores=options.get("keep_scores", False),
+            keep_confidence=options.get("keep_confidence", False),
             num_threads=self.encoders.num_threads,
         )
-        names = label_names(classes, settings)
-        return Segmentation(encoding.image, labels, names, scores, settings, classes.negatives)
+        return Segmentation(
+            encoding.image,
+            found.label_map,
+            label_names(classes, settings),
+            found.scores,
+            settings,
+            classes.negatives,
+            found.confidence,
+        )
 
     @overload
     def segment_batch(

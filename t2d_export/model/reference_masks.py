@@ -158,6 +158,17 @@ def with_background(scores: Tensor, threshold: float) -> Tensor:
     return torch.cat([torch.full_like(scores[:1], threshold), scores])
 
 
+def confidence(scores: Tensor, thresholds: Sequence[float] | None = None) -> Tensor:
+    """The score (H,W) of the phrase that wins each pixel, from the scores (P,H,W) of all.
+
+    `thresholds` as in `class_labels`. Where background wins, its score is the lowest of them.
+    """
+    if thresholds is None:
+        return scores.amax(dim=0)
+    winners = class_labels(scores, range(len(scores)), thresholds)
+    return with_background(scores, min(thresholds)).gather(0, winners[None])[0]
+
+
 def class_labels(scores: Tensor, class_indices: Sequence[int], thresholds: Sequence[float] | None = None) -> Tensor:
     """Labels (H,W) of classes from the scores (P,H,W) of their phrases. Phrases compete; their class gets the pixel.
 

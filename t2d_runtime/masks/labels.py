@@ -36,11 +36,13 @@ def labels_from_patch_scores(
     size: tuple[int, int],
     *,
     threshold: float | None,
+    best: NDArray[np.float32] | None = None,
 ) -> LabelMap:
     """Label map of an image of this (height, width) from the patch scores (W,N,h,w) of its windows.
 
     `boxes` are the windows in the image's `resized_size`, as `window_boxes` gives them. With a `threshold`, label 0 is
     background, where no score exceeds it, and the classes follow from 1; ties go to the lowest label.
+    `best` (H,W), where given, receives the winning scores: the threshold where background wins.
     The result equals upsampling, stitching, resizing and arg max, except for rounding.
     """
     tops = sorted({box.top for box in boxes})
@@ -52,7 +54,9 @@ def labels_from_patch_scores(
     first = 0 if threshold is None else 1
     labels = empty_labels(size, N + first)
     source = grid.reshape(len(tops) * h, len(lefts) * w, N)
-    _label(labels, source, rows, columns, threshold, np.arange(first, N + first), TILE)
+    if best is not None:
+        best.fill(_lowest_score(threshold))
+    _label(labels, best, source, rows, columns, threshold, np.arange(first, N + first), TILE)
     return labels
 
 
@@ -63,16 +67,18 @@ def labels_from_planes(
     threshold: float | None,
     classes: NDArray[np.intp],
     num_classes: int,
+    best: NDArray[np.float32] | None = None,
 ) -> LabelMap:
     """Label map from the stitched planes of some `classes` (indices, rising) among `num_classes`.
 
     `parts` are planes (n,H',W') of the classes in their order: an array in a list, or a generator, so that one part
     exists at a time. They are resized to `size` as after stitching. Planes of that size already are not resized: labels
-    are exactly their arg max. Labels are those of `labels_from_patch_scores`.
+    are exactly their arg max. Labels, and `best`, are those of `labels_from_patch_scores`.
     """
     first = 0 if threshold is None else 1
     labels = empty_labels(size, num_classes + first)
-    best = np.full(size, -np.inf if threshold is None else threshold, np.float32)
+    best = np.empty(size, np.float32) if best is None else best
+    best.fill(_lowest_score(threshold))
     done = 0
     for planes in parts:
         _label_planes(labels, best, planes, classes[done : done + len(planes)] + first)
@@ -114,6 +120,11 @@ def possible_winners(scores: NDArray[np.float32], *, threshold: float | None) ->
     return _candidates(scores.min(axis=(0, 2, 3)), scores.max(axis=(0, 2, 3)), threshold)
 
 
+def _lowest_score(threshold: float | None) -> float:
+    """The score that a class must exceed to be a pixel's label."""
+    return -np.inf if threshold is None else threshold
+
+
 def _candidates(lowest: NDArray[np.float32], highest: NDArray[np.float32], threshold: float | None) -> NDArray[np.intp]:
     fitting = highest >= lowest.max(initial=-np.inf)
     if threshold is not None:
@@ -123,6 +134,7 @@ def _candidates(lowest: NDArray[np.float32], highest: NDArray[np.float32], thres
 
 def _label(
     labels: LabelMap,
+    best: NDArray[np.float32] | None,
     source: NDArray[np.float32],
     rows: NDArray[np.float32],
     columns: NDArray[np.float32],
@@ -130,7 +142,7 @@ def _label(
     names: NDArray[np.intp],
     side: int,
 ) -> None:
-    """Write the labels (H,W), zero so far, of rows @ source @ columns.T, in tiles of a `side`.
+    """Write the labels (H,W), zero so far, and the best scores of rows @ source @ columns.T, in tiles of a `side`.
 
     `source` (a,b,n) are scores of n classes with their `names`; rows (H,a) and columns (W,b) are weights.
     """
@@ -139,30 +151,37 @@ def _label(
         band = source[seen_rows]
         for left in range(0, len(columns), side):
             column_weights, seen_columns = _seen(columns[left : left + side])
-            tile = labels[top : top + side, left : left + side]
-            _label_tile(tile, band[:, seen_columns], row_weights, column_weights, threshold, names)
+            place = (slice(top, top + side), slice(left, left + side))
+            tile_best = None if best is None else best[place]
+            _label_tile(labels[place], tile_best, band[:, seen_columns], row_weights, column_weights, threshold, names)
 
 
 def _label_tile(
     tile: LabelMap,
+    best: NDArray[np.float32] | None,
     block: NDArray[np.float32],
     rows: NDArray[np.float32],
     columns: NDArray[np.float32],
     threshold: float | None,
     names: NDArray[np.intp],
 ) -> None:
-    """Write the labels of one tile (r,c), zero so far, from the patch scores near it, block (a,b,n)."""
+    """Write the labels of one tile (r,c), zero so far, from the patch scores near it, block (a,b,n).
+
+    `best` (r,c), where given, holds the score that a class must exceed, and receives the winning scores.
+    """
     lowest, highest = block.min(axis=(0, 1)), block.max(axis=(0, 1))
     winners = _candidates(lowest, highest, threshold)
     if len(winners) == 0:
         return
     if len(winners) == 1 and (threshold is None or lowest[winners[0]] > threshold):
         tile[:] = names[winners[0]]
+        if best is not None:
+            best[:] = _resize(block[:, :, winners], rows, columns)[:, :, 0]
         return
     if len(winners) > MANY_CLASSES and max(tile.shape) > SMALL_TILE:
-        _label(tile, block[:, :, winners], rows, columns, threshold, names[winners], SMALL_TILE)
+        _label(tile, best, block[:, :, winners], rows, columns, threshold, names[winners], SMALL_TILE)
         return
-    best = np.full(tile.shape, -np.inf if threshold is None else threshold, np.float32)
+    best = np.full(tile.shape, _lowest_score(threshold), np.float32) if best is None else best
     classes = max(1, CHUNK_SCORES // tile.size)
     for start in range(0, len(winners), classes):
         chunk = winners[start : start + classes]

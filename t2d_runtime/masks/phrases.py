@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.masks.labels import empty_labels
-from t2d_runtime.masks.postprocess import label_map_of
+from t2d_runtime.masks.postprocess import Labelling, label_map_of
 from t2d_runtime.results.label_map import LabelMap
 from t2d_runtime.results.options import SegmentationSettings
 from t2d_runtime.words.vocabulary import ClassEmbeddings
@@ -27,22 +27,25 @@ def segment_classes(
     settings: SegmentationSettings,
     *,
     keep_scores: bool,
+    keep_confidence: bool = False,
     num_threads: int | None = None,
-) -> tuple[LabelMap, NDArray[np.float32] | None]:
-    """Labels (H,W) and, where kept, scores (N,H,W) of an encoded image for N classes.
+) -> Labelling:
+    """Labels (H,W) and, where kept, scores (N,H,W) and confidence (H,W) of an encoded image for N classes.
 
     Label 0 is background where the settings say so or a class list has negatives; classes follow.
     """
-    labels, scores = label_map_of(
+    found = label_map_of(
         encoding,
         classes.vectors,
         settings,
         thresholds=row_thresholds(classes, settings.threshold),
         keep_scores=keep_scores,
+        keep_confidence=keep_confidence,
         num_threads=num_threads,
     )
-    labels = labels_of_classes(labels, classes, background=settings.background)
-    return labels, None if scores is None else scores_of_classes(scores, classes)
+    labels = labels_of_classes(found.label_map, classes, background=settings.background)
+    scores = None if found.scores is None else scores_of_classes(found.scores, classes)
+    return Labelling(labels, scores, found.confidence)
 
 
 def row_thresholds(classes: ClassEmbeddings, threshold: float) -> NDArray[np.float32] | None:

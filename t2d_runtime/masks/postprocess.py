@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,22 @@ from t2d_runtime.masks.labels import labels_from_patch_scores, labels_from_plane
 from t2d_runtime.masks.pamr.refine import class_chunks, refine_each
 from t2d_runtime.masks.similarity import cosine_similarity, scores_of
 from t2d_runtime.masks.upsample import upsample
-from t2d_runtime.results.label_map import LabelMap
+from t2d_runtime.results.label_map import LabelMap, bands_of
 from t2d_runtime.results.options import SegmentationSettings
 
 CLASS_GROUP = 32
 """Classes whose planes exist at a time, 26 MB at 448 x 448. Each group repeats the affinity, a tenth of the time."""
+
+
+class Labelling(NamedTuple):
+    """Labels of an image, and what else was asked for."""
+
+    label_map: LabelMap
+    """(H,W)."""
+    scores: NDArray[np.float32] | None
+    """(N,H,W), where kept."""
+    confidence: NDArray[np.float32] | None
+    """(H,W) the score of the label that won, where kept; where background won, the lowest threshold."""
 
 
 def label_map_of(
@@ -29,29 +41,49 @@ def label_map_of(
     *,
     thresholds: NDArray[np.float32] | None = None,
     keep_scores: bool,
+    keep_confidence: bool = False,
     num_threads: int | None = None,
-) -> tuple[LabelMap, NDArray[np.float32] | None]:
-    """Labels (H,W) and, where kept, scores (N,H,W) of an encoded image for text embeddings (N,D).
+) -> Labelling:
+    """Labels (H,W) and, where kept, scores (N,H,W) and confidence (H,W) of an encoded image for embeddings (N,D).
 
     `thresholds` (N,) replace the settings' threshold: classes compete by how far their scores exceed them. They are
     subtracted at patch resolution, since upsampling, PAMR and the mean over windows leave a constant as it is.
 
     Unless scores are kept, N planes of the image's size never exist, and classes that can win nowhere are not refined.
     """
+    best = np.empty(size_of(encoding.image), np.float32) if keep_confidence else None
     if keep_scores:
         scores = image_scores(encoding, text_embeds, settings, num_threads=num_threads)
-        return labels_of(scores, settings, thresholds), scores
+        labels = labels_of(scores, settings, thresholds, best)
+        return Labelling(labels, scores, _confidence(best, labels, settings, thresholds))
+    labels = _labels_alone(encoding, text_embeds, settings, thresholds, best, num_threads)
+    return Labelling(labels, None, _confidence(best, labels, settings, thresholds))
+
+
+def _labels_alone(
+    encoding: ImageEncoding,
+    text_embeds: NDArray[np.float32],
+    settings: SegmentationSettings,
+    thresholds: NDArray[np.float32] | None,
+    best: NDArray[np.float32] | None,
+    num_threads: int | None,
+) -> LabelMap:
+    """Labels without planes of the image's size; `best` as in `labels_from_patch_scores`."""
     threshold, offsets = _competition(settings, thresholds)
     patch_scores = window_scores(encoding, text_embeds, settings)
     if offsets is not None:
         patch_scores -= offsets[:, np.newaxis, np.newaxis]
     size, resized_size = size_of(encoding.image), size_of(encoding.resized)
     if not settings.refine:
-        return labels_from_patch_scores(patch_scores, encoding.windows, resized_size, size, threshold=threshold), None
+        return labels_from_patch_scores(
+            patch_scores, encoding.windows, resized_size, size, threshold=threshold, best=best
+        )
     winners = possible_winners(patch_scores, threshold=threshold)
     groups = (winners[start : start + CLASS_GROUP] for start in range(0, len(winners), CLASS_GROUP))
     parts = (stitched_scores(encoding, patch_scores[:, group], settings, num_threads) for group in groups)
-    return labels_from_planes(parts, size, threshold=threshold, classes=winners, num_classes=len(text_embeds)), None
+    return labels_from_planes(
+        parts, size, threshold=threshold, classes=winners, num_classes=len(text_embeds), best=best
+    )
 
 
 def window_scores(
@@ -112,19 +144,38 @@ def stitched_scores(
 
 
 def labels_of(
-    scores: NDArray[np.float32], settings: SegmentationSettings, thresholds: NDArray[np.float32] | None = None
+    scores: NDArray[np.float32],
+    settings: SegmentationSettings,
+    thresholds: NDArray[np.float32] | None = None,
+    best: NDArray[np.float32] | None = None,
 ) -> LabelMap:
     """Arg max over classes (N,H,W), ties to the lowest label; with background, 0 where none exceeds the threshold.
 
-    This equals prepending a constant plane at the threshold. `thresholds` (N,) as in `label_map_of`.
+    This equals prepending a constant plane at the threshold. `thresholds` (N,) as in `label_map_of`, `best` (H,W) as in
+    `labels_from_patch_scores`.
     """
     threshold, offsets = _competition(settings, thresholds)
     if offsets is not None:
         scores = scores - offsets[:, np.newaxis, np.newaxis]
     classes = np.arange(len(scores))
     return labels_from_planes(
-        [scores], size_of(scores[0]), threshold=threshold, classes=classes, num_classes=len(scores)
+        [scores], size_of(scores[0]), threshold=threshold, classes=classes, num_classes=len(scores), best=best
     )
+
+
+def _confidence(
+    best: NDArray[np.float32] | None,
+    labels: LabelMap,
+    settings: SegmentationSettings,
+    thresholds: NDArray[np.float32] | None,
+) -> NDArray[np.float32] | None:
+    """The winning scores (H,W), from those that competed: thresholds of classes are added again, in place."""
+    _, offsets = _competition(settings, thresholds)
+    if best is not None and offsets is not None:
+        of_labels = np.concatenate([offsets.min(keepdims=True), offsets])
+        for band in bands_of(*labels.shape):
+            best[band] += of_labels[labels[band]]
+    return best
 
 
 def _competition(

@@ -36,6 +36,17 @@ def label_counts(label_map: LabelMap, num_labels: int) -> NDArray[np.int64]:
     return counts
 
 
+def label_means(label_map: LabelMap, counts: NDArray[np.int64], values: NDArray[np.float32]) -> list[float | None]:
+    """Mean of values (H,W) over the pixels of every label, to six digits; None where it has none.
+
+    `counts`: the result of `label_counts`.
+    """
+    sums = np.zeros(len(counts))
+    for band in bands_of(*label_map.shape):
+        sums += np.bincount(label_map[band].ravel(), weights=values[band].ravel(), minlength=len(counts))
+    return [round(float(total / count), 6) if count else None for total, count in zip(sums, counts, strict=True)]
+
+
 def label_boxes(label_map: NDArray[Any], num_labels: int) -> list[list[int] | None]:
     """Bounding box [left, top, right, bottom] of every label, None where it has no pixel."""
     height, width = label_map.shape

@@ -40,6 +40,8 @@ class MaskOptions(TypedDict, total=False):
     """PAMR with the published iterations and dilations, or with given ones. Default: False."""
     keep_scores: bool
     """Keep the scores (N,H,W) of all classes in the result. Default: False."""
+    keep_confidence: bool
+    """Keep the winning score of each pixel (H,W) in the result. Default: False."""
 
 
 class SegmentOptions(MaskOptions, total=False):
@@ -75,6 +77,7 @@ def resolve_options(
         known = sorted(SegmentOptions.__optional_keys__)
         raise OptionError(f"unknown options {sorted(unknown)}, expected some of {known}")
     checked_flag("keep_scores", options.get("keep_scores", False))
+    checked_flag("keep_confidence", options.get("keep_confidence", False))
     background = checked_flag("background", options.get("background", False))
     cleaning = _cleaning(options.get("cleaning"), background=background)
     threshold, weight = options.get("threshold"), options.get("cleaning_weight")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.errors import ClassNamesError, OptionError
 from t2d_runtime.image.windows import size_of
-from t2d_runtime.results.label_map import LabelMap, label_boxes, label_counts
+from t2d_runtime.results.label_map import LabelMap, label_boxes, label_counts, label_means
 from t2d_runtime.results.options import SegmentationSettings, checked_flag
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Segmentation:
     settings: SegmentationSettings
     negatives: tuple[str, ...] = ()
     """Phrases whose pixels became background."""
+    confidence: NDArray[np.float32] | None = None
+    """(H,W), 0 to 1: the score of the class or negative that won each pixel; None unless `keep_confidence` was given.
+    Where no class exceeds its threshold, background wins with that threshold, or with the lowest where classes have
+    their own."""
 
     @property
     def has_background(self) -> bool:
@@ -115,39 +119,43 @@ class Segmentation:
         return dict(zip(self.class_names, of_labels, strict=True))
 
     def instances(self, *, min_area: int = 1) -> list[Instance]:
-        """Connected parts of the classes, each with its name, box, area and mask; background has none.
+        """Connected parts of the classes, each with its name, box, area, mask and mean score; background has none.
 
         They come label after label, the largest first. Parts of fewer than `min_area` pixels are left out. Pixels are
-        connected through their sides. Objects of one class that touch are one part.
+        connected through their sides. Objects of one class that touch are one part. Mean scores need `keep_confidence`.
         Raises OptionError for another `min_area` than a whole number from 1.
         """
         from t2d_runtime.results.shapes.instances import checked_min_area, instances_of
 
         min_area = checked_min_area(min_area)
-        return instances_of(self.label_map, self.class_names, background=self.has_background, min_area=min_area)
+        return instances_of(
+            self.label_map, self.class_names, self.confidence, background=self.has_background, min_area=min_area
+        )
 
     def to_supervision(self, *, instances: bool = False, min_area: int | None = None) -> Detections:
         """supervision's Detections: a detection for each class in the picture, without background.
 
         With `instances`, one for each connected part of at least `min_area` pixels. `class_id` is the label, and
-        `data["class_name"]` its name. Each detection has a mask (H,W), so many of them take much memory.
+        `data["class_name"]` its name; `confidence` is the mean score, with `keep_confidence`. Each detection has a mask
+        (H,W), so many of them take much memory.
         Raises OptionError for a `min_area` without `instances`, MissingPackageError where supervision is missing.
         """
         from t2d_runtime.results.shapes.detections import Region, detections_of, regions_of_labels
 
         if checked_flag("instances", instances):
             parts = self.instances(min_area=1 if min_area is None else min_area)
-            regions = [Region(part.label, part.name, part.box, part.mask) for part in parts]
+            regions = [Region(part.label, part.name, part.box, part.mask, part.mean_score) for part in parts]
         elif min_area is not None:
             raise OptionError("min_area has no effect without instances=True; add that, or leave it out")
         else:
-            regions = regions_of_labels(self.label_map, self.class_names, background=self.has_background)
+            regions = regions_of_labels(self.summary()["labels"], self.label_map, background=self.has_background)
         return detections_of(regions, size_of(self.label_map))
 
     def to_records(self) -> list[Record]:
-        """A flat dictionary for each label, for tables: label, name, pixels, share, left, top, right, bottom.
+        """A flat dictionary for each label, for tables: label, name, pixels, share, box and mean_score.
 
-        The last four are the label's box in pixels, right and bottom exclusive, or None where it has no pixel.
+        The box is left, top, right, bottom in pixels, right and bottom exclusive. It is None where a label has no
+        pixel. The mean score is None there, and without `keep_confidence`.
         """
         from t2d_runtime.results.shapes.table import records_of
 
@@ -197,10 +205,12 @@ class Segmentation:
         """The content of the JSON output: size, settings, and each label's name, pixel count, share and box.
 
         A box is [left, top, right, bottom] in pixels, right and bottom exclusive; None where the label has no pixel.
+        With `keep_confidence` each label has its mean score too.
         """
         height, width = self.label_map.shape
         counts = label_counts(self.label_map, len(self.class_names))
         boxes = label_boxes(self.label_map, len(self.class_names))
+        means = None if self.confidence is None else label_means(self.label_map, counts, self.confidence)
         return {
             "height": height,
             "width": width,
@@ -212,6 +222,7 @@ class Segmentation:
                     "pixels": int(counts[label]),
                     "share": round(int(counts[label]) / (height * width), 6),
                     "box": boxes[label],
+                    **({} if means is None else {"mean_score": means[label]}),
                 }
                 for label, name in enumerate(self.class_names)
             ],

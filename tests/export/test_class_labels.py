@@ -11,7 +11,7 @@ import torch
 from skimage import data
 
 from t2d_export.model.reference import load_reference
-from t2d_export.model.reference_masks import class_labels
+from t2d_export.model.reference_masks import class_labels, confidence
 from t2d_runtime import Segmenter
 from t2d_runtime.proof.parity import LABEL_MARGIN
 
@@ -32,7 +32,7 @@ def test_labels_are_the_references(exported_bundle: Path, background: bool) -> N
     default = segmenter.manifest.defaults.threshold
     of_rows = [0.57] * 3 + [default] * 2 + [0.54] + [default] if background else None
     expected = class_labels(scores, classes.class_indices or (), of_rows).numpy()
-    got = segmenter.segment(IMAGE, classes, background=background)
+    got = segmenter.segment(IMAGE, classes, background=background, keep_confidence=True)
     shifted = scores.numpy() - (np.array(of_rows)[:, None, None] if of_rows else 0)
     planes = np.concatenate([np.zeros((1, *IMAGE.shape[:2])), shifted]) if background else shifted
     second, best = np.sort(planes, axis=0)[-2:]
@@ -40,6 +40,8 @@ def test_labels_are_the_references(exported_bundle: Path, background: bool) -> N
     assert firm.mean() > 0.95
     assert len(np.unique(expected)) > 2
     np.testing.assert_array_equal(got.label_map[firm], expected[firm])
+    assert got.confidence is not None
+    np.testing.assert_allclose(got.confidence[firm], confidence(scores, of_rows).numpy()[firm], atol=LABEL_MARGIN)
 
 
 def test_phrases_compete_and_classes_get_the_pixels() -> None:
@@ -48,3 +50,9 @@ def test_phrases_compete_and_classes_get_the_pixels() -> None:
     assert class_labels(scores[1:], [0, 1, -1]).item() == 0
     assert class_labels(scores, [0, 0, 1, 1], [0.58, 0.58, 0.50, 0.58]).item() == 2
     assert class_labels(scores, [0, 0, 1, 1], [0.7] * 4).item() == 0
+
+
+def test_the_score_of_the_winner() -> None:
+    scores = torch.tensor([0.60, 0.52, 0.55, 0.59])[:, None, None]
+    for thresholds, expected in ((None, 0.60), ([0.58, 0.58, 0.50, 0.58], 0.55), ([0.7, 0.6, 0.7, 0.7], 0.6)):
+        assert confidence(scores, thresholds).item() == pytest.approx(expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ def result_of(labels: NDArray[Any], *, background: bool) -> Segmentation:
     settings = SegmentationSettings(background, None, 0.5, 1.0, None, "slide", "none", "fp32")
     image = np.random.default_rng(0).integers(0, 256, (*labels.shape, 3), np.uint8)
     names = ("background" if background else "grass", "cat", "dog", "sky")
-    return Segmentation(image, labels.astype(np.uint8), names, None, settings)
+    confidence = np.random.default_rng(1).random(labels.shape, np.float32)
+    return Segmentation(image, labels.astype(np.uint8), names, None, settings, confidence=confidence)
 
 
 def blobs(seed: int, side: int) -> NDArray[np.int64]:
@@ -76,6 +78,8 @@ def test_supervision_draws_a_detection_for_each_class(result: Segmentation) -> N
     assert detections.class_id is not None
     assert detections.class_id.tolist() == present
     assert list(detections.data["class_name"]) == [result.class_names[label] for label in present]
+    means = [label["mean_score"] for label in result.summary()["labels"]]
+    np.testing.assert_allclose(detections.confidence, [means[label] for label in present], atol=1e-6)
     assert detections.mask is not None
     for mask, box, label in zip(np.asarray(detections.mask), detections.xyxy, present, strict=True):
         np.testing.assert_array_equal(mask, result.label_map == label)
@@ -93,6 +97,10 @@ def test_supervision_takes_connected_parts(result: Segmentation) -> None:
     assert len(detections) == len(parts) > 3
     np.testing.assert_array_equal(detections.area, [part.area for part in parts])
     np.testing.assert_array_equal(detections.xyxy, [part.box for part in parts])
+    np.testing.assert_allclose(detections.confidence, [part.mean_score for part in parts])
+    without = replace(result, confidence=None)
+    assert without.to_supervision(instances=True).confidence is None
+    assert without.to_pandas().mean_score.isna().all()
 
 
 def test_supervision_takes_a_picture_of_nothing_but_background() -> None:

@@ -51,6 +51,11 @@ def plain_planes(
     return upsample(stitched, size, align_corners=False)
 
 
+def winning_scores(planes: NDArray[np.float32], threshold: float | None) -> NDArray[np.float32]:
+    highest: NDArray[np.float32] = planes.max(axis=0)
+    return highest if threshold is None else np.maximum(highest, np.float32(threshold))
+
+
 def assert_labels_of(label_map: NDArray[Any], planes: NDArray[np.float32], threshold: float | None) -> None:
     """Equal to the arg max with a background plane first, wherever the margin decides."""
     if threshold is not None:
@@ -69,8 +74,12 @@ def assert_labels_of(label_map: NDArray[Any], planes: NDArray[np.float32], thres
 def test_tiles_equal_the_plain_way(case: dict[str, Any]) -> None:
     label_map = labels_from_patch_scores(**case)
     assert label_map.dtype == np.uint8
+    best = np.empty(case["size"], np.float32)
+    np.testing.assert_array_equal(labels_from_patch_scores(**case, best=best), label_map)
     threshold = case.pop("threshold")
-    assert_labels_of(label_map, plain_planes(**case), threshold)
+    planes = plain_planes(**case)
+    assert_labels_of(label_map, planes, threshold)
+    np.testing.assert_allclose(best, winning_scores(planes, threshold), atol=MARGIN)
 
 
 @given(cases(), st.sampled_from([1, 3000]), st.integers(1, 3))
@@ -80,9 +89,11 @@ def test_chunks_of_classes_and_small_tiles_change_nothing(case: dict[str, Any], 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labels, "CHUNK_SCORES", chunk)
         patch.setattr(labels, "MANY_CLASSES", many)
-        label_map = labels_from_patch_scores(**case)
+        best = np.empty(case["size"], np.float32)
+        label_map = labels_from_patch_scores(**case, best=best)
     threshold = case.pop("threshold")
     assert_labels_of(label_map, plain_planes(**case), threshold)
+    np.testing.assert_allclose(best, winning_scores(plain_planes(**case), threshold), atol=MARGIN)
     assert (label_map == expected).mean() > 0.99 or case["scores"].std() < 1e-6
 
 
@@ -91,10 +102,13 @@ def test_chunks_of_classes_and_small_tiles_change_nothing(case: dict[str, Any], 
 def test_planes_equal_the_plain_way(case: dict[str, Any]) -> None:
     threshold = case.pop("threshold")
     planes = plain_planes(**case | {"size": case["resized_size"]})
+    best = np.empty(case["size"], np.float32)
     label_map = labels_from_planes(
-        [planes], case["size"], threshold=threshold, classes=np.arange(len(planes)), num_classes=len(planes)
+        [planes], case["size"], threshold=threshold, classes=np.arange(len(planes)), num_classes=len(planes), best=best
     )
-    assert_labels_of(label_map, upsample(planes, case["size"], align_corners=False), threshold)
+    planes = upsample(planes, case["size"], align_corners=False)
+    assert_labels_of(label_map, planes, threshold)
+    np.testing.assert_allclose(best, winning_scores(planes, threshold), atol=MARGIN)
 
 
 @given(
@@ -127,10 +141,13 @@ def test_classes_left_out_of_refinement_cannot_win(case: dict[str, Any], seed: i
         planes = upsample(own, crop.shape[:2], align_corners=True)
         refined.append(refine(crop, planes, PamrSettings((1,), 2), kernels=NumpyKernels))
     planes = stitch(refined, case["boxes"], (case["scores"].shape[1], *case["resized_size"]))
+    best = np.empty(case["size"], np.float32)
     label_map = labels_from_planes(
-        [planes[winners]], case["size"], threshold=threshold, classes=winners, num_classes=len(planes)
+        [planes[winners]], case["size"], threshold=threshold, classes=winners, num_classes=len(planes), best=best
     )
-    assert_labels_of(label_map, upsample(planes, case["size"], align_corners=False), threshold)
+    planes = upsample(planes, case["size"], align_corners=False)
+    assert_labels_of(label_map, planes, threshold)
+    np.testing.assert_allclose(best, winning_scores(planes, threshold), atol=MARGIN)
 
 
 def test_classes_below_the_threshold_or_below_another_cannot_win() -> None:

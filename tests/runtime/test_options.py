@@ -37,6 +37,7 @@ def photograph() -> NDArray[np.uint8]:
         ({"background": "no"}, "background is 'no', expected True or False"),
         ({"refine": "no"}, "refine is 'no', expected True or False"),
         ({"keep_scores": None}, "keep_scores is None, expected True or False"),
+        ({"keep_confidence": 1}, "keep_confidence is 1, expected True or False"),
         ({"window": "bogus"}, "window is 'bogus', expected one of"),
     ],
 )

@@ -98,6 +98,38 @@ def test_one_threshold_for_all_classes_is_that_of_the_call(segmenter: Segmenter,
         np.testing.assert_array_equal(got.label_map, expected.label_map)
 
 
+@pytest.mark.parametrize("refine", [False, True])
+@pytest.mark.parametrize("case", ["no background", "background", "thresholds", "one threshold"])
+def test_confidence_is_the_winning_score(
+    segmenter: Segmenter, encoding: ImageEncoding, refine: bool, case: str
+) -> None:
+    """Of the class's best phrase, or of a negative; where no class exceeds its threshold, the lowest threshold."""
+    background = case != "no background"
+    rows = scores_of(segmenter, encoding, PHRASES, background=background, refine=refine)
+    threshold = float(np.median(rows.max(axis=0))) if background else 0.0
+    own = {"person": threshold - 0.004, "sky": threshold + 0.003} if case == "thresholds" else {}
+    own = dict.fromkeys(CLASSES, threshold) if case == "one threshold" else own
+    options: Any = {"background": background, "refine": refine, "threshold": threshold if background else None}
+    classes = segmenter.encode_classes(CLASSES, negatives=NEGATIVES, thresholds=own)
+    of_rows = np.array([*(own.get(name, threshold) for name in CLASSES), threshold], np.float32)[CLASS_OF]
+    margins = rows - of_rows[:, None, None]
+    expected = np.take_along_axis(rows, margins.argmax(axis=0)[np.newaxis], axis=0)[0]
+    expected = np.where(margins.max(axis=0) > 0, expected, of_rows.min())
+    plain = segmenter.segment(encoding, classes, **options)
+    assert plain.confidence is None
+    for keep_scores in (False, True):
+        got = segmenter.segment(encoding, classes, keep_confidence=True, keep_scores=keep_scores, **options)
+        assert got.confidence is not None
+        assert (got.confidence.dtype, got.confidence.shape) == (np.float32, got.label_map.shape)
+        second, best = np.sort(margins, axis=0)[-2:]
+        firm = (best - second > LABEL_MARGIN) & (np.abs(best) > LABEL_MARGIN)
+        assert firm.mean() > 0.9
+        np.testing.assert_allclose(got.confidence[firm], expected[firm], atol=1e-5)
+        np.testing.assert_array_equal(got.label_map[firm], plain.label_map[firm])
+    alone = segmenter.segment(encoding, classes, keep_confidence=True, **options)
+    np.testing.assert_array_equal(alone.label_map, plain.label_map)
+
+
 def test_what_has_no_effect_or_clashes_is_named(segmenter: Segmenter, encoding: ImageEncoding) -> None:
     with pytest.raises(OptionError, match="the thresholds of 'sky' have no effect without background=True"):
         segmenter.segment(encoding, segmenter.encode_classes(["sky"], thresholds={"sky": 0.5}))
@@ -118,13 +150,19 @@ def test_the_fused_graph_takes_phrases_and_negatives(segmenter: Segmenter, expor
     image = data.astronaut()[:side, :side]
     classes = segmenter.encode_classes(CLASSES, negatives=NEGATIVES)
     for background in (False, True):
-        expected = segmenter.segment(image, classes, window="whole", background=background, keep_scores=True)
-        got = fused.segment(image, classes, background=background, keep_scores=True)
+        options: Any = {"background": background, "keep_scores": True, "keep_confidence": True}
+        expected = segmenter.segment(image, classes, window="whole", **options)
+        got = fused.segment(image, classes, **options)
         assert got.class_names == expected.class_names
         assert (got.label_map == expected.label_map).mean() > 0.999
         assert got.scores is not None
         assert expected.scores is not None
         np.testing.assert_allclose(got.scores, expected.scores, atol=1e-5)
+        assert got.confidence is not None
+        assert expected.confidence is not None
+        same = got.label_map == expected.label_map
+        np.testing.assert_allclose(got.confidence[same], expected.confidence[same], atol=1e-5)
+    assert fused.segment(image, classes).confidence is None
     with pytest.raises(OptionError, match="the fused graph has one threshold for all classes"):
         fused.segment(image, segmenter.encode_classes(["sky"], thresholds={"sky": 0.5}), background=True)
 

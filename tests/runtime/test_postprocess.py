@@ -78,8 +78,8 @@ def test_groups_of_classes_change_no_label(seed: int, count: int, group: int, ba
     asked = options(background=background, refined=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(postprocess, "CLASS_GROUP", group)
-        labels, _ = label_map_of(encoding, vectors, asked, keep_scores=False)
-    np.testing.assert_array_equal(labels, label_map_of(encoding, vectors, asked, keep_scores=True)[0])
+        labels = label_map_of(encoding, vectors, asked, keep_scores=False).label_map
+    np.testing.assert_array_equal(labels, label_map_of(encoding, vectors, asked, keep_scores=True).label_map)
 
 
 @settings(max_examples=25)
@@ -103,6 +103,7 @@ def test_no_class_above_the_threshold_leaves_background_alone(refined: bool) -> 
     rng = np.random.default_rng(0)
     encoding, vectors = encoded(rng, (9, 13)), unit_vectors(rng, 3)
     asked = SegmentationSettings(True, None, 0.99, 0.2, PAMR if refined else None, "slide", "", "fp32")
-    labels, scores = label_map_of(encoding, vectors, asked, keep_scores=False)
-    assert scores is None
-    assert not labels.any()
+    found = label_map_of(encoding, vectors, asked, keep_scores=False, keep_confidence=True)
+    assert found.scores is None
+    assert not found.label_map.any()
+    np.testing.assert_array_equal(found.confidence, np.full((9, 13), 0.99, np.float32))

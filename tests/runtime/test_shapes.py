@@ -33,7 +33,9 @@ def settings_of(*, background: bool) -> SegmentationSettings:
     return SegmentationSettings(background, None, 0.5, 1.0, PamrSettings((1,), 1), "slide", "none", "fp32")
 
 
-def result_of(labels: Any, names: int | None = None, *, background: bool = False) -> Segmentation:
+def result_of(
+    labels: Any, names: int | None = None, *, background: bool = False, confidence: NDArray[np.float32] | None = None
+) -> Segmentation:
     label_map = np.asarray(labels)
     if label_map.dtype not in (np.uint8, np.uint16):
         label_map = label_map.astype(np.uint8)
@@ -41,7 +43,7 @@ def result_of(labels: Any, names: int | None = None, *, background: bool = False
     image = np.zeros((*label_map.shape, 3), np.uint8)
     words = tuple(f"class {label}" for label in range(names))
     words = ("background", *words[1:]) if background else words
-    return Segmentation(image, label_map, words, None, settings_of(background=background))
+    return Segmentation(image, label_map, words, None, settings_of(background=background), confidence=confidence)
 
 
 @st.composite
@@ -195,20 +197,56 @@ def test_a_smallest_area_that_is_none(min_area: Any) -> None:
 # Tables
 
 
+BOX = ["left", "top", "right", "bottom"]
+
+
 def test_records_are_the_summary_in_a_row_for_each_label() -> None:
     result = result_of([[0, 2, 2], [0, 0, 2]])
+    none = dict.fromkeys(BOX)
     assert result.to_records() == [
-        {"label": 0, "name": "class 0", "pixels": 3, "share": 0.5, "left": 0, "top": 0, "right": 2, "bottom": 2},
-        {"label": 1, "name": "class 1", "pixels": 0, "share": 0.0, **dict.fromkeys(["left", "top", "right", "bottom"])},
-        {"label": 2, "name": "class 2", "pixels": 3, "share": 0.5, "left": 1, "top": 0, "right": 3, "bottom": 2},
+        {"label": 0, "name": "class 0", "pixels": 3, "share": 0.5, **box_of(0, 0, 2, 2), "mean_score": None},
+        {"label": 1, "name": "class 1", "pixels": 0, "share": 0.0, **none, "mean_score": None},
+        {"label": 2, "name": "class 2", "pixels": 3, "share": 0.5, **box_of(1, 0, 3, 2), "mean_score": None},
     ]
+
+
+def box_of(*sides: int) -> dict[str, int]:
+    return dict(zip(BOX, sides, strict=True))
+
+
+def test_mean_scores_of_labels_and_parts() -> None:
+    confidence = np.array([[0.5, 0.75, 0.5], [0.25, 0.5, 0.625]], np.float32)
+    result = result_of([[0, 2, 2], [0, 0, 2]], confidence=confidence)
+    labels = result.summary()["labels"]
+    assert [label["mean_score"] for label in labels] == [pytest.approx(1.25 / 3, abs=1e-6), None, 0.625]
+    assert [record["mean_score"] for record in result.to_records()] == [label["mean_score"] for label in labels]
+    assert [part.mean_score for part in result.instances()] == [pytest.approx(1.25 / 3), 0.625]
+    assert "mean_score" not in result_of([[0]]).summary()["labels"][0]
+    assert result_of([[0]]).instances()[0].mean_score is None
+
+
+@given(label_maps_of(), st.sampled_from([1, 1 << 20]))
+def test_mean_scores_are_those_of_the_masks(labels: NDArray[Any], band: int) -> None:
+    confidence = np.random.default_rng(labels.size).random(labels.shape, np.float32)
+    result = result_of(labels, 5, confidence=confidence)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_maps, "BAND", band)
+        means = [label["mean_score"] for label in result.summary()["labels"]]
+        parts = result.instances()
+    for name, mean in zip(result.class_names, means, strict=True):
+        mask = result.mask(name)
+        assert mean == (pytest.approx(confidence[mask].mean(), abs=2e-6) if mask.any() else None)
+    for part in parts:
+        left, top, right, bottom = part.box
+        expected = confidence[top:bottom, left:right][part.mask].mean(dtype=np.float64)
+        assert part.mean_score == pytest.approx(expected)
 
 
 def test_csv_quotes_names_and_leaves_missing_numbers_empty() -> None:
     result = result_of([[0, 0]], 2)
     object.__setattr__(result, "class_names", ('say "cheese", please', "two\nlines"))
     text = result.to_csv()
-    assert text.startswith("label,name,pixels,share,left,top,right,bottom\n")
+    assert text.startswith("label,name,pixels,share,left,top,right,bottom,mean_score\n")
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert [row["name"] for row in rows] == list(result.class_names)
     assert [row["right"] for row in rows] == ["2", ""]

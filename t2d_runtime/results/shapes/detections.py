@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.device.install import needs_package
-from t2d_runtime.results.label_map import LabelMap, label_boxes
+from t2d_runtime.results.label_map import LabelMap
 
 if TYPE_CHECKING:
     from supervision import Detections
@@ -24,16 +24,18 @@ class Region(NamedTuple):
     """Left, top, right, bottom in pixels; right and bottom exclusive."""
     mask: NDArray[np.bool_]
     """(h,w) inside the box."""
+    mean_score: float | None
 
 
-def regions_of_labels(label_map: LabelMap, class_names: Sequence[str], *, background: bool) -> list[Region]:
-    """The labels of a map (H,W) that have pixels, without background."""
+def regions_of_labels(labels: Sequence[Mapping[str, Any]], label_map: LabelMap, *, background: bool) -> list[Region]:
+    """The labels of a `Segmentation.summary` that have pixels in the map (H,W), without background."""
     found = []
-    for label, box in enumerate(label_boxes(label_map, len(class_names))):
-        if box is not None and not (background and label == 0):
-            left, top, right, bottom = box
-            mask = label_map[top:bottom, left:right] == label
-            found.append(Region(label, class_names[label], (left, top, right, bottom), mask))
+    for label in labels[int(background) :]:
+        if label["box"] is not None:
+            left, top, right, bottom = label["box"]
+            mask = label_map[top:bottom, left:right] == label["label"]
+            box = (left, top, right, bottom)
+            found.append(Region(label["label"], label["name"], box, mask, label.get("mean_score")))
     return found
 
 
@@ -48,9 +50,11 @@ def detections_of(regions: Sequence[Region], size: tuple[int, int]) -> Detection
     for mask, region in zip(masks, regions, strict=True):
         left, top, right, bottom = region.box
         mask[top:bottom, left:right] = region.mask
+    means = [region.mean_score for region in regions if region.mean_score is not None]
     return sv.Detections(
         xyxy=np.array([region.box for region in regions], np.float32).reshape(-1, 4),
         mask=masks,
+        confidence=np.array(means, np.float32) if len(means) == len(regions) else None,
         class_id=np.array([region.label for region in regions], np.intp),
         data={"class_name": np.array([region.name for region in regions], dtype=np.str_)},
     )

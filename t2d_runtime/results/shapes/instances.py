@@ -23,6 +23,8 @@ class Instance:
     """Left, top, right, bottom in pixels; right and bottom exclusive."""
     area: int
     """Pixels."""
+    mean_score: float | None
+    """Mean of the winning scores, 0 to 1; None unless `keep_confidence` was given."""
     _starts: NDArray[np.int64] = field(repr=False)
     """First pixels of the runs, as indices into the box."""
     _lengths: NDArray[np.int64] = field(repr=False)
@@ -45,11 +47,19 @@ def checked_min_area(min_area: int) -> int:
     return int(min_area)
 
 
-def instances_of(label_map: LabelMap, class_names: Sequence[str], *, background: bool, min_area: int) -> list[Instance]:
+def instances_of(
+    label_map: LabelMap,
+    class_names: Sequence[str],
+    confidence: NDArray[np.float32] | None,
+    *,
+    background: bool,
+    min_area: int,
+) -> list[Instance]:
     """Connected parts of at least `min_area` pixels, label after label, the largest first. Background has none."""
     parts = parts_of(label_map)
     width = label_map.shape[1]
     boxes = parts.boxes(width)
+    means = None if confidence is None else parts.means(confidence)
     wanted = np.flatnonzero((parts.areas >= min_area) & (parts.labels >= int(background)))
     wanted = wanted[np.lexsort((-parts.areas[wanted], parts.labels[wanted]))]
     order = np.argsort(parts.of_runs, kind="stable")
@@ -66,6 +76,7 @@ def instances_of(label_map: LabelMap, class_names: Sequence[str], *, background:
                 name=class_names[label],
                 box=(left, top, right, bottom),
                 area=int(parts.areas[part]),
+                mean_score=None if means is None else float(means[part]),
                 _starts=(rows - top) * (right - left) + columns - left,
                 _lengths=parts.runs.lengths[runs],
             )
