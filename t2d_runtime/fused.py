@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Backend
-from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import SEGMENTER, SELFTEST, Bundle
 from t2d_runtime.bundle.manifest import Manifest, StageParity
 from t2d_runtime.device.threads import default_num_threads
@@ -22,6 +21,7 @@ from t2d_runtime.image.windows import size_of
 from t2d_runtime.masks.labels import empty_labels
 from t2d_runtime.masks.phrases import labels_of_classes, scores_of_classes
 from t2d_runtime.masks.upsample import upsample
+from t2d_runtime.proof.choice import open_for
 from t2d_runtime.proof.parity import PRECISIONS, Judge, margin_of, with_background
 from t2d_runtime.proof.selftest import PLANE_STEP, SelfTestVectors
 from t2d_runtime.proof.verdicts import require_passed
@@ -73,9 +73,10 @@ class FusedSegmenter:
         num_threads = checked_num_threads(num_threads)
         if precision not in PRECISIONS:
             raise OptionError(f"precision is {precision!r}, expected one of {list(PRECISIONS)}")
-        opened = open_backend(backend)
-        segmenter = cls(Bundle.open(bundle), opened, precision=precision, num_threads=num_threads)
-        require_passed(segmenter.bundle, opened, precision, (SEGMENTER,), segmenter.selftest)
+        opened = Bundle.open(bundle)
+        chosen = open_for(opened, backend, precision, num_threads)
+        segmenter = cls(opened, chosen, precision=precision, num_threads=num_threads)
+        require_passed(opened, chosen, precision, (SEGMENTER,), segmenter.selftest)
         return segmenter
 
     def segment(

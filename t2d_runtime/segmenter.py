@@ -11,7 +11,6 @@ from typing import Literal, Unpack, get_args, overload
 
 import numpy as np
 
-from t2d_runtime.backends.registry import open_backend, open_candidates
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.encoders import Encoders
@@ -22,8 +21,9 @@ from t2d_runtime.image.windows import WindowMode
 from t2d_runtime.masks.phrases import segment_classes
 from t2d_runtime.masks.score_planes import ScorePlanes
 from t2d_runtime.overlap import overlapped
+from t2d_runtime.proof.choice import fastest_precision, open_for
 from t2d_runtime.proof.parity import PRECISIONS
-from t2d_runtime.proof.verdicts import fastest_precision, require_proven
+from t2d_runtime.proof.verdicts import require_proven
 from t2d_runtime.results.options import (
     SegmentationSettings,
     SegmentOptions,
@@ -81,9 +81,9 @@ class Segmenter:
             raise OptionError(f"precision is {precision!r}, expected one of {[*PRECISIONS, FAST]}")
         opened = Bundle.open(bundle)
         if precision == FAST:
-            chosen, precision = fastest_precision(opened, open_candidates(backend), num_threads)
+            chosen, precision = fastest_precision(opened, backend, num_threads)
         else:
-            chosen = open_backend(backend)
+            chosen = open_for(opened, backend, precision, num_threads)
         return cls(Encoders(opened, chosen, precision=precision, num_threads=num_threads))
 
     @property

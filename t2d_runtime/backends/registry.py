@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 WIDE = "avx512f"
 """Vector unit with which OpenVINO is faster than ONNX Runtime in float32."""
+
+RULE = "by rule: OpenVINO is the faster one in float32 with AVX-512, ONNX Runtime without"
+"""Reason for `auto_order`, for the log."""
 
 NO_HOME = "/nonexistent"
 """Debian's home folder for users without one."""
@@ -43,7 +46,7 @@ def open_backend(name: str) -> Backend:
     Raises OptionError for an unknown name, BackendUnavailableError where it does not open.
     """
     if name == "auto":
-        return next(_auto_candidates())
+        return open_first(auto_order(), RULE)
     try:
         return open_named(name)
     except BackendUnavailableError as error:
@@ -53,7 +56,15 @@ def open_backend(name: str) -> Backend:
 
 def open_candidates(name: str) -> list[Backend]:
     """The backend of a name; with `auto`, all automatic ones that open. Raises as `open_backend`."""
-    return list(_auto_candidates()) if name == "auto" else [open_backend(name)]
+    return list(_opened(auto_order(), RULE)) if name == "auto" else [open_backend(name)]
+
+
+def open_first(order: Sequence[str], reason: str) -> Backend:
+    """Open the first backend of an order that opens, and log it with the reason for the order.
+
+    Raises BackendUnavailableError where none opens.
+    """
+    return next(_opened(order, reason))
 
 
 def auto_order() -> tuple[str, ...]:
@@ -66,22 +77,21 @@ def auto_order() -> tuple[str, ...]:
     return tuple(sorted(AUTOMATIC, key=lambda name: (name == "openvino") != wide))
 
 
-def _auto_candidates() -> Iterator[Backend]:
-    """Backends of `auto_order`, as they open. Raises BackendUnavailableError where none does."""
-    reasons = []
-    order = auto_order()
+def _opened(order: Sequence[str], reason: str) -> Iterator[Backend]:
+    """Backends of an order, as they open. Raises BackendUnavailableError where none does."""
+    failures = []
     for name in order:
         try:
             backend = open_named(name)
         except BackendUnavailableError as error:
-            reasons.append(str(error))
+            failures.append(str(error))
             level = logging.INFO if installed_module(name) is None else logging.WARNING
             logger.log(level, "backend auto: not %s: %s", name, error)
             continue
-        logger.info("backend auto: %s opens; %s is the order on %s", name, ", ".join(order), cpu().model)
+        logger.info("backend auto: %s opens; %s is the order on %s, %s", name, ", ".join(order), cpu().model, reason)
         yield backend
-    if len(reasons) == len(order):
-        raise BackendUnavailableError(f"no inference engine opens here: {'; '.join(reasons)}")
+    if len(failures) == len(order):
+        raise BackendUnavailableError(f"no inference engine opens here: {'; '.join(failures)}")
 
 
 def open_named(name: str) -> Backend:

@@ -20,6 +20,7 @@ def run(args: argparse.Namespace) -> int:
     from t2d_runtime.backends.registry import opens
     from t2d_runtime.bundle.files import Bundle
     from t2d_runtime.commands.cpu_paths import cpu_paths
+    from t2d_runtime.commands.measuring import choice_of
 
     bundle = Bundle.open(args.bundle)
     manifest = bundle.manifest
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         "exported by": ", ".join(f"{name} {version}" for name, version in manifest.exporter.items()),
         "parity": f"{len(manifest.parity)} stages, " + (f"out of tolerance: {failed}" if failed else "all within"),
         "backends here": ", ".join(here) or "no inference engine",
+        **choice_of(bundle),
         **cpu_paths(),
     }
     for name, value in rows.items():

@@ -11,6 +11,7 @@ from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.names import BACKENDS, installed_module
 from t2d_runtime.backends.registry import open_named
+from t2d_runtime.commands.measuring import remembered_choices
 from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.device.install import how_to_install
 from t2d_runtime.device.machine import installed_version
@@ -40,6 +41,7 @@ def examine() -> Iterator[str]:
     yield f"processor: {cpu_name()}"
     yield f"PAMR: {loops_here()}"
     yield _cache()
+    yield remembered_choices()
     yield from _onnxruntime_conflict()
     yield "backends:"
     for name in BACKENDS:

@@ -7,32 +7,20 @@ that were left off are tested when they are added.
 from __future__ import annotations
 
 import logging
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
-from functools import partial
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from t2d_runtime import __version__
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.bundle.files import ENCODERS, TEXT_ENCODER, Bundle
 from t2d_runtime.bundle.manifest import StageParity
-from t2d_runtime.device.timing import in_turn
 from t2d_runtime.encoders import Encoders
-from t2d_runtime.errors import BackendError, SelfTestError
 from t2d_runtime.storage.cache import digest_of, recall, remember
 
 logger = logging.getLogger(__name__)
 
 VERDICTS = "verdicts"
-CHOICES = "choices"
-
-ROUNDS, MORE_ROUNDS = 3, 4
-"""Rounds in which two engines are timed in turn. Three that agree are enough; otherwise seven decide."""
 
 
 def require_proven(encoders: Encoders) -> None:
@@ -73,68 +61,9 @@ def require_passed(
     remember(VERDICTS, key, {"engine": str(identity), "precision": precision})
 
 
-def fastest_precision(bundle: Bundle, backends: Sequence[Backend], num_threads: int | None) -> tuple[Backend, str]:
-    """The backend and precision with the shortest image encoding among those that pass their self-test here.
-
-    The first call measures, each candidate in turn with the best so far, and remembers the result.
-    Raises SelfTestError where none passes.
-    """
-    pairs = {f"{backend.name} {p}": (backend, p) for backend in backends for p in backend.precisions(bundle)}
-    key = digest_of(num_threads, [_key(bundle, *pair) for pair in pairs.values()])
-    chosen = recall(CHOICES, key)
-    if chosen is None:
-        candidates = ((name, _proven(bundle, *pair, num_threads)) for name, pair in pairs.items())
-        chosen = _fastest((name, encoders) for name, encoders in candidates if encoders is not None)
-        if chosen is None:
-            raise SelfTestError(f"no precision passes its self-test here: tried {', '.join(pairs)}; see 't2d doctor'")
-        remember(CHOICES, key, chosen)
-    logger.info("precision fast: %s; measured: %s", chosen["fastest"], "; ".join(chosen["measured"]) or "no other runs")
-    return pairs[chosen["fastest"]]
-
-
-def _proven(bundle: Bundle, backend: Backend, precision: str, num_threads: int | None) -> Encoders | None:
-    """Encoders that passed their self-test; None where the engine fails or does not pass."""
-    try:
-        encoders = Encoders(bundle, backend, precision=precision, num_threads=num_threads)
-        require_proven(encoders)
-        return encoders
-    except (SelfTestError, BackendError) as error:
-        logger.warning("left out: %s", error)
-        return None
-
-
-def _fastest(candidates: Iterable[tuple[str, Encoders]]) -> dict[str, Any] | None:
-    """The fastest candidate, and how much faster each winner was than the other. At most two are in memory."""
-    best: tuple[str, Encoders] | None = None
-    measured = []
-    for candidate in candidates:
-        if best is None:
-            best = candidate
-            continue
-        faster = _times_as_fast(candidate, best)
-        winner, loser = (candidate, best) if faster > 1 else (best, candidate)
-        measured.append(f"{winner[0]} {max(faster, 1 / faster):.2f} times as fast as {loser[0]}")
-        best = winner
-    return None if best is None else {"fastest": best[0], "measured": measured}
-
-
-def _times_as_fast(one: tuple[str, Encoders], other: tuple[str, Encoders]) -> float:
-    """Speed of `one` over that of `other` in encoding a window: the median over rounds.
-
-    In a round both run under the same load of the machine. Where rounds disagree on the faster one, more follow.
-    """
-    calls = {name: partial(encoders.run_image_encoder, _window(encoders)) for name, encoders in (one, other)}
-    ratios: list[float] = []
-    for rounds, warm_up in ((ROUNDS, 1), (MORE_ROUNDS, 0)):
-        times = in_turn(calls, rounds, warm_up)
-        ratios += [b / a for a, b in zip(times[one[0]].rounds_ms, times[other[0]].rounds_ms, strict=True)]
-        if min(ratios) > 1 or max(ratios) < 1:
-            break
-    return statistics.median(ratios)
-
-
-def _window(encoders: Encoders) -> NDArray[np.uint8]:
-    return np.zeros((1, *encoders.manifest.windows.crop_size, 3), np.uint8)
+def is_proven(bundle: Bundle, backend: Backend, precision: str) -> bool:
+    """True where the self-test of both encoders has passed on this machine, and is remembered."""
+    return recall(VERDICTS, _key(bundle, backend, precision, ENCODERS)) is not None
 
 
 def _key(bundle: Bundle, backend: Backend, precision: str, graphs: Sequence[str] = ENCODERS) -> str:

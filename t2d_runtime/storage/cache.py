@@ -73,16 +73,28 @@ def _warn(reason: str) -> None:
     logger.warning("nothing is cached: %s; set %s to a folder that can be written", reason, VARIABLE)
 
 
-def recall(kind: str, key: str) -> dict[str, Any] | None:
-    """The content that `remember` stored under a key, or None."""
+def file_of(kind: str, key: str) -> Path | None:
+    """The file in which `remember` stores a key; None where there is no cache folder."""
     cache = cache_folder()
-    if cache is None:
+    return None if cache is None else cache / kind / f"{key}.json"
+
+
+def recall(kind: str, key: str) -> dict[str, Any] | None:
+    """The content that `remember` stored under a key, or None; a damaged file is logged and counts as none."""
+    path = file_of(kind, key)
+    if path is None:
         return None
     try:
-        content = json.loads((cache / kind / f"{key}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # missing or cut short: the caller makes it again
+        content = json.loads(path.read_bytes())
+    except OSError:
         return None
-    return content if isinstance(content, dict) else None
+    except (ValueError, RecursionError) as error:  # cut short, or no JSON
+        logger.warning("ignored: %s is damaged (%s)", path, error)
+        return None
+    if isinstance(content, dict):
+        return content
+    logger.warning("ignored: %s is damaged (it holds no object)", path)
+    return None
 
 
 def remember(kind: str, key: str, content: dict[str, Any]) -> None:

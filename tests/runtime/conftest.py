@@ -1,12 +1,15 @@
-"""Fixtures of the runtime's tests: the small model opened once, and photographs of every kind."""
+"""Fixtures of the runtime's tests: the small model opened once, a cache of a test's own, the self-tests that ran."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.encoders import Encoders
+from t2d_runtime.proof import selftest
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,24 @@ def own_lines(stderr: bytes) -> list[str]:
     """Lines of standard error without those of engines that do not know the processor, as on some ARM64 machines."""
     engines = ("onnxruntime cpuid_info warning: ", "Can't open MIDR_EL1 sysfs entry")
     return [line for line in stderr.decode().splitlines() if not any(text in line for text in engines)]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("T2D_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Precisions of the self-tests that were run."""
+    done: list[str] = []
+    real = selftest.run_selftest
+
+    def run(encoders: Encoders, **options: Any) -> Any:
+        done.append(encoders.precision)
+        return real(encoders, **options)
+
+    monkeypatch.setattr(selftest, "run_selftest", run)
+    return done

@@ -1,10 +1,8 @@
-"""Proof on the target: verdicts, their memory, and the choice of the fastest precision."""
+"""Proof on the target: verdicts and their memory."""
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,33 +15,12 @@ from t2d_runtime.backends.base import EngineIdentity
 from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, SELFTEST, TEXT_ENCODER, Bundle
-from t2d_runtime.device.timing import Timing
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BackendError, SelfTestError
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.proof import selftest
 from t2d_runtime.proof import verdicts as proof
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("T2D_CACHE_DIR", str(folder))
-    return folder
-
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Precisions of the self-tests that were run."""
-    done: list[str] = []
-    real = selftest.run_selftest
-
-    def run(encoders: Encoders, **options: Any) -> Any:
-        done.append(encoders.precision)
-        return real(encoders, **options)
-
-    monkeypatch.setattr(selftest, "run_selftest", run)
-    return done
+from tests.runtime.engine_faults import disturb
 
 
 def open_here(bundle: Path, **options: Any) -> Segmenter:
@@ -97,20 +74,6 @@ def test_a_remembered_verdict_runs_no_engine(
     monkeypatch.delattr(OnnxRuntimeBackend, "load")
     proof.require_proven(segmenter.encoders)
     assert runs == ["fp32"]
-
-
-def disturb(monkeypatch: pytest.MonkeyPatch, output: str, share: float) -> None:
-    """Make every engine wrong in one output by a share of its size."""
-    real = OnnxRuntimeEngine.run
-
-    def run(self: OnnxRuntimeEngine, inputs: Any) -> Any:
-        outputs = real(self, inputs)
-        if output in outputs:
-            noise = np.random.default_rng(0).normal(size=outputs[output].shape)
-            outputs[output] = outputs[output] + (share * outputs[output].std() * noise).astype(np.float32)
-        return outputs
-
-    monkeypatch.setattr(OnnxRuntimeEngine, "run", run)
 
 
 @pytest.mark.parametrize(
@@ -253,73 +216,3 @@ def test_without_a_place_for_the_cache_it_works_and_warns(
         open_here(exported_bundle)
     assert runs == ["fp32", "fp32"]
     assert "T2D_CACHE_DIR" in caplog.text
-
-
-@pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Iterator[float]]:
-    """Milliseconds that each precision pretends to take, call by call."""
-    times: dict[str, Iterator[float]] = {
-        name: itertools.repeat(ms) for name, ms in {"fp32": 50.0, "fp16": 40.0, "int8": 20.0}.items()
-    }
-
-    def in_turn(calls: dict[str, Any], rounds: int, warm_up: int) -> dict[str, Timing]:
-        own = {name: times[name.split()[1]] for name in calls}
-        return {name: Timing(tuple(itertools.islice(own[name], warm_up + rounds))[warm_up:]) for name in calls}
-
-    monkeypatch.setattr(proof, "in_turn", in_turn)
-    return times
-
-
-def test_fast_is_the_fastest_that_passes_and_is_measured_once(
-    exported_bundle: Path,
-    cache: Path,
-    runs: list[str],
-    timed: dict[str, Iterator[float]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert open_here(exported_bundle, precision="fast").precision == "int8"
-    assert runs == ["fp32", "fp16", "int8"]
-    timed["int8"] = itertools.repeat(99.0)
-    assert open_here(exported_bundle, precision="fast").precision == "int8"
-    assert runs == ["fp32", "fp16", "int8"]
-    assert open_here(exported_bundle, precision="fast", num_threads=1).precision == "fp16"
-
-
-def test_fast_leaves_out_what_fails(
-    exported_bundle: Path, cache: Path, timed: dict[str, Iterator[float]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timed["int8"] = itertools.repeat(99.0)
-    disturb(monkeypatch, "patch_tokens", 0.05)
-    assert open_here(exported_bundle, precision="fast").precision == "int8"
-
-
-def test_fast_without_any_precision_that_passes_is_an_error(
-    exported_bundle: Path, cache: Path, timed: dict[str, Iterator[float]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    disturb(monkeypatch, "patch_tokens", 0.5)
-    with pytest.raises(SelfTestError, match="no precision passes its self-test here: tried onnxruntime fp32"):
-        open_here(exported_bundle, precision="fast")
-
-
-def test_a_busy_moment_does_not_decide(
-    exported_bundle: Path, cache: Path, timed: dict[str, Iterator[float]], caplog: pytest.LogCaptureFixture
-) -> None:
-    """What disturbs one of three rounds brings four more."""
-    timed["int8"] = itertools.chain([20.0] * 2, [90.0] * 2, itertools.repeat(20.0))
-    with caplog.at_level(logging.INFO):
-        assert open_here(exported_bundle, precision="fast").precision == "int8"
-    assert "onnxruntime int8 2.00 times as fast as onnxruntime fp16" in caplog.text
-
-
-def test_engines_are_timed_on_windows(exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = (open_here(exported_bundle).encoders for _ in range(2))
-    real, timed = other.run_image_encoder, []
-
-    def run(crops: Any) -> Any:
-        timed.append(crops.shape)
-        return real(crops)
-
-    monkeypatch.setattr(other, "run_image_encoder", run)
-    assert proof._times_as_fast(("one", one), ("other", other)) > 0
-    assert len(timed) >= proof.ROUNDS
-    assert set(timed) == {(1, *other.manifest.windows.crop_size, 3)}
