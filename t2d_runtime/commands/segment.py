@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, add_prompts, add_words, named_path
+from t2d_runtime.commands.mask_options import add_background, add_mask_options, check_mask_options, mask_options
 from t2d_runtime.commands.opening import open_classes, open_segmenter
 from t2d_runtime.commands.running import NOTHING_DONE, SOME_FAILED, status_of_batch
 from t2d_runtime.commands.terminal import complain, say
@@ -16,7 +17,6 @@ from t2d_runtime.errors import ImageError, OptionError, OutputError, T2DError
 from t2d_runtime.results.formats import DEFAULT_FORMATS, FORMATS, OutputOptions
 
 if TYPE_CHECKING:
-    from t2d_runtime.bundle.manifest import Manifest, PamrSettings
     from t2d_runtime.commands.segment_files import PlannedImage, SegmentedFile
     from t2d_runtime.results.options import SegmentOptions
     from t2d_runtime.results.outputs import ResultWriter
@@ -39,35 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vocabulary", type=named_path, metavar="F", help="words encoded by 't2d classes': .npz or .safetensors"
     )
     add_prompts(parser)
-    _add_mask_options(parser)
+    add_background(parser)
+    add_mask_options(parser)
     _add_output_options(parser)
     add_engine_options(parser)
-
-
-def _add_mask_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--background", action="store_true", help="add a background, label 0, where no class exceeds the threshold"
-    )
-    parser.add_argument("--threshold", type=float, help="score above which a class wins, 0 to 1; default: the bundle's")
-    parser.add_argument(
-        "--cleaning",
-        choices=["official", "paper", "off"],
-        help="background cleaning; default: official with --background",
-    )
-    parser.add_argument(
-        "--cleaning-weight", type=float, metavar="X", help="strength of the cleaning; default: the bundle's"
-    )
-    parser.add_argument("--refine", action="store_true", help="refine edges with PAMR")
-    parser.add_argument("--pamr-iterations", type=int, metavar="N", help="with --refine; default: the bundle's")
-    parser.add_argument(
-        "--pamr-dilations", metavar="LIST", help="with --refine, in pixels: 1,2,4,8; default: the bundle's"
-    )
-    parser.add_argument(
-        "--window",
-        choices=["slide", "whole"],
-        default="slide",
-        help="slide (the default): sliding windows, as published; whole: the image as one window",
-    )
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         return _tell_problems(planned)
     segmenter = open_segmenter(args)
     classes = open_classes(args, segmenter)
-    options = _mask_options(args, segmenter.manifest)
+    options = mask_options(args, segmenter.manifest)
     segmenter.check_options(classes, **options)
     status = NOTHING_DONE
     try:
@@ -142,14 +117,7 @@ def _check_effects(args: argparse.Namespace, formats: set[str]) -> None:
     """Raises OptionError for options that would have no effect."""
     from t2d_runtime.commands.inputs import may_be_folders
 
-    if args.threshold is not None and not args.background:
-        raise OptionError("--threshold has no effect without --background; add that, or leave the threshold out")
-    cleans = args.cleaning != "off" if args.cleaning else args.background
-    if args.cleaning_weight is not None and not cleans:
-        raise OptionError("--cleaning-weight has no effect without --cleaning; add that, or leave the weight out")
-    for name, value in (("iterations", args.pamr_iterations), ("dilations", args.pamr_dilations)):
-        if value is not None and not args.refine:
-            raise OptionError(f"--pamr-{name} has no effect without --refine; add that, or leave the {name} out")
+    check_mask_options(args)
     if args.recursive and not may_be_folders(args.images):
         raise OptionError("--recursive has no effect without a folder; leave it out")
     if args.no_legend and "overlay" not in formats:
@@ -160,32 +128,6 @@ def _check_effects(args: argparse.Namespace, formats: set[str]) -> None:
         from t2d_runtime.results.fonts import opened_font
 
         opened_font(args.font, 12)
-
-
-def _mask_options(args: argparse.Namespace, manifest: Manifest) -> SegmentOptions:
-    return {
-        "background": args.background,
-        "cleaning": False if args.cleaning == "off" else args.cleaning,
-        "threshold": args.threshold,
-        "cleaning_weight": args.cleaning_weight,
-        "refine": args.refine and _pamr_settings(args, manifest),
-        "window": args.window,
-    }
-
-
-def _pamr_settings(args: argparse.Namespace, manifest: Manifest) -> PamrSettings:
-    from t2d_runtime.bundle.manifest import PamrSettings
-
-    published = manifest.defaults.pamr
-    dilations = published.dilations
-    if args.pamr_dilations is not None:
-        try:
-            dilations = tuple(int(number) for number in args.pamr_dilations.split(","))
-        except ValueError as error:
-            raise OptionError(
-                f"--pamr-dilations is {args.pamr_dilations!r}, expected whole numbers separated by commas: 1,2,4,8"
-            ) from error
-    return PamrSettings(dilations, published.iterations if args.pamr_iterations is None else args.pamr_iterations)
 
 
 def _segment_all(
