@@ -102,13 +102,12 @@ class OnnxRuntimeBackend:
         return bundle.graph_digests(precision, graphs)
 
     def load(self, bundle: Bundle, graph: str, *, precision: str, num_threads: int | None) -> OnnxRuntimeEngine:
-        """Open a session on the provider, alone."""
+        """Open a session on the provider, alone, while the checksum of the graph's external weights is computed."""
         refusal = self.refusal(precision)
         if refusal is not None:
             raise BackendError(f"{refusal}; this backend runs the bundle in {', '.join(self.precisions(bundle))}")
-        return self.open_session(
-            bundle.graph(graph, precision), num_threads, KEEP_QUANTISED if precision == "int8" else {}
-        )
+        with bundle.graph_in_use(graph, precision, parsed=True) as path:
+            return self.open_session(path, num_threads, KEEP_QUANTISED if precision == "int8" else {})
 
     def open_session(
         self, path: Path, num_threads: int | None, configuration: Mapping[str, str] = MappingProxyType({})

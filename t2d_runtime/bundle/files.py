@@ -111,12 +111,20 @@ class Bundle:
         return self.file(key)
 
     @contextmanager
-    def graph_in_use(self, name: str, precision: str = "fp32") -> Iterator[Path]:
+    def graph_in_use(self, name: str, precision: str = "fp32", *, parsed: bool = False) -> Iterator[Path]:
         """Gives the path of `graph` and computes the checksums while it is in use: half of the time on two cores.
 
+        `parsed`: an engine reads the graph itself, which is then checked before. Its external weights, which are
+        numbers alone, are still checked meanwhile; where a damaged graph would be parsed, engines print messages of
+        their own.
         Raises as `graph` at the end, also where the block failed. Results made from a bad file must not be used.
         """
-        key = self._graph_files(name, precision)[-1]
+        *weights, key = self._graph_files(name, precision)
+        if parsed:
+            self.file(key)
+        if parsed and not weights:
+            yield self.folder / key
+            return
         with ThreadPoolExecutor(1) as pool:
             checked = pool.submit(self.graph, name, precision)
             try:

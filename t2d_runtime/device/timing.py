@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ class Timing:
     @property
     def median_ms(self) -> float:
         """The figure to quote."""
+        import statistics  # with fractions and decimals, which no start of an application needs
+
         return statistics.median(self.rounds_ms)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -208,6 +207,8 @@ def times_as_fast(one: tuple[str, Encoders], other: tuple[str, Encoders], *, tho
         ratios += [b / a for a, b in zip(times[one[0]].rounds_ms, times[other[0]].rounds_ms, strict=True)]
         if not thorough and (min(ratios) > 1 or max(ratios) < 1):
             break
+    import statistics  # with fractions and decimals, which no other start needs
+
     return statistics.median(ratios)
 
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from t2d_runtime.errors import ClassNamesError, OptionError, VocabularyError
 from t2d_runtime.words.class_list import NEGATIVE, ClassList, checked_classes
 from t2d_runtime.words.text import check_class_names
-from t2d_runtime.words.vocabulary_files import VocabularyContent, read_vocabulary, write_vocabulary
 
 LENGTH_TOLERANCE = 0.02
 """Largest distance of an embedding's length from 1: twice the error of bfloat16's eight bits."""
@@ -179,6 +178,8 @@ class ClassEmbeddings:
 
         Raises OptionError for another suffix, and OutputError.
         """
+        from t2d_runtime.words.vocabulary_files import VocabularyContent, write_vocabulary
+
         content = VocabularyContent(
             names=list(self.names),
             vectors=self.vectors,
@@ -195,6 +196,8 @@ class ClassEmbeddings:
 
         Raises VocabularyError where it is not one, and OptionError for another suffix.
         """
+        from t2d_runtime.words.vocabulary_files import read_vocabulary
+
         content = read_vocabulary(Path(path))
         try:
             return cls(

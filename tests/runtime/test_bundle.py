@@ -7,13 +7,14 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from t2d_runtime import Segmenter
-from t2d_runtime.bundle.files import IMAGE_ENCODER, MANIFEST, SELFTEST, TOKENIZER, Bundle
+from t2d_runtime.bundle.files import IMAGE_ENCODER, MANIFEST, SELFTEST, TOKENIZER, Bundle, record_of
 from t2d_runtime.bundle.manifest import SCHEMA_VERSION, SEAL, Manifest, sealed
 from t2d_runtime.errors import BackendError, BundleError, BundleNotFoundError, T2DError
 
@@ -75,6 +76,41 @@ def test_what_is_made_of_a_changed_file_meanwhile_is_refused(bundle_copy: Path) 
         pass
     with pytest.raises(BundleError, match="changed or damaged"), Bundle.open(bundle_copy).graph_in_use(IMAGE_ENCODER):
         raise BackendError("it cannot be compiled")
+
+
+def with_external_weights(folder: Path) -> Path:
+    """Adds a file of external weights to a bundle's image encoder."""
+    weights = folder / f"{IMAGE_ENCODER}.data"
+    weights.write_bytes(bytes(range(256)))
+    edit_manifest(folder, lambda data: data["files"].update({weights.name: asdict(record_of(weights))}))
+    return weights
+
+
+def test_a_graph_is_checked_before_an_engine_parses_it_and_its_weights_meanwhile(bundle_copy: Path) -> None:
+    entered = []
+
+    def parse() -> None:
+        with Bundle.open(bundle_copy).graph_in_use(IMAGE_ENCODER, parsed=True) as path:
+            entered.append(path)
+            raise BackendError("it cannot be parsed")
+
+    weights = with_external_weights(bundle_copy)
+    with pytest.raises(BackendError, match="it cannot be parsed"):
+        parse()
+    change_a_byte(weights)
+    with pytest.raises(BundleError, match=rf"{IMAGE_ENCODER}.data has sha256 .*changed or damaged"):
+        parse()
+    assert entered == [bundle_copy / IMAGE_ENCODER] * 2
+    change_a_byte(bundle_copy / IMAGE_ENCODER)
+    with pytest.raises(BundleError, match=rf"{IMAGE_ENCODER} has sha256 .*changed or damaged"):
+        parse()
+    assert len(entered) == 2
+
+
+def test_an_engine_with_damaged_weights_is_not_opened(bundle_copy: Path) -> None:
+    change_a_byte(with_external_weights(bundle_copy))
+    with pytest.raises(BundleError, match=rf"{IMAGE_ENCODER}.data has sha256 .*changed or damaged"):
+        Segmenter.open(bundle_copy, backend="onnxruntime")
 
 
 def test_an_unchanged_copy_opens_anywhere(bundle_copy: Path) -> None:
