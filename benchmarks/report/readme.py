@@ -1,10 +1,11 @@
-"""The README's table, generated from the committed result files."""
+"""The README's tables, generated from the committed result files."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from benchmarks.latency.tables import Comparison, Row
+from benchmarks.report import processors
 from benchmarks.report.quality import share_used
 from benchmarks.report.results import ROOT, Result, Results
 from benchmarks.report.speed import model_of
@@ -27,7 +28,7 @@ def with_table(text: str, lines: list[str]) -> str:
 
 
 def table(results: Results) -> list[str]:
-    """The table as lines of Markdown."""
+    """Both tables as lines of Markdown."""
     parity, scenes, engines = (results.read(name).figures for name in ("parity", "scenes", "engines"))
     stages = [stage for column in parity.values() for stage in column]
     labels = [stage["label_agreement"] for stage in stages if stage["label_agreement"]]
@@ -42,6 +43,8 @@ def table(results: Results) -> list[str]:
         "words |",
         *_engines(engines),
         *(line for result in results.named("latency") for line in _latency(result)),
+        "",
+        *processors.table(results),
     ]
 
 

@@ -149,6 +149,81 @@ def test_the_readme_says_this_against_that_on_which_processor(results: Results) 
     assert f"| 20 classes, PAMR, against plain PyTorch: {where} | Engine fp32 3.0x |" in lines
 
 
+PROCESSOR = {
+    **LATENCY,
+    "runtime": "Engine fp32",
+    "input_size": [448, 448],
+    "parts": {
+        "encoders": asdict(
+            Comparison(
+                "image encoder",
+                (
+                    Row("PyTorch float32", 1800.0),
+                    Row("Engine fp32", 1200.0, 1800.0, ratio=1.5),
+                    Row("Engine int8", 450.0, 1800.0, ratio=4.0),
+                ),
+            )
+        ),
+        **{
+            part: asdict(
+                Comparison(
+                    part,
+                    tuple(
+                        Row(what, ours, 3000.0 + other, f"Engine {name}", their, ratio)
+                        for what, their, other in rows
+                        for name, ours, ratio in (("fp32", 1500.0, 2.0), ("int8", 600.0, 5.0))
+                    ),
+                )
+            )
+            for part, rows in {
+                "windows": [
+                    ("20 classes, background, cleaning", "PyTorch as released", 9.0),
+                    ("20 classes, background, cleaning", "plain PyTorch", 1.0),
+                    ("171 classes", "plain PyTorch", 9.0),
+                ],
+                "starts": [("first on a machine, empty cache", "PyTorch", 9.0), ("later", "PyTorch", 2.0)],
+                "memory": [("one window, 171 classes, PAMR", "PyTorch as released", 3.0)],
+            }.items()
+        },
+        "size": asdict(
+            Comparison("installed", (Row("t2d-runtime[cpu]", 223.4), Row("t2d-runtime[cpu,openvino]", 400.0)), "MiB")
+        ),
+    },
+}
+ZEN4 = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16"]
+
+
+def on_a_processor(results: Results, kind: str, figures: dict[str, Any] = PROCESSOR) -> list[str]:
+    facts = json.loads((RESULTS / "scenes.json").read_text())["provenance"] | {"cpu": "EPYC", "cpu_features": ZEN4}
+    content = {"command": "latency", "provenance": facts, "figures": figures}
+    (results.folder / f"processor_{kind}.json").write_text(json.dumps(content))
+    return table(results)
+
+
+def test_each_kind_of_processor_has_a_row(results: Results) -> None:
+    assert "| AVX-512 with VNNI and bf16 | not measured yet |  |  |  |  |" in table(results)
+    lines = on_a_processor(results, "avx512_vnni_bf16")
+    assert (
+        "| AVX-512 with VNNI and bf16: EPYC; auto Engine fp32, fast Engine int8 | 1800 / 1200 (1.5x) / 450 (4.0x) "
+        "| 3001 / 1500 (2.0x) / 600 (5.0x) | 3002 / 1500 (2.0x) / 600 (5.0x) | 3003 / 1500 (2.0x) / 600 (5.0x) "
+        "| 223 / 400 |"
+    ) in lines
+    assert "| AMX | not measured yet |  |  |  |  |" in lines
+    assert lines[-1].endswith("One window of small at 448 x 448 (random weights), 2 threads.")
+
+
+def test_the_fastest_may_be_what_auto_takes(results: Results) -> None:
+    alone = json.loads(json.dumps(PROCESSOR).replace('"Engine int8"', '"another"'))
+    alone["parts"]["encoders"]["rows"].pop()
+    (line,) = [line for line in on_a_processor(results, "avx512_vnni_bf16", alone) if "EPYC;" in line]
+    assert "auto Engine fp32, fast Engine fp32 | 1800 / 1200 (1.5x) / 1200 (1.5x) |" in line
+
+
+def test_a_result_of_another_processor_is_refused(results: Results) -> None:
+    with pytest.raises(DataError, match=r"processor_amx\.json was measured on a processor of kind avx512_vnni_bf16"):
+        on_a_processor(results, "amx")
+
+
 def test_every_section_finds_its_figures(results: Results) -> None:
     sections = page(results)
     assert [section.title for section in sections][: len(SOURCES)] == [source.title for source in SOURCES]
