@@ -1,12 +1,15 @@
 """`python -m benchmarks scenes`: mIoU of a bundle's masks on held-out drawn scenes, through the runtime alone.
 
 There are three figures. `present` segments each scene with the words of its concepts. `background` takes a random half
-of those words, and the rest is background. `vocabulary` takes every concept's word on every scene.
+of those words, and the rest is background. `vocabulary` takes every concept's word on every scene. `--tune N` adds
+`tuned`: as `background`, with a threshold for each concept, found on N scenes of another series.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.results_file import write_results
 from benchmarks.scenes.tables import blocks
+from benchmarks.scenes.tuning import TUNING_SEED, tuned_thresholds
 from t2d_runtime import Segmenter
 from t2d_runtime.errors import OptionError
 from t2d_runtime.words.vocabulary import ClassEmbeddings
@@ -35,12 +39,14 @@ def measure(
     seed: int = HELD_OUT_SEED,
     refine: bool = True,
     cleaning: bool = True,
+    thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """mIoU, and IoU by class, of each protocol on `count` scenes of series `seed`, with the settings.
 
-    `cleaning` applies to the protocol with background.
+    `cleaning` applies to the protocols with background. `thresholds` of concepts add the protocol `tuned`.
     """
-    judged = {protocol: IntersectionOverUnion() for protocol in ("present", "background", "vocabulary")}
+    protocols = ("present", "background", "vocabulary", *(["tuned"] if thresholds else []))
+    judged = {protocol: IntersectionOverUnion() for protocol in protocols}
     everything = segmenter.encode_classes(CONCEPTS)
     for index, scene in enumerate(
         tqdm(draw_scenes(count, seed, progress=False), total=count, unit="scene", disable=None)
@@ -52,12 +58,17 @@ def measure(
         half, truth = _half(segmenter, scene, seed, index)
         result = segmenter.segment(encoding, half, background=True, cleaning=cleaning, refine=refine)
         judged["background"].add(_concepts(result.label_map, half, background=True), truth)
+        if thresholds:
+            own = replace(half, thresholds={name: thresholds[name] for name in half.names if name in thresholds})
+            result = segmenter.segment(encoding, own, background=True, cleaning=cleaning, refine=refine)
+            judged["tuned"].add(_concepts(result.label_map, own, background=True), truth)
         result = segmenter.segment(encoding, everything, refine=refine)
         judged["vocabulary"].add(_concepts(result.label_map, everything), scene.labels)
     settings = {"bundle": name, "count": count, "seed": seed, "refine": refine, "cleaning": cleaning}
     return {
         **settings,
         "threshold": segmenter.manifest.defaults.threshold,
+        **({"thresholds": dict(thresholds)} if thresholds else {}),
         **{protocol: scores.mean() for protocol, scores in judged.items()},
         "per_class": {protocol: scores.per_class() for protocol, scores in judged.items()},
     }
@@ -89,6 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="clean the background, in the protocol with background",
     )
+    tune = "find a threshold for each word on this many scenes of another series, and judge them too"
+    parser.add_argument("--tune", type=int, metavar="N", help=tune)
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
 
 
@@ -96,10 +109,12 @@ def run(args: argparse.Namespace) -> int:
     """Run `python -m benchmarks scenes`."""
     if args.count < 1:
         raise OptionError(f"--count is {args.count}, expected at least 1")
+    if args.tune is not None and (args.tune < 1 or args.seed == TUNING_SEED):
+        raise OptionError(f"--tune takes at least 1 scene, and judges other series than {TUNING_SEED}, its own")
     segmenter = Segmenter.open(args.bundle)
-    figures = measure(
-        segmenter, args.bundle.name, count=args.count, seed=args.seed, refine=args.refine, cleaning=args.cleaning
-    )
+    options = {"refine": args.refine, "cleaning": args.cleaning}
+    thresholds = None if args.tune is None else tuned_thresholds(segmenter, args.tune, **options)
+    figures = measure(segmenter, args.bundle.name, count=args.count, seed=args.seed, thresholds=thresholds, **options)
     print(*blocks(figures), sep="\n")
     if args.json is not None:
         write_results(args.json, "scenes", figures)

@@ -11,7 +11,7 @@ from t2d_runtime.errors import OutputError
 from t2d_runtime.storage.kinds import is_file, is_folder
 from t2d_runtime.storage.own_files import is_own, refuse_foreign
 
-FILE_ARGUMENTS = ("classes_file", "vocabulary", "prompts", "font", "image")
+FILE_ARGUMENTS = ("classes_file", "label_names", "vocabulary", "prompts", "font", "image")
 """Command arguments that may name an input file."""
 
 Identity = tuple[int, int] | str

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from t2d_runtime.errors import ClassNamesError, OptionError
+from t2d_runtime.storage.own_files import GENERATOR_KEY
 from t2d_runtime.words.class_list import ClassList, checked_classes
 from t2d_runtime.words.text import shortened
 
 logger = logging.getLogger(__name__)
 
-JSON_KEYS = ("classes", "negatives", "thresholds")
+JSON_KEYS = (GENERATOR_KEY, "classes", "negatives", "thresholds")
 """Keys of a JSON object that holds more than names and their phrases."""
 
 _ESCAPED = re.compile(r"\\(.)")
@@ -91,11 +92,16 @@ def read_class_file(path: Path) -> ClassList:
         return _from_json(text, str(path))
     if path.suffix.lower() in (".yaml", ".yml"):
         raise ClassNamesError(f"{path} is YAML; expected a text file, one class a line, or JSON")
+    return classes_of_text(str(path), text)
+
+
+def classes_of_text(where: str, text: str) -> ClassList:
+    """Classes of a text, one a line. Raises ClassNamesError and OptionError, which begin with `where`."""
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if _content(line)]
     for number, line in lines:
-        _check_escapes(line, f"{path}, line {number}")
-    _check_commas(path, [_content(line) for _, line in lines])
-    _check_columns(path, [_content(line) for _, line in lines])
+        _check_escapes(line, f"{where}, line {number}")
+    _check_commas(where, [_content(line) for _, line in lines])
+    _check_columns(where, [_content(line) for _, line in lines])
     phrases: dict[str, list[str]] = {}
     negatives: list[str] = []
     thresholds: dict[str, float] = {}
@@ -107,15 +113,15 @@ def read_class_file(path: Path) -> ClassList:
         found = _THRESHOLD.search(content)
         names = _split(content[: found.start()] if found else content, ";")
         if not names:
-            raise ClassNamesError(f"{path}, line {number}: {line!r} names no class; expected a word")
+            raise ClassNamesError(f"{where}, line {number}: {line!r} names no class; expected a word")
         if names[0] in phrases:
-            raise ClassNamesError(f"{path}, line {number}: the class {names[0]!r} is given twice; give it once")
+            raise ClassNamesError(f"{where}, line {number}: the class {names[0]!r} is given twice; give it once")
         phrases[names[0]] = names
         if found:
-            thresholds[names[0]] = _number(found[1], path, number)
+            thresholds[names[0]] = _number(found[1], where, number)
     if negatives and not phrases:
-        raise ClassNamesError(f"{path} names no class: '- ' begins a negative; write classes without it, one a line")
-    return _told(str(path), lambda: checked_classes(phrases, negatives, thresholds))
+        raise ClassNamesError(f"{where} names no class: '- ' begins a negative; write classes without it, one a line")
+    return _told(where, lambda: checked_classes(phrases, negatives, thresholds))
 
 
 def _from_json(text: str, where: str) -> ClassList:
@@ -150,29 +156,29 @@ def _told(where: str, make: Callable[[], ClassList]) -> ClassList:
         raise type(error)(f"{where}: {error}") from error
 
 
-def _check_commas(path: Path, lines: list[str]) -> None:
+def _check_commas(where: str, lines: list[str]) -> None:
     """Raises an error where commas seem to separate the classes of a file; warns of a comma within a name."""
     with_comma = [line for line in lines if "," in _hide_escaped(line)]
     if with_comma and (len(lines) == 1 or all(line.endswith(",") for line in lines[:-1])):
         raise ClassNamesError(
-            f"{path} separates classes by commas, as in {with_comma[0]!r}; put one class a line and no comma, or write "
-            "\\, for a comma that belongs to a name"
+            f"{where} separates classes by commas, as in {with_comma[0]!r}; put one class a line and no comma, or "
+            "write \\, for a comma that belongs to a name"
         )
     if with_comma:
-        logger.warning("%s: %r is one class with a comma in its name; put one class a line", path, with_comma[0])
+        logger.warning("%s: %r is one class with a comma in its name; put one class a line", where, with_comma[0])
 
 
-def _check_columns(path: Path, lines: list[str]) -> None:
+def _check_columns(where: str, lines: list[str]) -> None:
     """Raises ClassNamesError for a table, numbered lines and quoted words: what is not the name would be read too."""
     bare = [re.sub(r"\s*;\s*", ";", _THRESHOLD.sub("", line)) for line in lines]
     tabs = next((line for line, rest in zip(lines, bare, strict=True) if "\t" in rest), None)
     if tabs is not None:
-        raise ClassNamesError(f"{path} separates columns by tabs, as in {tabs!r}; keep the names alone, one a line")
+        raise ClassNamesError(f"{where} separates columns by tabs, as in {tabs!r}; keep the names alone, one a line")
     if len(lines) > 1 and all(_NUMBERED.match(line) for line in lines):
-        raise ClassNamesError(f"{path} numbers its lines, as in {lines[0]!r}; keep the names alone, one a line")
+        raise ClassNamesError(f"{where} numbers its lines, as in {lines[0]!r}; keep the names alone, one a line")
     if lines and all(_QUOTED.fullmatch(line) for line in lines):
         raise ClassNamesError(
-            f"{path} has its classes in quotation marks, as in {lines[0]}, which would be part of "
+            f"{where} has its classes in quotation marks, as in {lines[0]}, which would be part of "
             "them; leave the marks out"
         )
 
@@ -218,10 +224,10 @@ def _suggestion(words: list[str]) -> str:
     return shortened(",".join(word for word in shown if word), 200)
 
 
-def _number(text: str, path: Path, number: int) -> float:
+def _number(text: str, where: str, number: int) -> float:
     try:
         return float(text)
     except ValueError as error:
         raise ClassNamesError(
-            f"{path}, line {number}: the threshold is {text!r}, expected a number like 0.57"
+            f"{where}, line {number}: the threshold is {text!r}, expected a number like 0.57"
         ) from error

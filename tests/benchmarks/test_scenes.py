@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.scenes.command import HELD_OUT_SEED, measure
+from benchmarks.scenes.tuning import TUNING_SEED
 from t2d_runtime import Segmenter
 from training.drawing.concepts import INDEX
 from training.drawing.scene_masks import IntersectionOverUnion
@@ -53,6 +54,21 @@ def test_command(exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert figures["count"] == 1
     assert figures["refine"] is False
     assert f"the words of what is there {figures['present']:.3f}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_thresholds_are_found_on_scenes_of_their_own(
+    exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "scenes.json"
+    options = ["--count", "1", "--no-refine", "--tune", "2", "--json", str(output)]
+    assert main(["scenes", str(exported_bundle), *options]) == 0
+    figures = json.loads(output.read_text())["figures"]
+    assert 0 < figures["tuned"] <= 1
+    assert set(figures["thresholds"]) <= set(INDEX)
+    assert f"a threshold for each word {figures['tuned']:.3f}" in " ".join(capsys.readouterr().out.split())
+    settings = TinySettings()
+    assert TUNING_SEED not in {settings.pretrain_series, settings.projection_series, HELD_OUT_SEED}
+    assert main(["scenes", str(exported_bundle), "--seed", str(TUNING_SEED), "--tune", "2"]) == 2
 
 
 def test_no_scenes(exported_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
