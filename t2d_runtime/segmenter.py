@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from typing import Literal, Unpack, get_args, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
@@ -34,14 +36,15 @@ from t2d_runtime.results.options import (
     resolve_options,
 )
 from t2d_runtime.results.segmentation import Segmentation
+from t2d_runtime.streams.frames import Frame
+from t2d_runtime.streams.kinds import SourceLike, sources_of
+from t2d_runtime.streams.settings import Errors, StreamOptions, split_options
+from t2d_runtime.streams.stream import FrameStream, stream_frames
 from t2d_runtime.words.class_list import ClassList, ClassNames
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 FAST = "fast"
 """Name of the precision that is chosen by measuring."""
-
-Errors = Literal["raise", "yield"]
-"""Handling of an image that cannot be segmented, among many images."""
 
 
 class Segmenter:
@@ -251,6 +254,50 @@ class Segmenter:
         check_classes(classes, self.bundle, background=settings.background)
         return self._segment_batch(images, classes, errors, settings.window, options)
 
+    @overload
+    def stream(
+        self,
+        source: SourceLike,
+        classes: ClassEmbeddings | ClassNames,
+        *,
+        errors: Literal["raise"] = "raise",
+        **options: Unpack[StreamOptions],
+    ) -> FrameStream[Frame]: ...
+
+    @overload
+    def stream(
+        self,
+        source: SourceLike,
+        classes: ClassEmbeddings | ClassNames,
+        *,
+        errors: Literal["yield"],
+        **options: Unpack[StreamOptions],
+    ) -> FrameStream[Frame | T2DError]: ...
+
+    def stream(
+        self,
+        source: SourceLike,
+        classes: ClassEmbeddings | ClassNames,
+        *,
+        errors: Errors = "raise",
+        **options: Unpack[StreamOptions],
+    ) -> FrameStream[Frame | T2DError]:
+        """Segment the frames of a video, a camera, a folder or another source; yields them as they are ready.
+
+        `source`: a picture, a video file, a folder, a pattern such as "*.mp4", http:// or https://, rtsp://, a camera's
+        number, an iterable of images, or a list of these, whose frames then come in turn. Files lose no frame; of a
+        live source the newest frame is segmented, and frames before it are dropped and counted.
+        `errors` as in `segment_batch`. `options`: those of `segment`, and those of `StreamOptions`.
+        Closing the iterator frees threads, files and cameras.
+        Raises the errors of `segment` for options and classes at once, ImageNotFoundError for a missing file, and
+        MissingPackageError where PyAV is needed and missing.
+        """
+        given = sources_of(source)
+        settings, mask_options = split_options(options, given, errors)
+        classes = self._embeddings(classes)
+        resolved = self.check_options(classes, **mask_options)
+        return stream_frames(given, _FrameStages(self, classes, resolved.window, mask_options), settings, errors)
+
     def score_planes(
         self,
         image: ImageLike | ImageEncoding,
@@ -337,6 +384,23 @@ class Segmenter:
         return resolve_options(
             options, defaults, window=encoding.window_mode, backend=encoding.backend, precision=encoding.precision
         )
+
+
+@dataclass(frozen=True)
+class _FrameStages:
+    """The two stages of a stream's frames."""
+
+    segmenter: Segmenter
+    classes: ClassEmbeddings
+    window: WindowMode
+    options: SegmentOptions
+
+    def encode(self, pixels: NDArray[np.uint8]) -> ImageEncoding:
+        return self.segmenter.encode_image(pixels, self.window)
+
+    def label(self, encoded: ImageEncoding | Segmentation) -> Segmentation:
+        of_encoding: SegmentOptions = {**self.options, "window": None}
+        return self.segmenter.segment(encoded, self.classes, **of_encoding)  # type: ignore[arg-type]
 
 
 def _reopened(bundle: str, backend: str, precision: str, num_threads: int | None, digest: str) -> Segmenter:

@@ -31,7 +31,13 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "scripts" / "test", tmp_path / "scripts")
     (tmp_path / "scripts" / "environment.sh").write_text("environment() { :; }\ntest_bundle() { :; }\n")
     (tmp_path / "scripts" / "javascript").write_text("")
-    for program in (".venv/bin/python", ".venv/bin/ruff", ".venv/bin/mypy", ".venv-wheel/bin/python"):
+    for program in (
+        ".venv/bin/python",
+        ".venv/bin/ruff",
+        ".venv/bin/mypy",
+        ".venv-wheel/bin/python",
+        ".venv-streams/bin/python",
+    ):
         write_program(tmp_path / program, PASSES)
     return tmp_path
 

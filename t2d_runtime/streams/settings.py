@@ -1,0 +1,86 @@
+"""Options of a stream: their names, checks and defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from t2d_runtime.errors import OptionError
+from t2d_runtime.results.options import SegmentOptions, checked_flag
+from t2d_runtime.streams.kinds import TIMED, GivenSource, Kind
+
+if TYPE_CHECKING:
+    from t2d_runtime.streams.sinks.base import Sink
+
+Errors = Literal["raise", "yield"]
+"""Handling of a frame that cannot be read or segmented."""
+
+
+class StreamOptions(SegmentOptions, total=False):
+    """The options of `Segmenter.stream`: those of `segment`, and these. Each is off unless it is given."""
+
+    watch: bool
+    """Go on with each new file that comes into the folder. Default: False."""
+    every: int
+    """Segment every N-th frame. Default: 1."""
+    max_fps: float | None
+    """Segment at most this many frames of each second of the source."""
+    retries: int | None
+    """Times in a row that a live source that went away is opened again. Default: None, without end."""
+    sinks: Sequence[Sink]
+    """Sinks that each frame is written to before it is given."""
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """The options of a stream, checked."""
+
+    watch: bool = False
+    every: int = 1
+    max_fps: float | None = None
+    retries: int | None = None
+    sinks: tuple[Sink, ...] = ()
+
+
+def split_options(
+    options: StreamOptions, sources: Sequence[GivenSource], errors: Errors
+) -> tuple[StreamSettings, SegmentOptions]:
+    """The stream's own settings, and the options of `segment`. Raises OptionError."""
+    if errors not in get_args(Errors):
+        raise OptionError(f"errors is {errors!r}, expected one of {list(get_args(Errors))}")
+    names = {field.name for field in fields(StreamSettings)}
+    own: dict[str, Any] = {name: value for name, value in options.items() if name in names}
+    rest: Any = {name: value for name, value in options.items() if name not in names}
+    settings = StreamSettings(**{**own, "sinks": tuple(own.get("sinks", ()))})
+    _check(settings, own, {source.kind for source in sources})
+    return settings, rest
+
+
+def _check(settings: StreamSettings, given: dict[str, Any], kinds: set[Kind]) -> None:
+    if checked_flag("watch", settings.watch) and kinds != {Kind.FOLDER}:
+        raise OptionError("watch has no effect without a folder; leave it out, or give the folder")
+    if not is_whole(settings.every, 1):
+        raise OptionError(f"every is {settings.every!r}, expected a whole number from 1")
+    if settings.max_fps is not None:
+        _number("max_fps", settings.max_fps, least=0.0, most=1000.0)
+        if not kinds & set(TIMED):
+            raise OptionError("max_fps has no effect on images without times; leave it out, or use every")
+    if settings.retries is not None and not is_whole(settings.retries, 0):
+        raise OptionError(f"retries is {settings.retries!r}, expected a whole number from 0, or None for no end")
+    if given.get("retries") is not None and not kinds & {Kind.CAMERA, Kind.RTSP, Kind.URL}:
+        raise OptionError("retries has no effect without a live source; leave it out")
+
+
+def is_whole(value: object, least: int) -> bool:
+    """True for a whole number from `least`. A bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(name: str, value: object, *, least: float, most: float) -> None:
+    """Raises OptionError for anything but a number above `least` and up to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise OptionError(f"{name} is {value!r}, expected a number above {least:g} and up to {most:g}")
+    if not least < value <= most:
+        raise OptionError(f"{name} is {value!r}, expected a number above {least:g} and up to {most:g}")

@@ -1,0 +1,1 @@
+"""Sinks: where the frames of a stream are written."""

@@ -1,0 +1,201 @@
+"""A stream of segmented frames: reading, encoding, labelling and writing overlap, with few frames in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from t2d_runtime.errors import T2DError
+from t2d_runtime.overlap import overlapped
+from t2d_runtime.streams.frames import Frame, SourceFrame
+from t2d_runtime.streams.kinds import GivenSource
+from t2d_runtime.streams.settings import Errors, StreamSettings
+from t2d_runtime.streams.sources import Drawn, Sources
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from t2d_runtime.image.encoding import ImageEncoding
+    from t2d_runtime.results.segmentation import Segmentation
+    from t2d_runtime.streams.sinks.base import Sink
+
+FrameT = TypeVar("FrameT", covariant=True)
+
+AHEAD = 2
+"""Frames in work besides one for each stage, so that a stage need not wait for the one before."""
+
+
+class FrameSegmenter(Protocol):
+    """Interface of segmenters for streams: two stages, which work on two frames at the same time."""
+
+    def encode(self, pixels: NDArray[np.uint8]) -> ImageEncoding | Segmentation:
+        """The long stage: an encoding, or the whole result of a segmenter that cannot be divided."""
+
+    def label(self, encoded: ImageEncoding | Segmentation) -> Segmentation:
+        """The result of what `encode` gave."""
+
+
+@dataclass
+class _Work:
+    """A frame on its way through the stages. After an error the later stages leave it alone."""
+
+    drawn: Drawn
+    pixels: NDArray[np.uint8] | None = None
+    encoded: ImageEncoding | Segmentation | None = None
+    outcome: Frame | T2DError | None = None
+
+
+class FrameStream(Generic[FrameT]):
+    """An iterator of segmented frames, in the order of each source, as they are ready.
+
+    It ends with its sources. `close` ends it early and frees threads, files and cameras; so does the end of a `with`
+    block, and forgetting it.
+    """
+
+    def __init__(self, sources: Sources, frames: Generator[FrameT, None, None]) -> None:
+        self._sources = sources
+        self._frames = frames
+
+    def __iter__(self) -> Iterator[FrameT]:
+        return self
+
+    def __next__(self) -> FrameT:
+        return next(self._frames)
+
+    def __enter__(self) -> FrameStream[FrameT]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def dropped(self) -> int:
+        """Frames of live sources dropped so far, because newer ones came before they could be segmented."""
+        return self._sources.dropped
+
+    def close(self) -> None:
+        """End the stream and free its sources."""
+        self._sources.close()
+        with suppress(ValueError):  # another thread takes a frame just now, and finds the end
+            self._frames.close()
+
+
+def stream_frames(
+    given: Sequence[GivenSource], segmenter: FrameSegmenter, settings: StreamSettings, errors: Errors
+) -> FrameStream[Frame | T2DError]:
+    """Segment the frames of a source, or of several. Raises MissingPackageError where that needs PyAV."""
+    sources = Sources(given, settings)
+    return FrameStream(sources, _frames(sources, _Stages(segmenter, sources, settings.sinks), errors))
+
+
+def _frames(sources: Sources, stages: _Stages, errors: Errors) -> Generator[Frame | T2DError, None, None]:
+    functions: list[Callable[[Any], Any]] = [stages.read, stages.encode, stages.label, *stages.writing]
+    # Of a live source no frame waits between two stages, or its result would be late.
+    in_flight = len(functions) - 1 if sources.live else len(functions) + AHEAD
+    results = overlapped(stages.drawn(), functions, in_flight)
+    try:
+        for done in results:
+            outcome: Frame | T2DError | None = done.result().outcome
+            del done
+            if isinstance(outcome, T2DError) and errors == "raise":
+                raise outcome
+            if outcome is not None:
+                yield outcome
+            del outcome
+    finally:
+        sources.close()  # before the threads of the stages are waited for, one of which may wait for a frame
+        stages.close()
+        results.close()
+
+
+class _Stages:
+    """The stages of one stream. Each is run by one thread."""
+
+    def __init__(self, segmenter: FrameSegmenter, sources: Sources, sinks: tuple[Sink, ...]) -> None:
+        self._segmenter = segmenter
+        self._sources = sources
+        # A live source's newest frame is taken when the encoder has nothing to do, not earlier.
+        self._idle = threading.Semaphore(1) if sources.live else None
+        self.writing = tuple(partial(self._write, sink) for sink in sinks)
+
+    def drawn(self) -> Iterator[_Work]:
+        """The frames of the sources, each when it is needed."""
+        with closing(iter(self._sources)) as frames:
+            while True:
+                if self._idle is not None:
+                    self._idle.acquire()
+                drawn = next(frames, None)
+                if drawn is None:
+                    return
+                yield _Work(drawn, outcome=drawn.found if isinstance(drawn.found, T2DError) else None)
+                del drawn
+
+    def close(self) -> None:
+        """Let the thread end that waits for the encoder."""
+        if self._idle is not None:
+            self._idle.release()
+
+    def read(self, work: _Work) -> _Work:
+        """Convert a frame to pixels."""
+        found = work.drawn.found
+        if isinstance(found, SourceFrame):
+            with self._placed(work):
+                work.pixels = found.load()
+            work.drawn = work.drawn._replace(found=replace(found, load=_loaded))  # frees the decoder's picture
+        return work
+
+    def encode(self, work: _Work) -> _Work:
+        """Encode a frame's pixels."""
+        try:
+            with self._placed(work):
+                if work.pixels is not None:
+                    work.encoded, work.pixels = self._segmenter.encode(work.pixels), None
+        finally:
+            if self._idle is not None:
+                self._idle.release()
+        return work
+
+    def label(self, work: _Work) -> _Work:
+        """Make a frame's labels."""
+        with self._placed(work):
+            if work.encoded is not None:
+                work.outcome, work.encoded = self._frame(work, self._segmenter.label(work.encoded)), None
+        return work
+
+    def _frame(self, work: _Work, result: Segmentation) -> Frame:
+        number, found, dropped = work.drawn
+        if not isinstance(found, SourceFrame):
+            raise TypeError(f"expected a frame, got {found!r}")
+        name = self._sources.given[number].name
+        return Frame(result, found.index, found.time_s, name, found.file, dropped, source_number=number)
+
+    @staticmethod
+    def _write(sink: Sink, work: _Work) -> _Work:
+        if isinstance(work.outcome, Frame):
+            sink.write(work.outcome)
+        return work
+
+    @contextmanager
+    def _placed(self, work: _Work) -> Iterator[None]:
+        """Keeps an error as the frame's outcome, with the frame's place in its source."""
+        try:
+            yield
+        except T2DError as error:
+            number, found, _ = work.drawn
+            place = self._sources.given[number].name
+            if isinstance(found, SourceFrame):
+                place = f"frame {found.index} of {found.file or place}"
+            work.outcome = type(error)(f"{place}: {error}")
+            work.pixels = work.encoded = None
+
+
+def _loaded() -> NDArray[np.uint8]:
+    raise RuntimeError("the frame was converted already, and its decoded picture is freed")
