@@ -23,6 +23,9 @@ OPACITY = 0.5
 BACKGROUND_COLOUR = (90, 90, 90)
 """Colour of the background's entry in the legend. In the image, the background keeps its own colours."""
 
+LINE_SIDE = 800
+"""Contours are one pixel wider for each so many pixels of the image's mean side."""
+
 PALETTE_COLOURS = 256
 """Colours of a label picture, filled up with black. With fewer, Pillow writes a PNG of 1, 2 or 4 bits a pixel, which
 several readers, torchvision among them, scale up to 255."""
@@ -47,22 +50,24 @@ def overlay(
     """
     from PIL import Image
 
+    height, width, _ = image.shape
     colours = label_colours(len(class_names), background=background)
     if not legend:
         if font is not None:
             raise OptionError("font has no effect without a legend; turn that on, or leave the font out")
-        return Image.fromarray(_paint(image, label_map, colours, background=background))
+        picture = Image.new("RGB", (width, height))
+        _paint(picture, image, label_map, colours, background=background)
+        return picture
     shares = label_counts(label_map, len(class_names)) / label_map.size
     entries = [
         Entry(class_names[label], shares[label], colours[label])
         for label in np.argsort(-shares, kind="stable")
         if shares[label] > 0
     ]
-    below = draw_legend(entries, (image.shape[1], image.shape[0]), font)
-    painted = Image.fromarray(_paint(image, label_map, colours, background=background))
-    picture = Image.new("RGB", (max(painted.width, below.width), painted.height + below.height), "white")
-    picture.paste(painted, (0, 0))
-    picture.paste(below, (0, painted.height))
+    below = draw_legend(entries, (width, height), font)
+    picture = Image.new("RGB", (max(width, below.width), height + below.height), "white")
+    _paint(picture, image, label_map, colours, background=background)
+    picture.paste(below, (0, height))
     return picture
 
 
@@ -92,29 +97,40 @@ def label_colours(num_labels: int, *, background: bool) -> NDArray[np.uint8]:
 
 
 def _paint(
-    image: NDArray[np.uint8], label_map: LabelMap, colours: NDArray[np.uint8], *, background: bool
-) -> NDArray[np.uint8]:
-    """The image (H,W,3) in its labels' colours, made in bands, so that besides the result only small arrays exist."""
+    picture: Image.Image,
+    image: NDArray[np.uint8],
+    label_map: LabelMap,
+    colours: NDArray[np.uint8],
+    *,
+    background: bool,
+) -> None:
+    """Paint the image (H,W,3) in its labels' colours into the top left corner of a picture.
+
+    It is made in bands, so that besides the picture only small arrays exist.
+    """
     from PIL import Image
 
-    painted = np.empty_like(image)
-    for band in bands_of(*label_map.shape):
+    height, width = label_map.shape
+    lines = int((height * width) ** 0.5) // LINE_SIDE
+    for band in bands_of(height, width):
         labels, pixels = label_map[band], image[band]
         tint = colours[labels]
         if background:
             np.copyto(tint, pixels, where=(labels == 0)[:, :, np.newaxis])
-        painted[band] = np.asarray(Image.blend(Image.fromarray(pixels), Image.fromarray(tint), OPACITY))
-    painted[_contours(label_map)] = 255
-    return painted
+        painted = np.array(Image.blend(Image.fromarray(pixels), Image.fromarray(tint), OPACITY))
+        # A contour needs the row above, and reaches upwards from the rows below.
+        first = max(band.start - 1, 0)
+        contours = _contours(label_map[first : band.stop + lines], lines)
+        painted[contours[band.start - first :][: len(labels)]] = 255
+        picture.paste(Image.fromarray(painted), (0, band.start))
 
 
-def _contours(label_map: LabelMap) -> NDArray[np.bool_]:
-    """Pixels on the border of two labels. Lines are one pixel wide for each 800 pixels of the image's mean side."""
+def _contours(label_map: LabelMap, lines: int) -> NDArray[np.bool_]:
+    """Pixels on the border of two labels, in lines of 1 + `lines` pixels, to the left and upwards."""
     edges = np.zeros(label_map.shape, bool)
     edges[:, 1:] |= label_map[:, 1:] != label_map[:, :-1]
     edges[1:] |= label_map[1:] != label_map[:-1]
-    height, width = label_map.shape
-    for _ in range(int((height * width) ** 0.5) // 800):
+    for _ in range(lines):
         edges[:, :-1] |= edges[:, 1:]
         edges[:-1] |= edges[1:]
     return edges

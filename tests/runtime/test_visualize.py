@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from t2d_runtime.results import label_map as label_maps
 from t2d_runtime.results.legend import MAX_NAME_LENGTH
 from t2d_runtime.results.palette import linear_rgb, oklab, palette, text_colour
 from t2d_runtime.results.visualize import label_colours, label_image, overlay
@@ -140,3 +141,34 @@ def test_many_labels_are_sixteen_bit_grey(tmp_path: Any) -> None:
     label_image(label_map, 10_000, background=False).save(tmp_path / "labels.png")
     with Image.open(tmp_path / "labels.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture), label_map)
+
+
+# Large pictures
+
+
+@pytest.mark.parametrize("legend", [False, True])
+@pytest.mark.parametrize("side", [40, 1700])
+def test_an_overlay_is_the_same_in_bands(monkeypatch: pytest.MonkeyPatch, side: int, legend: bool) -> None:
+    """Contours of several pixels reach into the band above."""
+    rng = np.random.default_rng(0)
+    label_map = (
+        rng.integers(0, 3, (-(-side // 13), 5)).astype(np.uint8).repeat(13, axis=0)[:side].repeat(side // 5, axis=1)
+    )
+    image = rng.integers(0, 256, (*label_map.shape, 3), np.uint8)
+    monkeypatch.setattr(label_maps, "BAND", 1 << 30)
+    whole = pixels(overlay(image, label_map, names(3), background=True, legend=legend))
+    monkeypatch.setattr(label_maps, "BAND", 7 * side)
+    np.testing.assert_array_equal(pixels(overlay(image, label_map, names(3), background=True, legend=legend)), whole)
+
+
+@pytest.mark.parametrize("legend", [False, True])
+def test_an_overlay_makes_no_second_array_of_the_picture(legend: bool) -> None:
+    import tracemalloc
+
+    image, label_map = scene(2000, 3000, 3)
+    overlay(image[:9], label_map[:9], names(3), background=True, legend=legend)
+    tracemalloc.start()
+    overlay(image, label_map, names(3), background=True, legend=legend)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < image.nbytes  # Pillow's own picture is not counted
