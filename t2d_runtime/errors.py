@@ -33,6 +33,14 @@ class BundleNotFoundError(T2DError, FileNotFoundError):
     """A folder that is no bundle, or a bundle with a missing file."""
 
 
+class HubError(T2DError, ConnectionError):
+    """A hub that refuses, or sends something else than it promised."""
+
+
+class HubUnreachableError(HubError):
+    """A hub that cannot be reached, for something that is not in the cache."""
+
+
 class VocabularyError(T2DError, ValueError):
     """A saved vocabulary that is unreadable or was made for another bundle."""
 
