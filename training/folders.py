@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from t2d_export.bundle.bundle_writer import whole_folder
 from t2d_runtime.errors import OutputError
+from t2d_runtime.storage.whole_folder import whole_folder
 
 
 def check_output_folder(output: Path) -> None:

@@ -10,7 +10,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from t2d_export.bundle.bundle_writer import whole_folder
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.engines import (
     ENGINE_MANIFEST,
@@ -21,6 +20,7 @@ from t2d_runtime.bundle.engines import (
     EngineManifest,
 )
 from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, Bundle, record_of
+from t2d_runtime.storage.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     from t2d_runtime.backends.openvino import OpenVinoBackend

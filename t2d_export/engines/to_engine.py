@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2d_export.bundle.bundle_writer import whole_folder
 from t2d_export.engines.fused_engine import fused_profiles, with_iterations
 from t2d_export.engines.openvino_engine import build_openvino
 from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
@@ -32,6 +31,7 @@ from t2d_runtime.encoders import WINDOW_BATCH
 from t2d_runtime.errors import ExportError, OptionError, OutputError
 from t2d_runtime.storage.cache import digest_of, subfolder
 from t2d_runtime.storage.whole_file import whole_file
+from t2d_runtime.storage.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     import tensorrt  # type: ignore[import-not-found, unused-ignore]

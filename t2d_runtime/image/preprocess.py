@@ -37,7 +37,7 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
         wide = np.take(pixels, left, axis=1) * column_weights[0]
         wide += np.take(pixels, right, axis=1) * column_weights[1]
         wide >>= 4
-        upper, lower = wide[positions]
+        upper, lower = wide[positions.reshape(2, -1)]
         upper *= row_weights[0, band, np.newaxis]
         lower *= row_weights[1, band, np.newaxis]
         result[band] = ((upper >> 16) + (lower >> 16) + 2) >> 2

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from t2d_export.bundle.bundle_writer import whole_folder
 from t2d_runtime.errors import OutputError
+from t2d_runtime.storage.whole_folder import whole_folder
 
 
 def test_the_files_are_on_the_disk_before_the_folder_has_its_name(
