@@ -45,6 +45,25 @@ def output_names(
             level[index] += 1
 
 
+def names_in_run(images: Sequence[InputImage]) -> list[str]:
+    """The name of each image for files of the whole run, such as "holiday/beach.jpg".
+
+    It is its path below the folder given. Images of one such name get as many of their folders as tell them apart.
+    """
+    ways = [[name.as_posix() for name in list(_ways(image))[1::2] or [PurePath(image.name_in_run)]] for image in images]
+    level = [0] * len(images)
+    while True:
+        owners: dict[str, list[int]] = {}
+        for index, names in enumerate(ways):
+            owners.setdefault(names[level[index]], []).append(index)
+        crowded = [index for found in owners.values() if len(found) > 1 for index in found]
+        longer = [index for index in crowded if level[index] + 1 < len(ways[index])]
+        if not longer:
+            return [names[level[index]] for index, names in enumerate(ways)]
+        for index in longer:
+            level[index] += 1
+
+
 def _to_lengthen(crowded: Sequence[int], level: Sequence[int], ways: Sequence[Sequence[PurePath]]) -> list[int]:
     """Among images with one name, those with the least exact name that can be made more exact."""
     able = [index for index in crowded if level[index] + 1 < len(ways[index])]

@@ -52,6 +52,10 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "--output", type=named_path, default=Path("output"), metavar="DIR", help="output folder; default: output"
     )
     parser.add_argument("--format", default=default, metavar="LIST", help=f"{formats}; default: {default}")
+    scored = ", ".join(name for name, found in FORMATS.items() if found.mean_scores)
+    parser.add_argument(
+        "--confidence", action="store_true", help=f"keep each pixel's winning score, and write mean scores: in {scored}"
+    )
     parser.add_argument("--no-legend", action="store_true", help="leave the legend out of overlays")
     parser.add_argument(
         "--font",
@@ -85,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
     segmenter = open_segmenter(args)
     classes = open_classes(args, segmenter)
     options = mask_options(args, segmenter.manifest)
+    options["keep_confidence"] = args.confidence
     segmenter.check_options(classes, **options)
     status = NOTHING_DONE
     try:
@@ -95,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
             raise
         complain(str(error))  # about a file of the whole run; the images' own files are written
         return SOME_FAILED
+    for path in writer.paths_of_run:
+        say(f"    {path}")
     return status
 
 
@@ -120,6 +127,9 @@ def _check_effects(args: argparse.Namespace, formats: set[str]) -> None:
     check_mask_options(args)
     if args.recursive and not may_be_folders(args.images):
         raise OptionError("--recursive has no effect without a folder; leave it out")
+    if args.confidence and not any(FORMATS[name].mean_scores for name in formats):
+        scored = ", ".join(name for name, found in FORMATS.items() if found.mean_scores)
+        raise OptionError(f"--confidence has no effect without --format {scored}; add one of them, or leave it out")
     if args.no_legend and "overlay" not in formats:
         raise OptionError("--no-legend has no effect without --format overlay; add that, or leave it out")
     if args.font is not None:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Unpack
 
 from t2d_runtime.commands.inputs import InputImage
-from t2d_runtime.commands.output_names import output_names
+from t2d_runtime.commands.output_names import names_in_run, output_names
 from t2d_runtime.commands.protection import Inputs
 from t2d_runtime.errors import T2DError
 from t2d_runtime.overlap import overlapped
@@ -35,6 +35,8 @@ class PlannedImage:
     image: InputImage
     name: PurePath
     """Below the output folder, without a suffix."""
+    name_in_run: str
+    """Name of the image in files of the whole run."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,12 @@ def plan_outputs(
     for path in writer.paths_of_run:
         inputs.refuse(path)
         refuse_foreign(path, overwrite=overwrite)
-    for image, name in zip(images, output_names(images, writer.paths_of, writer.paths_of_run), strict=True):
+    names = output_names(images, writer.paths_of, writer.paths_of_run)
+    for image, name, name_in_run in zip(images, names, names_in_run(images), strict=True):
         paths = writer.paths_of(name)
         for path in paths:
             inputs.refuse(path)
-        planned.append(PlannedImage(_judged(image, paths, overwrite=overwrite), name))
+        planned.append(PlannedImage(_judged(image, paths, overwrite=overwrite), name, name_in_run))
     return planned
 
 
@@ -104,9 +107,12 @@ def segment_files(
         start = time.perf_counter()
         result = segmenter.segment(encoding, classes, **options)
         segment_ms = _ms_since(start)
-        name = planned.image.name_in_run
-        # Scores are computed while a format writes them.
-        item = ImageResult(result, name, segmenter.score_planes(encoding, classes, **options))
+        item = ImageResult(
+            result,
+            planned.name_in_run,
+            segmenter.score_planes(encoding, classes, **options),  # computed while a format writes them
+            planned.image.path if planned.image.content is None else planned.image.content,
+        )
         return SegmentedFile(planned.image, result.summary(), [], encode_ms, segment_ms), planned.name, item
 
     def write(segmented: tuple[SegmentedFile, PurePath, ImageResult]) -> SegmentedFile:

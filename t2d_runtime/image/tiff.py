@@ -7,7 +7,9 @@ are corrected after decoding: 12-bit grey, and grey of more than 8 bits where 0 
 from __future__ import annotations
 
 import logging
+import mmap
 import struct
+from collections.abc import Collection
 from typing import NamedTuple
 
 from t2d_runtime.errors import ImageError
@@ -33,6 +35,7 @@ SUBFILE_TYPE, REDUCED = 254, 1
 _NEEDED = frozenset((*_SINGLE, *_LISTS, *_AS_THEY_ARE, ORIENTATION_TAG, SUBFILE_TYPE))
 
 _BYTES_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_DOUBLE = 12
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
@@ -41,6 +44,10 @@ SIGNED = 2
 
 _MOST_SAMPLES = 6
 """Most samples a pixel that Pillow decodes."""
+
+
+Content = bytes | mmap.mmap
+"""A whole file."""
 
 
 class Levels(NamedTuple):
@@ -90,8 +97,20 @@ def plain_tiff(content: bytes, name: str, limit: int) -> PlainTiff:
     return PlainTiff(b"".join(parts), orientation if 1 <= orientation <= 8 else 1, levels)
 
 
-def _directory(content: bytes, order: str, name: str) -> dict[int, _Entry]:
-    """Entries of the first directory that the pixels need, and the orientation, as far as the file goes."""
+def numbers_of_tags(content: Content, tags: Collection[int]) -> dict[int, tuple[float, ...]]:
+    """The numbers of some tags of a TIFF's first picture: whole ones, or those of 8 bytes with a point."""
+    order = "<" if content[:2] == b"II" else ">"
+    entries = _directory(content, order, "", tags)
+    letters = {**_WHOLE_NUMBERS, _DOUBLE: "d"}
+    return {
+        tag: struct.unpack(f"{order}{entry.number}{letters[entry.kind]}", entry.value)
+        for tag, entry in entries.items()
+        if entry.kind in letters
+    }
+
+
+def _directory(content: Content, order: str, name: str, tags: Collection[int] = _NEEDED) -> dict[int, _Entry]:
+    """Entries of the first directory with some tags, those that the pixels need, as far as the file goes."""
     big = 43 in content[2:4]
     head, inside = struct.Struct(f"{order}HHQ" if big else f"{order}HHI"), 8 if big else 4
     count, offset = (
@@ -105,7 +124,7 @@ def _directory(content: bytes, order: str, name: str) -> dict[int, _Entry]:
         first, step = place + count.size, head.size + inside
         for start in range(first, min(first + step * number, len(content)), step):
             tag, kind, values = head.unpack_from(content, start)
-            if tag not in _NEEDED or tag in entries or kind not in _BYTES_OF_TYPE:
+            if tag not in tags or tag in entries or kind not in _BYTES_OF_TYPE:
                 continue
             size, value_place = values * _BYTES_OF_TYPE[kind], start + head.size
             if size > inside:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path, PurePath
 from types import TracebackType
 
@@ -39,6 +40,8 @@ class ResultWriter:
         *,
         overwrite: bool = False,
     ) -> None:
+        for found in formats:
+            found.check()
         self._folder = folder
         self._formats = formats
         self._options = options or OutputOptions()
@@ -57,11 +60,12 @@ class ResultWriter:
         return [self._folder / found.file_name for found in self._formats if isinstance(found, RunFormat)]
 
     def write(self, item: ImageResult, name: PurePath) -> list[Path]:
-        """Write one result; returns the files written for it. `name` as `paths_of`.
+        """Write one result; returns the files written for it alone. `name` as `paths_of`.
 
         Raises OutputError, also where another program's file has the name and `overwrite` is False.
         """
         written = self.paths_of(name)
+        item = replace(item, folder=(self._folder / name).parent)
         each = (found for found in self._formats if isinstance(found, FileFormat))
         for found, path in zip(each, written, strict=True):
             with own_file(path, overwrite=self._overwrite) as file:
@@ -110,7 +114,8 @@ class _RunFile:
     def finish(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._failed is not None and error is None:
-            raise self._failed
-        if error is None:
-            self._writer.finish()
+        with closing(self._writer):
+            if self._failed is not None and error is None:
+                raise self._failed
+            if error is None:
+                self._writer.finish()

@@ -41,6 +41,9 @@ _OWN_TEXT = re.compile(rb"(?:<\?xml [^\n]*\n)?[^\w\n]*" + GENERATOR_KEY.encode()
 """The start of a text file of this program: the line "generator: t2d-runtime 1.0" in a comment of any kind, which only
 an XML declaration may stand before."""
 
+CSV_HEADER = b"image,label,name,pixels,share,left,top,right,bottom"
+"""The start of a table of this program. A CSV file has no comments, so its columns tell it."""
+
 _OWN_FORMATS = ("t2d-vocabulary",)
 """Values of "format" in the metadata of a .safetensors file."""
 
@@ -94,7 +97,9 @@ def is_own(path: Path) -> bool:
                 return _is_own_png(file)
             if start.startswith(_ZIP):
                 return _is_own_npz(file)
-            return bool(_OWN_JSON.match(start) or _OWN_TEXT.match(start)) or _is_own_safetensors(file)
+            if _OWN_JSON.match(start) or _OWN_TEXT.match(start) or start.startswith(CSV_HEADER):
+                return True
+            return _is_own_safetensors(file)
     except (OSError, ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile):
         return False  # damaged: its writer cannot be told
 

@@ -158,6 +158,9 @@ class Lines:
             raise OSError(28, "No space left on device")
         self._file.write(b"0]}")
 
+    def close(self) -> None:
+        pass
+
 
 def lines_format(fail_at: str | None = None) -> RunFormat:
     return RunFormat("lines", "run.json", "the images' names", lambda file, options: Lines(file, fail_at))

@@ -17,6 +17,10 @@ NAMES: Final = (
     "npz",
     "scores",
     "json",
+    "coco",
+    "labelme",
+    "geojson",
+    "csv",
 )
 """Formats in the order of the help. Each is the `FORMAT` of the module of its name."""
 

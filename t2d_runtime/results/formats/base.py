@@ -43,6 +43,14 @@ class ImageResult:
     """The image's name in the run, such as "holiday/beach.jpg"."""
     scores: Planes | None = None
     """The scores, where `segmentation` does not keep them."""
+    source: Path | bytes | None = None
+    """The image's file, or its content where that came through a pipe; None where it is neither."""
+    folder: Path | None = None
+    """The folder of the image's own result files, set by `ResultWriter`."""
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,10 @@ class FileFormat:
     write: Callable[[BinaryIO, ImageResult, OutputOptions], None]
     """Writes one result into an open file. The file must say that this program wrote it, so that a later run may
     replace it: see `t2d_runtime.storage.own_files`."""
+    mean_scores: bool = False
+    """True where the file also holds mean scores, or the confidence, of results that keep their confidence."""
+    check: Callable[[], None] = _nothing
+    """Called before any work. Raises MissingPackageError where a package is missing that the format needs."""
 
 
 class RunWriter(Protocol):
@@ -68,6 +80,9 @@ class RunWriter(Protocol):
 
     def finish(self) -> None:
         """Write the end of the file. Not called after an interrupt: the file is then removed."""
+
+    def close(self) -> None:
+        """Free what the writer holds besides the file. Called at last in every case."""
 
 
 @dataclass(frozen=True)
@@ -82,3 +97,7 @@ class RunFormat:
     """Content of the file in a few words, for the help."""
     begin: Callable[[BinaryIO, OutputOptions], RunWriter]
     """Called with the open file before the first result. The file must say that this program wrote it."""
+    mean_scores: bool = False
+    """True where the file also holds mean scores of results that keep their confidence."""
+    check: Callable[[], None] = _nothing
+    """Called before any work. Raises MissingPackageError where a package is missing that the format needs."""

@@ -16,4 +16,4 @@ def write(file: BinaryIO, item: ImageResult, options: OutputOptions) -> None:
     file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
-FORMAT = FileFormat("json", ".json", "names, areas and boxes of the labels, and the settings", write)
+FORMAT = FileFormat("json", ".json", "names, areas and boxes of the labels, and the settings", write, mean_scores=True)

@@ -34,6 +34,12 @@ class Polygon:
     """Counterclockwise on the screen. A hole may touch another ring in single points."""
 
     @property
+    def outer_area(self) -> int:
+        """Pixels inside the exterior, those in the holes included."""
+        x, y = self.exterior.astype(np.int64).T
+        return int((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) // 2
+
+    @property
     def __geo_interface__(self) -> dict[str, Any]:
         """The polygon as shapely, rasterio, geopandas and others read it. Rings are closed."""
         rings = ([*map(tuple, ring.tolist()), tuple(ring[0].tolist())] for ring in (self.exterior, *self.holes))
