@@ -13,6 +13,10 @@ class ImageError(T2DError, ValueError):
     """An image that cannot be used: unreadable, truncated, too large, or an array of another shape."""
 
 
+class ImageSizeError(ImageError):
+    """A picture with more pixels than the limit."""
+
+
 class ImageNotFoundError(T2DError, FileNotFoundError):
     """An image path that does not exist."""
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "segment": ("t2d_runtime.commands.segment", "label the pixels of images with words"),
     "classes": ("t2d_runtime.commands.classes", "precompute a vocabulary, so that no text is encoded later"),
     "words": ("t2d_runtime.commands.words", "judge words on labelled images, and find a threshold for each class"),
+    "serve": ("t2d_runtime.commands.serve", "answer requests over HTTP, with a page to try it"),
     "info": ("t2d_runtime.commands.info", "show what a bundle holds and where it runs"),
     "selftest": ("t2d_runtime.commands.selftest", "compare a bundle's stages on this machine with the reference"),
     "bench": ("t2d_runtime.commands.bench", "measure a bundle's speed on this machine, or compare two machines"),

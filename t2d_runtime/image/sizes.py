@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from t2d_runtime.errors import ImageError, OptionError
+from t2d_runtime.errors import ImageError, ImageSizeError, OptionError
 
 MAX_PIXELS = 1024**3 // 4 // 3
 """Largest picture read by default: Pillow's own limit, above which it suspects a decompression bomb.
@@ -38,11 +38,11 @@ def pixel_limit(max_pixels: int | None) -> int:
 
 
 def check_size(width: int, height: int, name: str, limit: int) -> None:
-    """Raises ImageError for a picture without pixels, or with more than the limit."""
+    """Raises ImageError for a picture without pixels, ImageSizeError for one with more than the limit."""
     if width * height == 0:
         raise ImageError(f"{name} has {width} x {height} pixels, expected at least one")
     if width * height > limit:
-        raise ImageError(
+        raise ImageSizeError(
             f"{name} has {width} x {height} pixels, more than the limit of {limit}; make it smaller, or raise the "
             f"limit with max_pixels or {MAX_PIXELS_VARIABLE} where you know the file"
         )

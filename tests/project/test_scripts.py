@@ -37,6 +37,7 @@ def checkout(tmp_path: Path) -> Path:
         ".venv/bin/mypy",
         ".venv-wheel/bin/python",
         ".venv-streams/bin/python",
+        ".venv-serving/bin/python",
     ):
         write_program(tmp_path / program, PASSES)
     return tmp_path

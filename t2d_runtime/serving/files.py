@@ -1,0 +1,37 @@
+"""Files of the page, read once: no request names a path."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "page"
+
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+
+INDEX, DOCS = "index.html", "docs.html"
+
+
+@dataclass(frozen=True)
+class PageFile:
+    """A file of the page."""
+
+    content: bytes
+    media_type: str
+    etag: str
+
+
+def page_files() -> dict[str, PageFile]:
+    """The page's files by their address."""
+    found = {}
+    for path in sorted(FOLDER.rglob("*")):
+        if path.suffix in MEDIA_TYPES:
+            content, name = path.read_bytes(), path.relative_to(FOLDER).as_posix()
+            file = PageFile(content, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+            found[{INDEX: "/", DOCS: "/docs"}.get(name, f"/{name}")] = file
+    return found

@@ -1,0 +1,145 @@
+"""The work behind the addresses: pictures and questions to answers, through the queue."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2d_runtime import __version__
+from t2d_runtime.errors import ImageSizeError
+from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.image.reading import load_image
+from t2d_runtime.image.windows import WindowMode, size_of
+from t2d_runtime.results.segmentation import Segmentation
+from t2d_runtime.segmenter import Segmenter
+from t2d_runtime.serving.answers import FORMATS, content_of
+from t2d_runtime.serving.images import ImageStore
+from t2d_runtime.serving.limits import Limits
+from t2d_runtime.serving.metrics import Metrics
+from t2d_runtime.serving.question import Question
+from t2d_runtime.serving.queue import Queue, Turn
+from t2d_runtime.serving.uploads import Uploads
+from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The bytes of an answer."""
+
+    content: bytes
+    media_type: str
+
+
+class Service:
+    """One bundle's segmenter behind one queue, with the encoded pictures that are kept."""
+
+    def __init__(self, segmenter: Segmenter, limits: Limits) -> None:
+        self.segmenter = segmenter
+        self.limits = limits
+        self.metrics = Metrics()
+        self.queue = Queue(limits, self.metrics)
+        self.uploads = Uploads(limits, self.metrics)
+        self.images = ImageStore(limits.images_bytes)
+        self.metrics.places.set(limits.queue)
+
+    def warm_up(self) -> None:
+        """Segment a small picture, so that the text encoder and all code is loaded before the first request."""
+        self.segmenter.segment(np.zeros((64, 64, 3), np.uint8), ["thing"], background=True, refine=True)
+
+    async def segment_upload(self, image: bytes, window: WindowMode, question: Question, turn: Turn) -> Answer:
+        """Segment a picture that is not encoded yet."""
+        async with self.queue.work(turn):
+            classes = await self._embeddings(question, window, turn)
+            encoding = await self._encode(image, window, len(classes.vectors), turn)
+            return await self._answer(encoding, classes, question, turn)
+
+    async def segment_kept(self, encoding: ImageEncoding, question: Question, turn: Turn) -> Answer:
+        """Segment an encoded picture."""
+        async with self.queue.work(turn):
+            classes = await self._embeddings(question, encoding.window_mode, turn)
+            self._check_scores(encoding.image, len(classes.vectors))
+            return await self._answer(encoding, classes, question, turn)
+
+    async def keep(self, image: bytes, window: WindowMode, owner: str, turn: Turn) -> Answer:
+        """Encode a picture and keep it; the answer has its id."""
+        async with self.queue.work(turn):
+            encoding = await self._encode(image, window, 1, turn)
+            name = self.images.add(encoding, owner)
+        self.count_images()
+        height, width = size_of(encoding.image)
+        content = {"id": name, "height": height, "width": width, "windows": len(encoding.windows)}
+        return Answer(json.dumps(content).encode(), "application/json")
+
+    def count_images(self) -> None:
+        """Tell the metrics how many pictures are kept."""
+        self.metrics.images.set(len(self.images))
+        self.metrics.images_bytes.set(self.images.size_bytes)
+
+    def info(self) -> dict[str, Any]:
+        """Facts about the model, the engine, the options and the limits."""
+        manifest, limits = self.segmenter.manifest, self.limits
+        defaults = manifest.defaults
+        return {
+            "version": __version__,
+            "backbone": manifest.model.backbone,
+            "engine": self.segmenter.engine_description,
+            "backend": self.segmenter.backend_name,
+            "precision": self.segmenter.precision,
+            "prompt_sets": {name: len(templates) for name, templates in manifest.prompt_sets.items()},
+            "defaults": {
+                "threshold": defaults.threshold,
+                "cleaning_weight": defaults.cleaning_weight,
+                "refine": {"iterations": defaults.pamr.iterations, "dilations": list(defaults.pamr.dilations)},
+            },
+            "formats": FORMATS,
+            "limits": {
+                "queue": limits.queue,
+                "deadline_s": limits.deadline_s,
+                "body_bytes": limits.body_bytes,
+                "pixels": limits.pixels,
+                "phrases": limits.phrases,
+                "templates": limits.templates,
+                "images_bytes": limits.images_bytes,
+            },
+        }
+
+    async def _embeddings(self, question: Question, window: WindowMode, turn: Turn) -> ClassEmbeddings:
+        """The classes' embeddings. Options are checked with them, before the picture is looked at."""
+        classes = await self.queue.run(
+            "words",
+            turn,
+            self.segmenter.encode_classes,
+            question.classes,
+            question.prompts,
+            progress=turn.progress,
+        )
+        self.segmenter.check_options(classes, window=window, **question.options)
+        return classes
+
+    async def _encode(self, image: bytes, window: WindowMode, phrases: int, turn: Turn) -> ImageEncoding:
+        pixels = await self.queue.run("read", turn, load_image, image, max_pixels=self.limits.pixels)
+        self._check_scores(pixels, phrases)
+        return await self.queue.run("encode", turn, self.segmenter.encode_image, pixels, window)
+
+    async def _answer(
+        self, encoding: ImageEncoding, classes: ClassEmbeddings, question: Question, turn: Turn
+    ) -> Answer:
+        def segment() -> Segmentation:
+            return self.segmenter.segment(encoding, classes, **question.options)
+
+        result = await self.queue.run("segment", turn, segment)
+        content = await self.queue.run("answer", turn, content_of, result, question.form)
+        return Answer(content, question.form.media_type)
+
+    def _check_scores(self, pixels: NDArray[np.uint8], phrases: int) -> None:
+        """Raises ImageSizeError where so many pixels and phrases would keep all others waiting."""
+        height, width = size_of(pixels)
+        if height * width * phrases > self.limits.scores:
+            raise ImageSizeError(
+                f"{width} x {height} pixels and {phrases} phrases are more work than the limit of "
+                f"{self.limits.scores} pixels x phrases; send a smaller picture or fewer words"
+            )

@@ -1,0 +1,137 @@
+"""What the tests of the service share: a bundle's segmenter, a picture, and servers on loopback with free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from t2d_runtime import ImageEncoding, Segmenter
+from t2d_runtime.image.reading import ImageLike
+from t2d_runtime.image.windows import WindowMode
+from t2d_runtime.serving.application import application_of
+from t2d_runtime.serving.hosts import Hosts
+from t2d_runtime.serving.keys import Keys
+from t2d_runtime.serving.limits import Limits
+from t2d_runtime.serving.server import Server, address_of, listening_socket
+
+TIMEOUT_S = 60
+"""For machines that are busy with other work too."""
+
+
+class HeldSegmenter(Segmenter):
+    """A segmenter whose encoding of pictures can be held up."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__(segmenter.encoders)
+        self.free = threading.Event()
+        self.free.set()
+        self.begun = threading.Semaphore(0)
+
+    def encode_image(self, image: ImageLike, window: WindowMode = "slide") -> ImageEncoding:
+        self.begun.release()
+        assert self.free.wait(TIMEOUT_S)
+        return super().encode_image(image, window)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server of this process."""
+
+    url: str
+    server: Server
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rstrip("/").rpartition(":")[2])
+
+
+Serve = Callable[..., AbstractContextManager[Running]]
+
+
+@pytest.fixture(scope="session")
+def segmenter(exported_bundle: Path) -> Segmenter:
+    return Segmenter.open(exported_bundle, backend="onnxruntime")
+
+
+@pytest.fixture
+def held(segmenter: Segmenter) -> Iterator[HeldSegmenter]:
+    held = HeldSegmenter(segmenter)
+    yield held
+    held.free.set()
+
+
+@pytest.fixture(scope="session")
+def serve(segmenter: Segmenter) -> Serve:
+    """Runs a server in a thread of this process."""
+
+    @contextmanager
+    def running(
+        limits: Limits | None = None,
+        keys: tuple[str, ...] = (),
+        hosts: Hosts | None = None,
+        of: Segmenter = segmenter,
+    ) -> Iterator[Running]:
+        chosen, started = limits or Limits(), threading.Event()
+        bound = listening_socket("127.0.0.1", 0)
+        application = application_of(of, limits=chosen, hosts=hosts or Hosts.of("127.0.0.1"), keys=Keys(keys))
+        server = Server(application, chosen, on_start=started.set)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
+        url = address_of(bound)
+        thread.start()
+        try:
+            assert started.wait(TIMEOUT_S)
+            yield Running(url, server)
+        finally:
+            server.should_exit = True
+            thread.join(TIMEOUT_S)
+            assert not thread.is_alive()
+
+    return running
+
+
+@pytest.fixture(scope="session")
+def server(serve: Serve) -> Iterator[Running]:
+    """One server for all tests that leave it as it is."""
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=TIMEOUT_S) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def pixels() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+
+
+@pytest.fixture(scope="session")
+def photo(pixels: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def no_faults(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No test may make the server log a traceback."""
+    caplog.set_level(logging.WARNING)
+    yield
+    found = [
+        record.getMessage() for when in ("setup", "call") for record in caplog.get_records(when) if record.exc_info
+    ]
+    assert found == []
