@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from t2d_runtime.errors import OptionError
 from t2d_runtime.results.formats import FORMATS as FILE_FORMATS
 from t2d_runtime.results.formats import FileFormat, ImageResult, OutputOptions
 from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.serving.problems import HttpError
+from t2d_runtime.storage.own_files import GENERATOR, GENERATOR_KEY
 
 FORMATS = {
     "json": "application/json",
+    "rle": "application/json",
+    "polygons": "application/json",
     "png": "image/png",
     "grey": "image/png",
     "overlay": "image/png",
@@ -51,8 +57,28 @@ def form_of(name: object, accept: str, *, legend: bool | None) -> Form:
     return Form(name, legend is None or legend)
 
 
+def _polygons(result: Segmentation) -> dict[str, Any]:
+    """Parts as {"exterior": [[x, y], ...], "holes": [...]}, points on corners of pixels."""
+    return {
+        name: [{"exterior": part.exterior.tolist(), "holes": [hole.tolist() for hole in part.holes]} for part in parts]
+        for name, parts in result.polygons().items()
+    }
+
+
+SHAPES: dict[str, Callable[[Segmentation], Mapping[str, Any]]] = {"rle": Segmentation.rle, "polygons": _polygons}
+"""Formats that add the shape of each label, under their own name, to the JSON of a result."""
+
+
+def _with_shapes(result: Segmentation, key: str) -> bytes:
+    content, shapes = result.summary(), SHAPES[key](result)
+    labels = [{**label, key: shapes[label["name"]]} for label in content["labels"]]
+    return json.dumps({GENERATOR_KEY: GENERATOR, **content, "labels": labels}).encode()
+
+
 def content_of(result: Segmentation, form: Form) -> bytes:
     """The answer's bytes."""
+    if form.format in SHAPES:
+        return _with_shapes(result, form.format)
     stream = io.BytesIO()
     writer = FILE_FORMATS[form.format]
     if not isinstance(writer, FileFormat):

@@ -47,6 +47,12 @@ def test_each_form_of_an_answer(
         assert list(arrays["class_names"]) == WORDS
     answer = ask()
     assert answer.headers["content-type"] == "application/json"
+    assert {label["name"]: label["rle"] for label in ask(format="rle").json()["labels"]} == result.rle()
+    for label in ask(format="polygons").json()["labels"]:
+        shapes = [[part["exterior"], *part["holes"]] for part in label["polygons"]]
+        expected_shapes = [[part.exterior, *part.holes] for part in result.polygons(label["name"])]
+        assert shapes == [[points.tolist() for points in part] for part in expected_shapes]
+        assert shapes
     assert answer.json()["labels"] == result.summary()["labels"]
     assert {"queue", "words", "read", "encode", "segment", "answer"} == {
         part.split(";")[0].strip() for part in answer.headers["server-timing"].split(",")
