@@ -13,6 +13,7 @@ from t2d_runtime.commands.arguments import add_verbose
 
 COMMANDS = {
     "segment": ("t2d_runtime.commands.segment", "label the pixels of images with words"),
+    "video": ("t2d_runtime.commands.video", "label the frames of videos, cameras and folders with words"),
     "classes": ("t2d_runtime.commands.classes", "precompute a vocabulary, so that no text is encoded later"),
     "words": ("t2d_runtime.commands.words", "judge words on labelled images, and find a threshold for each class"),
     "serve": ("t2d_runtime.commands.serve", "answer requests over HTTP, with a page to try it"),

@@ -33,6 +33,9 @@ PNG_KEYWORD = "Software"
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
+_MATROSKA = b"\x1aE\xdf\xa3"
+_VIDEO_ENDS = 1 << 16
+"""Bytes at both ends of a video in which its comment is looked for."""
 
 _OWN_JSON = re.compile(rb'\s*\{\s*"(?:generator"\s*:\s*"t2d-runtime[ "]|command"\s*:\s*"bench"\s*,\s*"provenance")')
 """The start of a JSON file of this program. The second form is an older one of `t2d bench`, without the key."""
@@ -97,6 +100,8 @@ def is_own(path: Path) -> bool:
                 return _is_own_png(file)
             if start.startswith(_ZIP):
                 return _is_own_npz(file)
+            if start.startswith(_MATROSKA) or start[4:8] == b"ftyp":
+                return _is_own_video(file)
             if _OWN_JSON.match(start) or _OWN_TEXT.match(start) or start.startswith(CSV_HEADER):
                 return True
             return _is_own_safetensors(file)
@@ -118,6 +123,15 @@ def _is_own_png(file: BinaryIO) -> bool:
         else:
             file.seek(length + 4, os.SEEK_CUR)
     return False
+
+
+def _is_own_video(file: BinaryIO) -> bool:
+    """True where the mark is in the video's comment: near the beginning of Matroska, at the end of MP4."""
+    mark = f"{GENERATOR_KEY}: {PROGRAM} ".encode()
+    if mark in file.read(_VIDEO_ENDS):
+        return True
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _VIDEO_ENDS))
+    return mark in file.read(_VIDEO_ENDS)
 
 
 def _is_own_npz(file: BinaryIO) -> bool:

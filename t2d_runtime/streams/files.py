@@ -113,3 +113,18 @@ def _told_duration(stream: VideoStream) -> float | None:
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
     except (KeyError, ValueError):
         return None
+
+
+def told_frames(path: Path, every: int, max_fps: float | None) -> int | None:
+    """The number of frames that a video file says it has, of those that are segmented; None where it does not say."""
+    try:
+        with opened_file(path, str(path)) as container:
+            stream = video_stream(container, str(path), live=False)
+            seconds, rate = _told_duration(stream), stream.average_rate
+            count = stream.frames or (round(seconds * float(rate)) if seconds and rate else 0)
+    except ImageError:  # told when its frames are read
+        return None
+    if not count:
+        return None
+    count = -(-count // every)
+    return count if max_fps is None or not seconds else min(count, 1 + int(seconds * max_fps))
