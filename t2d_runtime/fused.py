@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -15,11 +16,12 @@ from t2d_runtime.backends.base import Backend
 from t2d_runtime.bundle.files import SEGMENTER, SELFTEST, Bundle
 from t2d_runtime.bundle.manifest import Manifest, StageParity
 from t2d_runtime.device.threads import default_num_threads
-from t2d_runtime.errors import BackendError, ImageError, OptionError
+from t2d_runtime.errors import BackendError, ImageError, OptionError, T2DError
 from t2d_runtime.image.reading import ImageLike, load_image
-from t2d_runtime.image.windows import size_of
+from t2d_runtime.image.windows import resized_size, size_of
 from t2d_runtime.masks.labels import empty_labels
 from t2d_runtime.masks.phrases import labels_of_classes, scores_of_classes
+from t2d_runtime.masks.postprocess import ScoreFilter
 from t2d_runtime.masks.upsample import upsample
 from t2d_runtime.proof.choice import open_for
 from t2d_runtime.proof.parity import PRECISIONS, Judge, margin_of, with_background
@@ -35,6 +37,10 @@ from t2d_runtime.results.options import (
     resolve_options,
 )
 from t2d_runtime.results.segmentation import Segmentation
+from t2d_runtime.streams.frames import Frame
+from t2d_runtime.streams.kinds import SourceLike, sources_of
+from t2d_runtime.streams.settings import Errors, StreamOptions, split_options
+from t2d_runtime.streams.stream import FrameStream, stream_frames
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 logger = logging.getLogger(__name__)
@@ -91,24 +97,7 @@ class FusedSegmenter:
 
         Raises ImageError, ImageNotFoundError, OptionError, VocabularyError, ClassNamesError, BackendError.
         """
-        defaults = self.manifest.defaults
-        if "window" in options:
-            raise OptionError("the fused graph takes an image as one window; leave window out")
-        settings = resolve_options(
-            options, defaults, window="whole", backend=self.backend_name, precision=self.precision
-        )
-        if settings.cleaning == "paper":
-            raise OptionError("the fused graph cleans as released, not as in the paper; use Segmenter for 'paper'")
-        if settings.refine and settings.refine.dilations != defaults.pamr.dilations:
-            raise OptionError(
-                f"refine has dilations {settings.refine.dilations}, those of the fused graph are "
-                f"{defaults.pamr.dilations}; use Segmenter for others"
-            )
-        check_classes(classes, self.bundle, background=settings.background)
-        if classes.thresholds:
-            raise OptionError(
-                "the fused graph has one threshold for all classes; use Segmenter for thresholds of classes"
-            )
+        settings = self._checked(classes, options)
         pixels = load_image(image)
         labels, scores = self.run(
             pixels,
@@ -130,6 +119,47 @@ class FusedSegmenter:
             negatives=classes.negatives,
             confidence=_confidence(of_rows, scores, settings) if keep_confidence else None,
         )
+
+    def stream(
+        self,
+        source: SourceLike,
+        classes: ClassEmbeddings,
+        *,
+        errors: Errors = "raise",
+        **options: Unpack[StreamOptions],
+    ) -> FrameStream[Frame | T2DError]:
+        """Segment the frames of a video, a camera, a folder or another source, as `Segmenter.stream` does.
+
+        Options are the same, without `window` and `smoothing`: the graph gives labels. Raises as `Segmenter.stream`.
+        """
+        given = sources_of(source)
+        settings, mask_options = split_options(options, given, errors)
+        if settings.smoothing:
+            raise OptionError("the fused graph gives labels, and smooths no scores; use Segmenter for smoothing")
+        self._checked(classes, mask_options)
+        return stream_frames(given, _FrameStages(self, classes, mask_options), settings, errors)
+
+    def _checked(self, classes: ClassEmbeddings, options: MaskOptions) -> SegmentationSettings:
+        """The settings from the options. Raises the errors of `segment` for options and classes."""
+        defaults = self.manifest.defaults
+        if "window" in options:
+            raise OptionError("the fused graph takes an image as one window; leave window out")
+        settings = resolve_options(
+            options, defaults, window="whole", backend=self.backend_name, precision=self.precision
+        )
+        if settings.cleaning == "paper":
+            raise OptionError("the fused graph cleans as released, not as in the paper; use Segmenter for 'paper'")
+        if settings.refine and settings.refine.dilations != defaults.pamr.dilations:
+            raise OptionError(
+                f"refine has dilations {settings.refine.dilations}, those of the fused graph are "
+                f"{defaults.pamr.dilations}; use Segmenter for others"
+            )
+        check_classes(classes, self.bundle, background=settings.background)
+        if classes.thresholds:
+            raise OptionError(
+                "the fused graph has one threshold for all classes; use Segmenter for thresholds of classes"
+            )
+        return settings
 
     def run(
         self,
@@ -195,3 +225,21 @@ def _confidence(of_rows: LabelMap, scores: NDArray[np.float32], settings: Segmen
         if chosen.any():
             np.copyto(confidence, upsample(plane[np.newaxis], size, align_corners=False)[0], where=chosen)
     return confidence
+
+
+@dataclass(frozen=True)
+class _FrameStages:
+    """A stream's frames in one stage, since the graph gives labels at once."""
+
+    segmenter: FusedSegmenter
+    classes: ClassEmbeddings
+    options: MaskOptions
+
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return resized_size(size, self.segmenter.manifest.windows)
+
+    def encode(self, pixels: NDArray[np.uint8]) -> Segmentation:
+        return self.segmenter.segment(pixels, self.classes, **self.options)
+
+    def label(self, encoded: Segmentation, score_filter: ScoreFilter | None) -> Segmentation:
+        return encoded

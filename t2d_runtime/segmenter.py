@@ -19,8 +19,9 @@ from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BundleError, OptionError, T2DError
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.reading import ImageLike, load_image
-from t2d_runtime.image.windows import WindowMode
+from t2d_runtime.image.windows import WindowMode, resized_size
 from t2d_runtime.masks.phrases import segment_classes
+from t2d_runtime.masks.postprocess import ScoreFilter
 from t2d_runtime.masks.score_planes import ScorePlanes
 from t2d_runtime.overlap import overlapped
 from t2d_runtime.proof.choice import fastest_precision, open_for
@@ -191,12 +192,23 @@ class Segmenter:
         (embeddings of another bundle), ClassNamesError (more than 65,536 labels), and the errors of `encode_image`.
         """
         encoding, classes, settings = self._prepare(image, classes, options)
+        return self._label(encoding, classes, settings, options)
+
+    def _label(
+        self,
+        encoding: ImageEncoding,
+        classes: ClassEmbeddings,
+        settings: SegmentationSettings,
+        options: SegmentOptions,
+        score_filter: ScoreFilter | None = None,
+    ) -> Segmentation:
         found = segment_classes(
             encoding,
             classes,
             settings,
             keep_scores=options.get("keep_scores", False),
             keep_confidence=options.get("keep_confidence", False),
+            score_filter=score_filter,
             num_threads=self.encoders.num_threads,
         )
         return Segmentation(
@@ -295,8 +307,8 @@ class Segmenter:
         given = sources_of(source)
         settings, mask_options = split_options(options, given, errors)
         classes = self._embeddings(classes)
-        resolved = self.check_options(classes, **mask_options)
-        return stream_frames(given, _FrameStages(self, classes, resolved.window, mask_options), settings, errors)
+        stages = _FrameStages(self, classes, self.check_options(classes, **mask_options), mask_options)
+        return stream_frames(given, stages, settings, errors)
 
     def score_planes(
         self,
@@ -392,15 +404,17 @@ class _FrameStages:
 
     segmenter: Segmenter
     classes: ClassEmbeddings
-    window: WindowMode
+    settings: SegmentationSettings
     options: SegmentOptions
 
-    def encode(self, pixels: NDArray[np.uint8]) -> ImageEncoding:
-        return self.segmenter.encode_image(pixels, self.window)
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return resized_size(size, self.segmenter.manifest.windows)
 
-    def label(self, encoded: ImageEncoding | Segmentation) -> Segmentation:
-        of_encoding: SegmentOptions = {**self.options, "window": None}
-        return self.segmenter.segment(encoded, self.classes, **of_encoding)  # type: ignore[arg-type]
+    def encode(self, pixels: NDArray[np.uint8]) -> ImageEncoding:
+        return self.segmenter.encode_image(pixels, self.settings.window)
+
+    def label(self, encoded: ImageEncoding, score_filter: ScoreFilter | None) -> Segmentation:
+        return self.segmenter._label(encoded, self.classes, self.settings, self.options, score_filter)
 
 
 def _reopened(bundle: str, backend: str, precision: str, num_threads: int | None, digest: str) -> Segmenter:

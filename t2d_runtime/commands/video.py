@@ -59,6 +59,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_stream_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="segment every N-th frame; default: 1")
     parser.add_argument("--max-fps", type=float, metavar="X", help="segment at most X frames of each second")
+    parser.add_argument(
+        "--motion-threshold",
+        type=float,
+        metavar="X",
+        help="do not encode a frame again whose picture changed by less than X levels of 255 anywhere: 4",
+    )
+    parser.add_argument(
+        "--smoothing",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="share of the scores so far in a frame's scores, against flicker, 0 to below 1: 0.7; default: 0, off",
+    )
     parser.add_argument("--watch", action="store_true", help="go on with each new file that comes into the folder")
     parser.add_argument(
         "--retries",
@@ -97,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
     options: StreamOptions = {
         "every": args.every,
         "max_fps": args.max_fps,
+        "motion_threshold": args.motion_threshold,
+        "smoothing": args.smoothing,
         "watch": args.watch,
         "retries": args.retries,
     }

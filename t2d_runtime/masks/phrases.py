@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.masks.labels import empty_labels
-from t2d_runtime.masks.postprocess import Labelling, label_map_of
+from t2d_runtime.masks.postprocess import Labelling, ScoreFilter, label_map_of
 from t2d_runtime.results.label_map import LabelMap
 from t2d_runtime.results.options import SegmentationSettings
 from t2d_runtime.words.vocabulary import ClassEmbeddings
@@ -28,6 +28,7 @@ def segment_classes(
     *,
     keep_scores: bool,
     keep_confidence: bool = False,
+    score_filter: ScoreFilter | None = None,
     num_threads: int | None = None,
 ) -> Labelling:
     """Labels (H,W) and, where kept, scores (N,H,W) and confidence (H,W) of an encoded image for N classes.
@@ -41,6 +42,7 @@ def segment_classes(
         thresholds=row_thresholds(classes, settings.threshold),
         keep_scores=keep_scores,
         keep_confidence=keep_confidence,
+        score_filter=score_filter,
         num_threads=num_threads,
     )
     labels = labels_of_classes(found.label_map, classes, background=settings.background)

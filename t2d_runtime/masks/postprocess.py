@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from t2d_runtime.results.options import SegmentationSettings
 
 CLASS_GROUP = 32
 """Classes whose planes exist at a time, 26 MB at 448 x 448. Each group repeats the affinity, a tenth of the time."""
+
+ScoreFilter: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Changes the patch scores (W,N,h,w) of an image before its labels are made; gives a new array of the same shape."""
 
 
 class Labelling(NamedTuple):
@@ -42,6 +45,7 @@ def label_map_of(
     thresholds: NDArray[np.float32] | None = None,
     keep_scores: bool,
     keep_confidence: bool = False,
+    score_filter: ScoreFilter | None = None,
     num_threads: int | None = None,
 ) -> Labelling:
     """Labels (H,W) and, where kept, scores (N,H,W) and confidence (H,W) of an encoded image for embeddings (N,D).
@@ -53,24 +57,25 @@ def label_map_of(
     """
     best = np.empty(size_of(encoding.image), np.float32) if keep_confidence else None
     if keep_scores:
-        scores = image_scores(encoding, text_embeds, settings, num_threads=num_threads)
+        scores = image_scores(encoding, text_embeds, settings, score_filter=score_filter, num_threads=num_threads)
         labels = labels_of(scores, settings, thresholds, best)
         return Labelling(labels, scores, _confidence(best, labels, settings, thresholds))
-    labels = _labels_alone(encoding, text_embeds, settings, thresholds, best, num_threads)
+    patch_scores = window_scores(encoding, text_embeds, settings, score_filter)
+    labels = _labels_alone(encoding, patch_scores, settings, thresholds, best, num_threads)
     return Labelling(labels, None, _confidence(best, labels, settings, thresholds))
 
 
 def _labels_alone(
     encoding: ImageEncoding,
-    text_embeds: NDArray[np.float32],
+    patch_scores: NDArray[np.float32],
     settings: SegmentationSettings,
     thresholds: NDArray[np.float32] | None,
     best: NDArray[np.float32] | None,
     num_threads: int | None,
 ) -> LabelMap:
-    """Labels without planes of the image's size; `best` as in `labels_from_patch_scores`."""
+    """Labels from patch scores, which are changed, without planes of the image's size; `best` as in masks/labels."""
     threshold, offsets = _competition(settings, thresholds)
-    patch_scores = window_scores(encoding, text_embeds, settings)
+    num_classes = patch_scores.shape[1]
     if offsets is not None:
         patch_scores -= offsets[:, np.newaxis, np.newaxis]
     size, resized_size = size_of(encoding.image), size_of(encoding.resized)
@@ -81,15 +86,16 @@ def _labels_alone(
     winners = possible_winners(patch_scores, threshold=threshold)
     groups = (winners[start : start + CLASS_GROUP] for start in range(0, len(winners), CLASS_GROUP))
     parts = (stitched_scores(encoding, patch_scores[:, group], settings, num_threads) for group in groups)
-    return labels_from_planes(
-        parts, size, threshold=threshold, classes=winners, num_classes=len(text_embeds), best=best
-    )
+    return labels_from_planes(parts, size, threshold=threshold, classes=winners, num_classes=num_classes, best=best)
 
 
 def window_scores(
-    encoding: ImageEncoding, text_embeds: NDArray[np.float32], settings: SegmentationSettings
+    encoding: ImageEncoding,
+    text_embeds: NDArray[np.float32],
+    settings: SegmentationSettings,
+    score_filter: ScoreFilter | None = None,
 ) -> NDArray[np.float32]:
-    """Scores (W,N,h,w) at patch resolution, cleaned where the settings say so."""
+    """Scores (W,N,h,w) at patch resolution, cleaned where the settings say so, then filtered."""
     W, h, w, D = encoding.patch_tokens.shape
     tokens = encoding.patch_tokens.reshape(W, h * w, D)
     scores = scores_of(cosine_similarity(tokens, text_embeds))
@@ -104,7 +110,8 @@ def window_scores(
                 method=settings.cleaning,
                 weight=settings.cleaning_weight,
             )
-    return scores.reshape(W, -1, h, w)
+    scores = scores.reshape(W, -1, h, w)
+    return scores if score_filter is None else score_filter(scores)
 
 
 def image_scores(
@@ -112,11 +119,13 @@ def image_scores(
     text_embeds: NDArray[np.float32],
     settings: SegmentationSettings,
     *,
+    score_filter: ScoreFilter | None = None,
     num_threads: int | None = None,
 ) -> NDArray[np.float32]:
     """Scores (N,H,W) of the whole image: windows summed, divided by their count, resized to the image's size."""
     size, resized_size = size_of(encoding.image), size_of(encoding.resized)
-    stitched = stitched_scores(encoding, window_scores(encoding, text_embeds, settings), settings, num_threads)
+    patch_scores = window_scores(encoding, text_embeds, settings, score_filter)
+    stitched = stitched_scores(encoding, patch_scores, settings, num_threads)
     return stitched if size == resized_size else upsample(stitched, size, align_corners=False)
 
 

@@ -14,6 +14,9 @@ from t2d_runtime.streams.kinds import TIMED, GivenSource, Kind
 if TYPE_CHECKING:
     from t2d_runtime.streams.sinks.base import Sink
 
+MOST_SMOOTHING = 0.999
+"""Largest smoothing: a thousand frames."""
+
 Errors = Literal["raise", "yield"]
 """Handling of a frame that cannot be read or segmented."""
 
@@ -27,6 +30,13 @@ class StreamOptions(SegmentOptions, total=False):
     """Segment every N-th frame. Default: 1."""
     max_fps: float | None
     """Segment at most this many frames of each second of the source."""
+    motion_threshold: float | None
+    """Frames whose picture changed by less than this since the frame encoded last are not encoded again; their labels
+    are that frame's. In levels of 255, for the mean colour of every block of 8 x 8 pixels at the working size; 4 is
+    above the noise of most cameras."""
+    smoothing: float
+    """Share, from 0 to below 1, of the scores so far in a frame's scores: they are smoothed exponentially over time,
+    so that labels flicker less. Cuts begin anew. Default: 0, off."""
     retries: int | None
     """Times in a row that a live source that went away is opened again. Default: None, without end."""
     sinks: Sequence[Sink]
@@ -40,6 +50,8 @@ class StreamSettings:
     watch: bool = False
     every: int = 1
     max_fps: float | None = None
+    motion_threshold: float | None = None
+    smoothing: float = 0.0
     retries: int | None = None
     sinks: tuple[Sink, ...] = ()
 
@@ -67,6 +79,12 @@ def _check(settings: StreamSettings, given: dict[str, Any], kinds: set[Kind]) ->
         _number("max_fps", settings.max_fps, least=0.0, most=1000.0)
         if not kinds & set(TIMED):
             raise OptionError("max_fps has no effect on images without times; leave it out, or use every")
+    if settings.motion_threshold is not None:
+        _number("motion_threshold", settings.motion_threshold, least=0.0, most=255.0)
+    if settings.smoothing != 0:
+        _number("smoothing", settings.smoothing, least=0.0, most=MOST_SMOOTHING)
+    if kinds == {Kind.PICTURE} and (settings.smoothing or settings.motion_threshold is not None):
+        raise OptionError("smoothing and motion_threshold have no effect on pictures; leave them out")
     if settings.retries is not None and not is_whole(settings.retries, 0):
         raise OptionError(f"retries is {settings.retries!r}, expected a whole number from 0, or None for no end")
     if given.get("retries") is not None and not kinds & {Kind.CAMERA, Kind.RTSP, Kind.URL}:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from t2d_runtime.errors import T2DError
 from t2d_runtime.overlap import overlapped
+from t2d_runtime.streams.changes import Changed
 from t2d_runtime.streams.frames import Frame, SourceFrame
 from t2d_runtime.streams.kinds import GivenSource
+from t2d_runtime.streams.memory import Memory
 from t2d_runtime.streams.settings import Errors, StreamSettings
 from t2d_runtime.streams.sources import Drawn, Sources
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from t2d_runtime.image.encoding import ImageEncoding
+    from t2d_runtime.masks.postprocess import ScoreFilter
     from t2d_runtime.results.segmentation import Segmentation
     from t2d_runtime.streams.sinks.base import Sink
 
@@ -31,14 +34,27 @@ AHEAD = 2
 """Frames in work besides one for each stage, so that a stage need not wait for the one before."""
 
 
-class FrameSegmenter(Protocol):
-    """Interface of segmenters for streams: two stages, which work on two frames at the same time."""
+EncodedT = TypeVar("EncodedT", "ImageEncoding", "Segmentation")
 
-    def encode(self, pixels: NDArray[np.uint8]) -> ImageEncoding | Segmentation:
-        """The long stage: an encoding, or the whole result of a segmenter that cannot be divided."""
 
-    def label(self, encoded: ImageEncoding | Segmentation) -> Segmentation:
-        """The result of what `encode` gave."""
+class FrameSegmenter(Protocol[EncodedT]):
+    """Interface of segmenters for streams: two stages, which work on two frames at the same time.
+
+    A segmenter that cannot be divided gives its whole result in the first stage.
+    """
+
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) at which an image of this (height, width) is encoded."""
+
+    def encode(self, pixels: NDArray[np.uint8]) -> EncodedT:
+        """The long stage, for pixels (H,W,3)."""
+
+    def label(self, encoded: EncodedT, score_filter: ScoreFilter | None) -> Segmentation:
+        """The result of what `encode` gave, with filtered scores."""
+
+
+UNCHANGED = Changed(still=False, cut=False)
+"""The changes of a frame before they are looked for."""
 
 
 @dataclass
@@ -49,6 +65,7 @@ class _Work:
     pixels: NDArray[np.uint8] | None = None
     encoded: ImageEncoding | Segmentation | None = None
     outcome: Frame | T2DError | None = None
+    changed: Changed = UNCHANGED
 
 
 class FrameStream(Generic[FrameT]):
@@ -89,11 +106,11 @@ class FrameStream(Generic[FrameT]):
 
 
 def stream_frames(
-    given: Sequence[GivenSource], segmenter: FrameSegmenter, settings: StreamSettings, errors: Errors
+    given: Sequence[GivenSource], segmenter: FrameSegmenter[Any], settings: StreamSettings, errors: Errors
 ) -> FrameStream[Frame | T2DError]:
     """Segment the frames of a source, or of several. Raises MissingPackageError where that needs PyAV."""
     sources = Sources(given, settings)
-    return FrameStream(sources, _frames(sources, _Stages(segmenter, sources, settings.sinks), errors))
+    return FrameStream(sources, _frames(sources, _Stages(segmenter, sources, settings), errors))
 
 
 def _frames(sources: Sources, stages: _Stages, errors: Errors) -> Generator[Frame | T2DError, None, None]:
@@ -119,12 +136,13 @@ def _frames(sources: Sources, stages: _Stages, errors: Errors) -> Generator[Fram
 class _Stages:
     """The stages of one stream. Each is run by one thread."""
 
-    def __init__(self, segmenter: FrameSegmenter, sources: Sources, sinks: tuple[Sink, ...]) -> None:
+    def __init__(self, segmenter: FrameSegmenter[Any], sources: Sources, settings: StreamSettings) -> None:
         self._segmenter = segmenter
         self._sources = sources
         # A live source's newest frame is taken when the encoder has nothing to do, not earlier.
         self._idle = threading.Semaphore(1) if sources.live else None
-        self.writing = tuple(partial(self._write, sink) for sink in sinks)
+        self.writing = tuple(partial(self._write, sink) for sink in settings.sinks)
+        self._memories = [Memory(settings) for _ in sources.given]
 
     def drawn(self) -> Iterator[_Work]:
         """The frames of the sources, each when it is needed."""
@@ -157,7 +175,10 @@ class _Stages:
         try:
             with self._placed(work):
                 if work.pixels is not None:
-                    work.encoded, work.pixels = self._segmenter.encode(work.pixels), None
+                    pixels, work.pixels = work.pixels, None
+                    memory = self._memories[work.drawn.number]
+                    changed = memory.changes(pixels, work.drawn.found, self._segmenter.working_size)
+                    work.encoded, work.changed = memory.encoded(pixels, changed, self._segmenter.encode)
         finally:
             if self._idle is not None:
                 self._idle.release()
@@ -167,7 +188,9 @@ class _Stages:
         """Make a frame's labels."""
         with self._placed(work):
             if work.encoded is not None:
-                work.outcome, work.encoded = self._frame(work, self._segmenter.label(work.encoded)), None
+                encoded, work.encoded = work.encoded, None
+                result = self._memories[work.drawn.number].labelled(encoded, work.changed, self._segmenter.label)
+                work.outcome = self._frame(work, result)
         return work
 
     def _frame(self, work: _Work, result: Segmentation) -> Frame:
@@ -175,7 +198,8 @@ class _Stages:
         if not isinstance(found, SourceFrame):
             raise TypeError(f"expected a frame, got {found!r}")
         name = self._sources.given[number].name
-        return Frame(result, found.index, found.time_s, name, found.file, dropped, source_number=number)
+        still = work.changed.still
+        return Frame(result, found.index, found.time_s, name, found.file, dropped, reused=still, source_number=number)
 
     @staticmethod
     def _write(sink: Sink, work: _Work) -> _Work:

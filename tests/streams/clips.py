@@ -93,7 +93,10 @@ class NoModel:
     def encode(self, pixels: NDArray[np.uint8]) -> Segmentation:
         return Segmentation(pixels, np.zeros(pixels.shape[:2], np.uint8), ("thing",), None, SETTINGS)
 
-    def label(self, encoded: Any) -> Segmentation:
+    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size
+
+    def label(self, encoded: Any, score_filter: Any = None) -> Segmentation:
         result: Segmentation = encoded
         return result
 

@@ -204,6 +204,9 @@ def test_max_fps_begins_anew_with_each_file(tmp_path: Path) -> None:
     [
         ({"every": 0}, "every is 0, expected a whole number from 1"),
         ({"every": 1.5}, "every is 1.5, expected a whole number from 1"),
+        ({"smoothing": 1.0}, "smoothing is 1.0, expected a number above 0 and up to 0.999"),
+        ({"smoothing": True}, "smoothing is True, expected a number"),
+        ({"motion_threshold": 0}, "motion_threshold is 0, expected a number above 0 and up to 255"),
         ({"max_fps": 0}, "max_fps is 0, expected a number above 0 and up to 1000"),
         ({"max_fps": float("nan")}, "max_fps is nan, expected a number above 0 and up to 1000"),
         ({"watch": True}, "watch has no effect without a folder"),

@@ -32,7 +32,7 @@ class Slow(NoModel):
         self.encoded += 1
         return super().encode(pixels)
 
-    def label(self, encoded: Any) -> Any:
+    def label(self, encoded: Any, score_filter: Any = None) -> Any:
         time.sleep(self.label_s)
         return super().label(encoded)
 
@@ -133,7 +133,7 @@ def test_reading_encoding_and_labelling_happen_at_the_same_time() -> None:
                 meeting.wait()
             return super().encode(pixels)
 
-        def label(self, encoded: Any) -> Any:
+        def label(self, encoded: Any, score_filter: Any = None) -> Any:
             if not self.met:
                 self.met = True
                 meeting.wait()
@@ -211,7 +211,7 @@ def test_an_engine_that_fails_is_an_error_in_its_place(clip: Path) -> None:
     class Failing(NoModel):
         calls = 0
 
-        def label(self, encoded: Any) -> Any:
+        def label(self, encoded: Any, score_filter: Any = None) -> Any:
             self.calls += 1
             if self.calls == 3:
                 raise BackendError("out of memory")
@@ -226,7 +226,7 @@ def test_an_engine_that_fails_is_an_error_in_its_place(clip: Path) -> None:
 
 def test_a_fault_of_the_program_is_raised_whatever_errors_says(clip: Path) -> None:
     class Faulty(NoModel):
-        def label(self, encoded: Any) -> Any:
+        def label(self, encoded: Any, score_filter: Any = None) -> Any:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

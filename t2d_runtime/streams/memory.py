@@ -1,0 +1,74 @@
+"""The frames before of one source: what still frames are given again, and what scores are smoothed with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from t2d_runtime.errors import T2DError
+from t2d_runtime.image.windows import size_of
+from t2d_runtime.streams.changes import Changed, Changes
+from t2d_runtime.streams.frames import SourceFrame
+from t2d_runtime.streams.settings import StreamSettings
+from t2d_runtime.streams.smoothing import Smoothing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from t2d_runtime.results.segmentation import Segmentation
+
+
+class Memory:
+    """What one source's frames leave behind. Each stage uses its own part, in the order of the frames."""
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self._keeps_encoding = settings.motion_threshold is not None
+        self._compares = self._keeps_encoding or settings.smoothing > 0
+        self._changes = Changes(settings.motion_threshold)
+        self._smoothing = Smoothing(settings.smoothing) if settings.smoothing > 0 else None
+        self._file: str | None = None
+        self._encoded: Any = None
+        self._result: Segmentation | None = None
+
+    def changes(
+        self,
+        pixels: NDArray[np.uint8],
+        found: SourceFrame | T2DError,
+        working_size: Callable[[tuple[int, int]], tuple[int, int]],
+    ) -> Changed:
+        """The changes up to this frame; none are looked for where no option needs them."""
+        if not self._compares or not isinstance(found, SourceFrame):
+            return Changed(still=False, cut=False)
+        if found.file != self._file:
+            self._changes.forget()
+            self._file = found.file
+        return self._changes.of(pixels, working_size(size_of(pixels)))
+
+    def encoded(self, pixels: NDArray[np.uint8], changed: Changed, encode: Callable[[Any], Any]) -> tuple[Any, Changed]:
+        """The encoding of a frame; of a still frame that of the frame before, with this frame's own picture.
+
+        The changes then say that a frame is not still where there was no encoding to be used again.
+        """
+        if changed.still and self._encoded is not None and self._encoded.image.shape == pixels.shape:
+            return replace(self._encoded, image=pixels), changed
+        self._encoded = None  # stays so where encoding fails
+        encoded = encode(pixels)
+        if self._keeps_encoding:
+            self._encoded = encoded
+        return encoded, changed._replace(still=False)
+
+    def labelled(self, encoded: Any, changed: Changed, label: Callable[[Any, Any], Segmentation]) -> Segmentation:
+        """The result of a frame; of a still frame that of the frame before, unless scores are smoothed."""
+        if self._smoothing is not None:
+            if changed.cut:
+                self._smoothing.reset()
+            return label(encoded, self._smoothing)
+        if changed.still and self._result is not None and self._result.image.shape == encoded.image.shape:
+            return replace(self._result, image=encoded.image)
+        self._result = None
+        result = label(encoded, None)
+        if self._keeps_encoding:
+            self._result = result
+        return result
