@@ -23,6 +23,7 @@ COMMANDS = {
     "scenes": "measure a bundle's mIoU on held-out drawn scenes",
     "accuracy": "measure a bundle's mIoU on the published benchmarks or any folder; also compare it with PyTorch",
     "figures": "draw the paper's figures for any bundle and image: attention, heads, cleaning, overlays, parameters",
+    "pictures": "make the pictures of docs/ by the code that stands above them",
     "training": "measure the speed of training, against the released code, and of feature extraction",
     "emulated": "run the runtime's tests, and compare a picture's labels, on another processor under an emulator",
     "report": "write all result files as one page, in HTML and Markdown, and the README's table",

@@ -30,6 +30,7 @@ def folder(exported_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")  # pycocotools
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_blocks_run(document: Path, folder: Path) -> None:
     names: dict[str, Any] = {"__name__": "document"}

@@ -1,0 +1,1 @@
+"""The pictures of docs/, made by the code that stands above them."""
