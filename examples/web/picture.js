@@ -79,3 +79,48 @@ export function shares({ labels, names }, background) {
 function rgba([red, green, blue]) {
   return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }
+
+/**
+ * The name of the label under a point of the window; null beside the picture.
+ * @param {HTMLCanvasElement} canvas shows the labels, as large as its box allows
+ * @param {import("./t2d/segmenter.js").Segmentation & {width: number, height: number}} segmentation
+ * @param {number} x @param {number} y in pixels of the window
+ */
+export function labelAt(canvas, { labels, names, width, height }, x, y) {
+  const box = canvas.getBoundingClientRect();
+  const scale = Math.min(box.width / width, box.height / height);
+  const column = Math.floor((x - box.left - (box.width - scale * width) / 2) / scale);
+  const row = Math.floor((y - box.top - (box.height - scale * height) / 2) / scale);
+  const inside = column >= 0 && column < width && row >= 0 && row < height;
+  return inside ? names[labels[row * width + column]] : null;
+}
+
+/**
+ * Save the picture with its masks.
+ * @param {HTMLCanvasElement} picture @param {HTMLCanvasElement} masks @param {number} opacity of the masks, 0 to 1
+ */
+export function downloadOverlay(picture, masks, opacity) {
+  const canvas = new OffscreenCanvas(picture.width, picture.height);
+  const context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0);
+  context.globalAlpha = opacity;
+  context.drawImage(masks, 0, 0);
+  return save(canvas, "overlay.png");
+}
+
+/** Save the labels as grey values. @param {{labels: ArrayLike<number>, width: number, height: number}} segmentation */
+export function downloadLabels({ labels, width, height }) {
+  const image = new ImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let place = 0; place < labels.length; place++) pixels[place] = rgba(Array(3).fill(labels[place]));
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return save(canvas, "labels.png");
+}
+
+/** @param {OffscreenCanvas} canvas @param {string} name of the file */
+async function save(canvas, name) {
+  const address = URL.createObjectURL(await canvas.convertToBlob());
+  Object.assign(document.createElement("a"), { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000); // the browser reads it in the meantime
+}

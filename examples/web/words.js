@@ -9,6 +9,8 @@ const SHOWN = 200;
 const TICKED_AT_FIRST = 32;
 
 export class WordList {
+  /** What the page asks for where no word is ticked. */
+  wanted = "Tick a word to look for.";
   #vocabulary;
   #chosen = new Set();
 
@@ -60,14 +62,15 @@ export class WordList {
       words.map((word) => known.get(key(word))).filter((name) => name !== undefined),
       true,
     );
-    this.#complain(missing);
+    this.complain(missing.length > 0 ? missingWords(missing, this.#vocabulary.names.length) : "");
   }
 
-  #complain(missing) {
+  /** Show what is wrong with the words; an empty text for nothing. @param {string} message */
+  complain(message) {
     const { typed, unknown } = this.elements;
-    unknown.textContent = missing.length > 0 ? missingWords(missing, this.#vocabulary.names.length) : "";
-    unknown.hidden = missing.length === 0;
-    typed.setAttribute("aria-invalid", String(missing.length > 0));
+    unknown.textContent = message;
+    unknown.hidden = message === "";
+    typed.setAttribute("aria-invalid", String(message !== ""));
   }
 
   #show() {
@@ -78,7 +81,7 @@ export class WordList {
     list.replaceChildren(...matching.slice(0, SHOWN).map((name) => this.#checkbox(name)));
     if (matching.length === 0) list.append(note("No word of the vocabulary has these letters."));
     if (matching.length > SHOWN) list.append(note(`${matching.length - SHOWN} more: type to find them.`));
-    this.#complain([]);
+    this.complain("");
     this.#tally();
   }
 

@@ -158,3 +158,22 @@ def serve(vocabulary: Path) -> Serve:
                 server.terminate()
 
     return serve_page
+
+
+@pytest.fixture(scope="session")
+def served(fused_bundle: Path) -> Serve:
+    """Runs `t2d serve`; gives its address."""
+
+    @contextmanager
+    def serve_bundle(*options: str) -> Iterator[str]:
+        command = [sys.executable, "-m", "t2d_runtime", "serve", str(fused_bundle), "--port", "0", *options]
+        with subprocess.Popen(
+            [*command, "--backend", "onnxruntime"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        ) as server:
+            assert server.stdout is not None
+            try:
+                yield server.stdout.readline().split(" ")[0]
+            finally:
+                server.terminate()
+
+    return serve_bundle

@@ -24,7 +24,7 @@ def test_a_key_is_needed_where_there_is_one(serve: Serve, photo: bytes) -> None:
                 assert answer.status_code == 401
                 assert answer.headers["www-authenticate"] == "Bearer"
             assert client.post("/segment", files={"image": photo}, headers=headers).status_code == 401
-        for address in ("/healthz", "/readyz", "/openapi.json", "/docs"):
+        for address in ("/healthz", "/readyz", "/openapi.json", "/docs", "/", "/page.js", "/t2d/palette.js"):
             assert client.get(address).status_code == 200
         for headers in ({"x-api-key": ONE}, {"authorization": f"Bearer {OTHER}"}, {"authorization": f"bearer {ONE}"}):
             assert client.get("/info", headers=headers).status_code == 200
@@ -130,7 +130,7 @@ def test_owners_differ_by_key() -> None:
 
 
 def test_each_answer_has_the_security_headers(server: Running) -> None:
-    for address in ("docs", "info", "nothing", "segment"):
+    for address in ("", "docs", "info", "nothing", "segment"):
         headers = httpx.get(f"{server.url}{address}", timeout=TIMEOUT_S).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")

@@ -3,6 +3,7 @@
 const EXAMPLES = {
   "POST /segment": [
     "curl {base}/segment -F image=@photo.jpg -F classes=sky,sea -F background=true",
+    "curl {base}/segment -F image=@photo.jpg -F classes=sky,sea -F format=rle",
     "curl {base}/segment -F image=@photo.jpg -F classes=sky,sea -F format=overlay --output overlay.png",
     "curl '{base}/segment?classes=sky,sea' -H 'content-type: image/jpeg' --data-binary @photo.jpg",
   ],

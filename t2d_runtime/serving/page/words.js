@@ -1,0 +1,71 @@
+// Words as they are typed, in the notation of class files: a class a line or between commas, synonyms between
+// semicolons, "- " before a negative, "@0.57" after a class's own threshold.
+
+/**
+ * @typedef {{
+ *   classes: Record<string, string[]>,
+ *   negatives: string[],
+ *   thresholds: Record<string, number>,
+ * }} Chosen
+ */
+
+const THRESHOLD = /\s@\s*(0?\.\d+|0|1)\s*$/;
+
+/**
+ * @param {string} text
+ * @returns {Chosen | null} null where no class is named yet
+ */
+export function parseWords(text) {
+  const chosen = { classes: {}, negatives: [], thresholds: {} };
+  for (const line of text.split(/[\n,]/)) {
+    const content = line.trim();
+    if (content.startsWith("- ")) {
+      chosen.negatives.push(...split(content.slice(2)));
+      continue;
+    }
+    const found = THRESHOLD.exec(` ${content}`);
+    const phrases = split(found ? content.slice(0, found.index) : content);
+    if (phrases.length === 0) continue;
+    const [name] = phrases;
+    chosen.classes[name] = [...(chosen.classes[name] ?? []), ...phrases];
+    if (found) chosen.thresholds[name] = Number(found[1]);
+  }
+  return Object.keys(chosen.classes).length > 0 ? chosen : null;
+}
+
+function split(text) {
+  return text
+    .split(";")
+    .map((phrase) => phrase.trim())
+    .filter(Boolean);
+}
+
+export class TypedWords {
+  /** What the page asks for where no word is typed. */
+  wanted = "Type a word to look for.";
+
+  /**
+   * @param {Record<string, HTMLElement>} elements typed, unknown
+   * @param {() => void} onChange
+   */
+  constructor(elements, onChange) {
+    this.elements = elements;
+    elements.typed.addEventListener("input", () => {
+      this.complain("");
+      onChange();
+    });
+  }
+
+  /** @returns {Chosen | null} */
+  chosen() {
+    return parseWords(this.elements.typed.value);
+  }
+
+  /** Show what is wrong with the words; an empty text for nothing. @param {string} message */
+  complain(message) {
+    const { typed, unknown } = this.elements;
+    unknown.textContent = message;
+    unknown.hidden = message === "";
+    typed.setAttribute("aria-invalid", String(message !== ""));
+  }
+}
