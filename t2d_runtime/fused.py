@@ -20,7 +20,7 @@ from t2d_runtime.errors import BackendError, ImageError, OptionError, T2DError
 from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.image.windows import resized_size, size_of
 from t2d_runtime.masks.labels import empty_labels
-from t2d_runtime.masks.phrases import labels_of_classes, scores_of_classes
+from t2d_runtime.masks.phrases import labels_of_classes, row_thresholds, scores_of_classes
 from t2d_runtime.masks.postprocess import ScoreFilter
 from t2d_runtime.masks.upsample import upsample
 from t2d_runtime.proof.choice import open_for
@@ -48,6 +48,9 @@ logger = logging.getLogger(__name__)
 LONGEST_SIDE = 1 << 18
 """Limit of an image's side in pixels: (2 x the longest window + 1) x the side must stay below 2^31."""
 
+THRESHOLDS, THRESHOLD = "thresholds", "threshold"
+"""The graph's input for a threshold of each row; graphs of older bundles have a scalar for all."""
+
 NO_BACKGROUND = -1.0
 """A threshold that every score exceeds."""
 
@@ -63,6 +66,7 @@ class FusedSegmenter:
         logger.info("%s: %s in %s", backend.identity, SEGMENTER, precision)
         self._num_threads = num_threads or default_num_threads()
         self._engine = backend.load(bundle, SEGMENTER, precision=precision, num_threads=self._num_threads)
+        self._of_rows = THRESHOLDS in self._engine.inputs
 
     def __reduce__(self) -> tuple[Callable[..., FusedSegmenter], tuple[object, ...]]:
         """Copies and pickles open the same bundle again, in the process where they are unpickled."""
@@ -99,10 +103,11 @@ class FusedSegmenter:
         """
         settings = self._checked(classes, options)
         pixels = load_image(image)
+        above = self._thresholds(classes, settings)
         labels, scores = self.run(
             pixels,
             classes.vectors,
-            threshold=settings.threshold if settings.background else NO_BACKGROUND,
+            thresholds=above,
             cleaning_weight=settings.cleaning_weight if settings.cleaning else 0.0,
             pamr_iterations=settings.refine.iterations if settings.refine else 0,
         )
@@ -117,7 +122,7 @@ class FusedSegmenter:
             scores=None if planes is None else scores_of_classes(planes, classes),
             settings=settings,
             negatives=classes.negatives,
-            confidence=_confidence(of_rows, scores, settings) if keep_confidence else None,
+            confidence=_confidence(of_rows, scores, float(above.min()), settings) if keep_confidence else None,
         )
 
     def stream(
@@ -155,33 +160,46 @@ class FusedSegmenter:
                 f"{defaults.pamr.dilations}; use Segmenter for others"
             )
         check_classes(classes, self.bundle, background=settings.background)
-        if classes.thresholds:
-            raise OptionError(
-                "the fused graph has one threshold for all classes; use Segmenter for thresholds of classes"
-            )
         return settings
+
+    def _thresholds(self, classes: ClassEmbeddings, settings: SegmentationSettings) -> NDArray[np.float32]:
+        """The threshold (P,) of each phrase."""
+        own = row_thresholds(classes, settings.threshold)
+        if own is not None:
+            return own
+        return np.full(len(classes.vectors), settings.threshold if settings.background else NO_BACKGROUND, np.float32)
 
     def run(
         self,
         image: NDArray[np.uint8],
         text_embeds: NDArray[np.float32],
         *,
-        threshold: float,
+        thresholds: NDArray[np.float32],
         cleaning_weight: float,
         pamr_iterations: int,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Run the graph: image (H,W,3), embeddings (N,D) -> labels (H,W), 0 or 1 + class, and scores (N,H',W')."""
+        """Run the graph: image (H,W,3), embeddings and thresholds of N rows -> labels (H,W), scores (N,H',W').
+
+        Labels are 0, where no row exceeds its threshold, or 1 + the row. A graph of an older bundle takes equal
+        thresholds alone; others raise OptionError.
+        """
         if max(image.shape) > LONGEST_SIDE:
             height, width, _ = image.shape
             raise ImageError(
                 f"the image has {width} x {height} pixels, the fused graph takes sides up to {LONGEST_SIDE}; "
                 "make it smaller"
             )
+        if not self._of_rows and (thresholds != thresholds[0]).any():
+            raise OptionError(
+                "this bundle's fused graph has one threshold for all classes; export it again with --fused, or use "
+                "Segmenter"
+            )
+        above = (THRESHOLDS, thresholds) if self._of_rows else (THRESHOLD, np.array(thresholds[0]))
         outputs = self._engine.run(
             {
                 "image": image[np.newaxis],
                 "text_embeds": text_embeds,
-                "threshold": np.array(threshold, np.float32),
+                above[0]: above[1],
                 "cleaning_weight": np.array(cleaning_weight, np.float32),
                 "pamr_iterations": np.array(pamr_iterations, np.int64),
             }
@@ -206,7 +224,7 @@ class FusedSegmenter:
             labels, scores = self.run(
                 window,
                 vectors.text_embeds,
-                threshold=defaults.threshold,
+                thresholds=np.full(len(vectors.text_embeds), defaults.threshold, np.float32),
                 cleaning_weight=defaults.cleaning_weight,
                 pamr_iterations=iterations,
             )
@@ -216,10 +234,15 @@ class FusedSegmenter:
             yield judge.labels(f"{stage} labels", ranked.argmax(axis=0), seen, margin_of(ranked))
 
 
-def _confidence(of_rows: LabelMap, scores: NDArray[np.float32], settings: SegmentationSettings) -> NDArray[np.float32]:
-    """The winning score (H,W) of each pixel from the labels of rows and the scores (N,H',W'), a plane at a time."""
+def _confidence(
+    of_rows: LabelMap, scores: NDArray[np.float32], lowest: float, settings: SegmentationSettings
+) -> NDArray[np.float32]:
+    """The winning score (H,W) of each pixel from the labels of rows and the scores (N,H',W'), a plane at a time.
+
+    That of background is the lowest threshold.
+    """
     size, first = size_of(of_rows), int(settings.background)
-    confidence = np.full(size, settings.threshold, np.float32)
+    confidence = np.full(size, lowest, np.float32)
     for row, plane in enumerate(scores):
         chosen = of_rows == row + first
         if chosen.any():

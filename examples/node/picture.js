@@ -44,9 +44,8 @@ export async function readPicture(path) {
  * @param {string} path
  * @param {import("../web/t2d/segmenter.js").Segmentation} segmentation
  * @param {{width: number, height: number}} size
- * @param {boolean} background
  */
-export async function writeLabels(path, { labels, names }, { width, height }, background) {
+export async function writeLabels(path, { labels, names, background }, { width, height }) {
   const palette = labelColours(names.length, background);
   if (background) palette[0] = [0, 0, 0];
   const coded = labels instanceof Uint8Array ? { depth: 8, palette } : { depth: 16 };

@@ -46,7 +46,7 @@ async function main() {
   const start = performance.now();
   const segmentation = await segmenter.segment(picture, words, values);
   const end = performance.now();
-  await writeLabels(output, segmentation, picture, values.background);
+  await writeLabels(output, segmentation, picture);
   const times = `graph opened in ${ms(start - opening)}, segmented in ${ms(end - start)}`;
   console.log(`${picturePath}: ${picture.width} x ${picture.height} pixels, ${times}`);
   console.log(`    ${shares(segmentation)}`);

@@ -55,8 +55,9 @@ export class GraphEngine {
    * @param {import("./t2d/segmenter.js").Options} options
    */
   async segment(words, options) {
-    const result = await this.#worker.call("segment", { words, options });
-    return { ...result, hasBackground: options.background };
+    // Thresholds of words are those of words against background.
+    const asWanted = options.background ? words : { ...words, thresholds: {} };
+    return this.#worker.call("segment", { words: asWanted, options });
   }
 
   /** Pages share memory between threads only where the server isolates them from other sites. */

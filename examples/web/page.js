@@ -4,7 +4,8 @@
 //   open(): Promise<{threshold: number, facts: [string, string][]}>   the default threshold, and lines to show
 //   setPicture({image: ImageData, file: Blob, shrunk: boolean}): Promise<void>   the picture to segment from now on
 //   segment(chosen, {background, threshold, refine}): Promise<Segmentation>
-// where Segmentation is {labels, names, width, height, hasBackground, milliseconds}: a label for each pixel, and names.
+// where Segmentation is {labels, names, background, width, height, milliseconds}: a label for each pixel, the name of each
+// label, and whether label 0 is background.
 // Words are an object with chosen(), null for none, and complain(message). What `chosen` returns goes to the engine.
 
 import { downloadLabels, downloadOverlay, drawMasks, drawPicture, labelAt, shares } from "./picture.js";
@@ -138,14 +139,14 @@ export class Page {
     const { error, masks, legend, canvases, status, downloads } = this.elements;
     this.#result = result;
     error.hidden = true;
-    drawMasks(masks, result, result.hasBackground);
-    const present = shares(result, result.hasBackground);
+    drawMasks(masks, result);
+    const present = shares(result);
     legend.replaceChildren(...present.map(legendEntry));
     legend.hidden = downloads.hidden = false;
     canvases.ariaLabel = `The picture with the masks of ${present.map(({ name }) => name).join(", ")}`;
     status.textContent = `Segmented in ${seconds(result.milliseconds)}.`;
     // For pages that build on this one, and for tests.
-    document.dispatchEvent(new CustomEvent("segmentation", { detail: { ...result, ...options } }));
+    document.dispatchEvent(new CustomEvent("segmentation", { detail: { ...options, ...result } }));
   }
 
   #forget() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import OptionError, VerificationError
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.image.windows import resized_size
+from t2d_runtime.masks.phrases import row_thresholds
 from t2d_runtime.masks.postprocess import image_scores, labels_of
 from t2d_runtime.proof.parity import Judge, compare_labels, gate_labels, margin_of, with_background
 from t2d_runtime.proof.selftest import SelfTestVectors
@@ -28,6 +30,10 @@ LABEL_AGREEMENT = 0.999
 
 Below float32 the precision's own gate applies, since engines round the same encoder differently inside another graph.
 """
+
+
+OWN_THRESHOLD = 0.01
+"""Distance of the classes' own thresholds from the manifest's, in turn above and below."""
 
 
 def check_fusible(windows: WindowSettings) -> None:
@@ -60,6 +66,9 @@ def verify_fused(folder: Path, precision: str) -> Iterator[StageParity]:
     window = vectors.first_window(bundle.manifest.windows)
     judge = Judge.of(precision)
     yield judge.labels("labels of a window", *_labels(window, classes, runtime, fused, refine=True))
+    apart = (bundle.manifest.defaults.threshold + OWN_THRESHOLD * (-1) ** i for i in range(len(classes)))
+    own = replace(classes, thresholds=dict(zip(classes.names, apart, strict=True)))
+    yield judge.labels("labels by thresholds of classes", *_labels(window, own, runtime, fused, refine=False))
     least = judge.gates.label_agreement if judge.gates else LABEL_AGREEMENT
     for name, image in (("a picture", vectors.image), ("a narrow picture", vectors.image[:, : window.shape[1] // 5])):
         compared = compare_labels(f"labels of {name}", *_labels(image, classes, runtime, fused, refine=False))
@@ -72,5 +81,9 @@ def _labels(
     """Labels (H,W) with background of the runtime and of the fused graph, and the margin of the runtime's."""
     got = fused.segment(image, classes, background=True, refine=refine)
     scores = image_scores(runtime.encode_image(image, "whole"), classes.vectors, got.settings)
-    margin = margin_of(with_background(scores, got.settings.threshold))
-    return labels_of(scores, got.settings), got.label_map, margin
+    thresholds = row_thresholds(classes, got.settings.threshold)
+    if thresholds is None:
+        margin = margin_of(with_background(scores, got.settings.threshold))
+    else:
+        margin = margin_of(with_background(scores - thresholds[:, np.newaxis, np.newaxis], 0.0))
+    return labels_of(scores, got.settings, thresholds), got.label_map, margin

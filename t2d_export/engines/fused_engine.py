@@ -17,16 +17,19 @@ LONGEST_IMAGE_SIDE = 2048
 """Largest side of an image in pixels. The engine refuses larger images; they must be made smaller first."""
 
 
-def fused_profiles(manifest: Manifest) -> dict[str, Profile]:
-    """Input name -> shapes that an engine of the fused graph takes."""
+def fused_profiles(manifest: Manifest, path: Path) -> dict[str, Profile]:
+    """Input name -> shapes that an engine of the fused graph in a file takes."""
     short, long, width = manifest.windows.short_side, LONGEST_IMAGE_SIDE, manifest.model.embed_dim
     scalar = Profile((), (), ())
-    return {
+    profiles = {
         "image": Profile((1, 1, 1, 3), (1, short, short, 3), (1, long, long, 3)),
         "text_embeds": Profile((1, width), (20, width), (MOST_CLASSES, width)),
-        "threshold": scalar,
+        "thresholds": Profile((1,), (20,), (MOST_CLASSES,)),
+        "threshold": scalar,  # of graphs of format version 1
         "cleaning_weight": scalar,
     }
+    inputs = {value.name for value in ir.load(path).graph.inputs}
+    return {name: profile for name, profile in profiles.items() if name in inputs}
 
 
 def with_iterations(path: Path, iterations: int) -> bytes:

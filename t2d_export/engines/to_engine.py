@@ -130,7 +130,8 @@ def _encoder_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
 
 def _fused_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
     """The fused graph without PAMR, and with its usual iterations."""
-    path, profiles = bundle.graph(SEGMENTER, precision), fused_profiles(bundle.manifest)
+    path = bundle.graph(SEGMENTER, precision)
+    profiles = fused_profiles(bundle.manifest, path)
     for key, iterations in ((SEGMENTER, 0), (REFINED_SEGMENTER, bundle.manifest.defaults.pamr.iterations)):
         yield _Source(key, with_iterations(path, iterations), path, profiles)
 

@@ -17,7 +17,8 @@ from t2d_export.fused import scores as fused_scores
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, Bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
+"""Version 1 had one threshold for all words, the scalar `threshold`."""
 
 
 def write_fused(bundle: Bundle, precision: str) -> None:
@@ -71,7 +72,7 @@ def _extend(graph: ir.Graph, manifest: Manifest) -> None:
     op = builder.op
     image = builder.input("image", ir.DataType.UINT8, [1, "height", "width", 3])
     text_embeds = builder.input("text_embeds", ir.DataType.FLOAT, ["classes", manifest.model.embed_dim])
-    threshold = builder.input("threshold", ir.DataType.FLOAT, [])
+    thresholds = builder.input("thresholds", ir.DataType.FLOAT, ["classes"])
     weight = builder.input("cleaning_weight", ir.DataType.FLOAT, [])
     iterations = builder.input("pamr_iterations", ir.DataType.INT64, [])
 
@@ -86,7 +87,7 @@ def _extend(graph: ir.Graph, manifest: Manifest) -> None:
     cleaned = fused_scores.cleaned(op, raw, patch_tokens, cls_attention, text_embeds, weight)
     planes = fused_scores.planes(op, cleaned, model.grid_size, window)
     refined = pamr_graph.refined(op, op.Squeeze(pixels, [0]), planes, window, iterations, manifest.defaults.pamr)
-    labels = fused_labels.labels(op, refined, window, size, threshold)
+    labels = fused_labels.labels(op, refined, window, size, thresholds)
     labels.shape = ir.Shape(["height", "width"])
     builder.add_output(labels, "label_map")
     builder.add_output(refined, "scores")

@@ -13,11 +13,14 @@ BAND_SCORES = 1 << 21
 """Scores of a band of rows: 8 MiB. A few bands are in memory at once."""
 
 
-def labels(op: Operators, planes: ir.Value, source: ir.Value, target: ir.Value, threshold: ir.Value) -> ir.Value:
+def labels(op: Operators, planes: ir.Value, source: ir.Value, target: ir.Value, thresholds: ir.Value) -> ir.Value:
     """Label map (H,W) int32 of planes (N,H',W') of size `source`, resized to size `target`; sizes are int64 [2].
 
-    0 where no score exceeds the threshold, else 1 + the lowest of the best classes.
+    0 where no score exceeds its threshold (N,), else 1 + the lowest of the classes that exceed theirs by most.
     """
+    # Where all thresholds are equal, the offsets are zeros, and scores are compared as they are.
+    least = op.ReduceMin(thresholds, keepdims=0)
+    offsets = op.Unsqueeze(op.Sub(thresholds, least), [1, 2])
     height, width = op.Gather(target, 0), op.Gather(target, 1)
     classes = op.Gather(op.Shape(planes), 0)
     rows = op.Max(op.Div(BAND_SCORES, op.Mul(classes, width)), 1)
@@ -31,13 +34,13 @@ def labels(op: Operators, planes: ir.Value, source: ir.Value, target: ir.Value, 
         chosen = op.Min(op.Add(first_rows, op.Mul(index, rows)), last)
         above, below = (op.Gather(planes, op.Gather(tap, chosen), axis=1) for tap in (lower, upper))
         share = op.Unsqueeze(op.Gather(weight, chosen), [1])
-        tall = op.Add(op.Mul(above, op.Sub(1.0, share)), op.Mul(below, share))
+        tall = op.Sub(op.Add(op.Mul(above, op.Sub(1.0, share)), op.Mul(below, share)), offsets)
         wide = op.Resize(
             op.Unsqueeze(tall, [0]), None, None, columns, mode="linear", coordinate_transformation_mode="half_pixel"
         )
         wide = op.Squeeze(wide, [0])
         best = op.Add(op.ArgMax(wide, axis=0, keepdims=0), 1)
-        shown = op.Greater(op.ReduceMax(wide, [0], keepdims=0), threshold)
+        shown = op.Greater(op.ReduceMax(wide, [0], keepdims=0), least)
         return op.Identity(go_on), op.Cast(op.Where(shown, best, 0), to=ir.DataType.INT32)
 
     body = op.builder.subgraph(

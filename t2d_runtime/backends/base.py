@@ -31,6 +31,9 @@ class EngineIdentity:
 class Engine(Protocol):
     """One compiled graph. `run` is safe to call from several threads."""
 
+    inputs: frozenset[str]
+    """Names of the graph's inputs."""
+
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name. Raises BackendError where the engine fails."""
 

@@ -37,6 +37,7 @@ class OnnxRuntimeEngine:
     def __init__(self, session: Any, errors: tuple[type[Exception], ...]) -> None:
         self._session = session
         self._errors = errors
+        self.inputs = frozenset(value.name for value in session.get_inputs())
         self._outputs = [output.name for output in session.get_outputs()]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:

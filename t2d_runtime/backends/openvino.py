@@ -30,6 +30,7 @@ class OpenVinoEngine:
 
     def __init__(self, compiled: Any) -> None:
         self.compiled = compiled
+        self.inputs = frozenset(value.get_any_name() for value in compiled.inputs)
         self._outputs = [output.get_any_name() for output in compiled.outputs]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:

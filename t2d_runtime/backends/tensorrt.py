@@ -43,6 +43,7 @@ class TensorRtEngine:
             raise BackendError("TensorRT cannot make an execution context: the device's memory is too small")
         self._stream = cuda.call("cudaStreamCreate")
         self._profiles = profiles
+        self.inputs = frozenset(profiles)
         self._lock = threading.Lock()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         self._outputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
@@ -100,6 +101,7 @@ class FusedTensorRtEngine:
 
     def __init__(self, plain: TensorRtEngine, refined: TensorRtEngine, iterations: int) -> None:
         self._engines = {0: plain, iterations: refined}
+        self.inputs = plain.inputs | {"pamr_iterations"}
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name. Raises BackendError for another number of iterations."""

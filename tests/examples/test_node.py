@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.bundle.manifest import sealed
 
 PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "node" / "segment.js"
+
+MARGIN = 2e-5
+"""What the project guarantees of every engine."""
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -68,6 +72,80 @@ def test_chosen_words_and_a_threshold(
     expected = segmenter.segment(scene, chosen, background=True, threshold=0.6, window="whole").label_map
     assert len(np.unique(expected)) == 3
     assert (np.asarray(Image.open(tmp_path / "out.png")) == expected).mean() > 0.999
+
+
+@pytest.fixture
+def grouped(segmenter: Segmenter, tmp_path: Path) -> Path:
+    """A vocabulary of two classes of several phrases, one threshold and two negatives."""
+    classes = {"ground": ["sand", "sea"], "plant": "tree", "thing": ["boat", "balloon", "umbrella"]}
+    words = segmenter.encode_classes(classes, negatives=["sky", "person"], thresholds={"plant": 0.585})
+    words.save(tmp_path / "grouped.safetensors")
+    return tmp_path / "grouped.safetensors"
+
+
+@pytest.mark.parametrize("chosen", [None, ["thing", "plant"]])
+@pytest.mark.parametrize("background", [False, True])
+def test_phrases_negatives_and_thresholds(
+    run: Run,
+    grouped: Path,
+    segmenter: Segmenter,
+    scene: NDArray[np.uint8],
+    chosen: list[str] | None,
+    background: bool,
+    tmp_path: Path,
+) -> None:
+    words = ClassEmbeddings.load(grouped)
+    if not background:
+        words = replace(words, thresholds={})
+        words.save(grouped)
+    words = words if chosen is None else words.subset(chosen)
+    done = run(*["--background"] * background, *(["--classes", ",".join(chosen)] if chosen else []), vocabulary=grouped)
+    assert done.returncode == 0, done.stderr
+    got = np.asarray(Image.open(tmp_path / "out.png"))
+    expected = segmenter.segment(scene, words, background=background, window="whole")
+    assert expected.class_names[0] == "background"
+    assert len(np.unique(expected.label_map)) > 2
+    # Where the best phrase leads by the margin.
+    rows = ClassEmbeddings(words.all_phrases, words.vectors, words.digest)
+    scores = segmenter.segment(scene, rows, background=background, window="whole", keep_scores=True).scores
+    assert scores is not None
+    default = segmenter.manifest.defaults.threshold
+    above = [words.thresholds.get(name, default) for name in words.names] + [default]
+    rivals = scores - np.array(above, np.float32)[words.classes_of_rows, None, None]
+    if background:
+        rivals = np.concatenate([np.zeros_like(rivals[:1]), rivals])
+    second, best = np.sort(rivals, axis=0)[-2:]
+    firm = best - second > MARGIN
+    assert firm.mean() > 0.99
+    np.testing.assert_array_equal(got[firm], expected.label_map[firm])
+    if background:
+        plain = segmenter.segment(scene, replace(words, thresholds={}), background=True, window="whole").label_map
+        assert (plain != expected.label_map).any(), "the threshold matters"
+
+
+def test_thresholds_without_background_are_refused(run: Run, grouped: Path, tmp_path: Path) -> None:
+    refused(run(vocabulary=grouped), "the thresholds of plant have no effect without", tmp_path / "out.png")
+
+
+def test_an_older_bundles_graph_has_one_threshold(node: str, picture: Path, tmp_path: Path) -> None:
+    files = Path(__file__).parents[1] / "golden" / "written_by_0.1.0"
+    with tarfile.open(files / "bundle.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    older = Segmenter.open(tmp_path / "bundle", backend="onnxruntime")
+    output = tmp_path / "out.png"
+
+    def run_older(words: Path) -> subprocess.CompletedProcess[str]:
+        command = [node, str(PROGRAM), *map(str, (tmp_path / "bundle", words, picture, output)), "--background"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = run_older(files / "words.safetensors")
+    assert done.returncode == 0, done.stderr
+    words = ClassEmbeddings.load(files / "words.safetensors")
+    expected = older.segment(picture, words, background=True, window="whole").label_map
+    assert (np.asarray(Image.open(output)) == expected).mean() > 0.999
+    output.unlink()
+    replace(words, thresholds={"sky": 0.5, "sea": 0.6}).save(tmp_path / "own.safetensors")
+    refused(run_older(tmp_path / "own.safetensors"), "this bundle's graph has one threshold for all words", output)
 
 
 def test_int8(run: Run, segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmbeddings, tmp_path: Path) -> None:
@@ -236,7 +314,11 @@ def test_the_vocabulary_of_another_bundle_is_refused(run: Run, words: ClassEmbed
         (lambda content: content[:100], "no safetensors header, or it is cut short"),
         (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "does not have its checksum"),
         (lambda content: content.replace(b"t2d-vocabulary", b"t2d-vocabulare"), "its format is t2d-vocabulare"),
-        (lambda content: content.replace(b'"version":"1"', b'"version":"2"'), "version 2 of the format, expected 1"),
+        (
+            lambda content: content.replace(b'"version":"1"', b'"version":"3"'),
+            "version 3 of the format, expected 1 or 2",
+        ),
+        (lambda content: content.replace(b'"version":"1"', b'"version":"2"'), "is not a vocabulary file"),
         (lambda content: content.replace(b'"F32"', b'"F16"'), "text_embeds is F16 [8,192], expected F32 [N,D]"),
         (lambda content: content.replace(b"text_embeds", b"image_embed"), "is not a vocabulary file"),
     ],

@@ -237,6 +237,35 @@ def test_another_vocabulary(page: Page, words: ClassEmbeddings, picture: Path, t
     expect(page.locator("#count")).to_have_text("8 of 8")
 
 
+def test_phrases_negatives_and_thresholds_of_words(
+    page: Page,
+    words: ClassEmbeddings,
+    segmenter: Segmenter,
+    scene: NDArray[np.uint8],
+    picture: Path,
+    tmp_path: Path,
+) -> None:
+    show(page, picture)
+    path, classes = tmp_path / "grouped.safetensors", {"ground": ["sand", "sea"], "plant": "tree"}
+    grouped = segmenter.encode_classes(classes, negatives=["sky"], thresholds={"plant": 0.585})
+    grouped.save(path)
+    page.set_input_files("#vocabulary", path)
+    page.wait_for_function("() => window.results.at(-1).names.join() === 'background,ground,plant'")
+    page.set_checked("#refine", False)
+    for background in (True, False):
+        page.set_checked("#background", background)
+        show(page, picture)
+        result = last_result(page, background=True, refine=False)
+        used = grouped if background else dataclasses.replace(grouped, thresholds={})
+        threshold = result["threshold"] if background else None
+        expected = segmenter.segment(scene, used, background=background, threshold=threshold, window="whole")
+        assert len(np.unique(expected.label_map)) > 1
+        assert (labels_of(result) == expected.label_map).mean() > 0.999
+    words.save(path)
+    page.set_input_files("#vocabulary", path)
+    expect(page.locator("#count")).to_have_text("8 of 8")
+
+
 def test_the_smallest_and_a_large_picture(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), "green").save(tmp_path / "one.png")
     show(page, tmp_path / "one.png")

@@ -13,28 +13,36 @@ from skimage import data
 from t2d_export.model.reference import load_reference
 from t2d_export.model.reference_masks import class_labels, confidence
 from t2d_runtime import Segmenter
+from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.proof.parity import LABEL_MARGIN
 
 MODEL = Path(__file__).parents[2] / "models" / "tiny"
 CLASSES = {"thing": ["person", "umbrella", "boat"], "plant": ["tree", "flower"], "sky": "sky"}
 NEGATIVES = ["sea"]
-IMAGE = data.astronaut()[:200, :300]
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_labels_are_the_references(exported_bundle: Path, background: bool) -> None:
+@pytest.mark.parametrize("engine", ["runtime", "onnxruntime", "openvino"])
+def test_labels_are_the_references(exported_bundle: Path, engine: str, background: bool) -> None:
+    """Those of the runtime, and of the fused graph on each engine, from one window that nothing resizes."""
     segmenter = Segmenter.open(exported_bundle, backend="onnxruntime")
+    side = segmenter.manifest.windows.short_side
+    image = data.astronaut()[:200, :300] if engine == "runtime" else data.astronaut()[:side, :side]
     thresholds = {"thing": 0.57, "sky": 0.54} if background else {}
     classes = segmenter.encode_classes(CLASSES, negatives=NEGATIVES, thresholds=thresholds)
-    reference, pixels = load_reference(backbone=str(MODEL)), torch.from_numpy(IMAGE.copy()).permute(2, 0, 1)
+    reference, pixels = load_reference(backbone=str(MODEL)), torch.from_numpy(image.copy()).permute(2, 0, 1)
     cleaning: Any = "official" if background else None
     scores = reference.segment_sliding(pixels, torch.from_numpy(classes.vectors.copy()), cleaning=cleaning)
     default = segmenter.manifest.defaults.threshold
     of_rows = [0.57] * 3 + [default] * 2 + [0.54] + [default] if background else None
     expected = class_labels(scores, classes.class_indices or (), of_rows).numpy()
-    got = segmenter.segment(IMAGE, classes, background=background, keep_confidence=True)
+    options: Any = {"background": background, "keep_confidence": True}
+    if engine == "runtime":
+        got = segmenter.segment(image, classes, **options)
+    else:
+        got = FusedSegmenter.open(exported_bundle, backend=engine).segment(image, classes, **options)
     shifted = scores.numpy() - (np.array(of_rows)[:, None, None] if of_rows else 0)
-    planes = np.concatenate([np.zeros((1, *IMAGE.shape[:2])), shifted]) if background else shifted
+    planes = np.concatenate([np.zeros((1, *image.shape[:2])), shifted]) if background else shifted
     second, best = np.sort(planes, axis=0)[-2:]
     firm = best - second > LABEL_MARGIN
     assert firm.mean() > 0.95

@@ -38,7 +38,7 @@ from t2d_runtime.proof.selftest import SelfTestVectors
 INPUTS = {
     "image": "tensor(uint8) [1, 'height', 'width', 3]",
     "text_embeds": "tensor(float) ['classes', 192]",
-    "threshold": "tensor(float) []",
+    "thresholds": "tensor(float) ['classes']",
     "cleaning_weight": "tensor(float) []",
     "pamr_iterations": "tensor(int64) []",
 }
@@ -164,7 +164,7 @@ def test_inputs_outputs_and_metadata(exported_bundle: Path) -> None:
     assert {value.name: f"{value.type} {value.shape}" for value in session.get_outputs()} == OUTPUTS
     defaults = bundle.manifest.defaults
     assert session.get_modelmeta().custom_metadata_map == {
-        "format_version": "1",
+        "format_version": "2",
         "embed_dim": "192",
         "vocabulary_digest": bundle.vocabulary_digest,
         "prompt_set": DEFAULT_PROMPTS,
@@ -225,6 +225,7 @@ def test_verification_names_every_stage(exported_bundle: Path) -> None:
         "refined",
         "refined labels",
         "labels of a window",
+        "labels by thresholds of classes",
         "labels of a picture",
         "labels of a narrow picture",
     ]
@@ -264,7 +265,7 @@ def test_tensorrt_for_rtx_parses_and_builds_it(bundle_copy: Path) -> None:
     plain, refined = graphs.values()
     assert refined.num_layers > plain.num_layers > 300
     for built in (plain, refined):
-        assert list(built.profiles) == ["image", "text_embeds", "threshold", "cleaning_weight"]
+        assert list(built.profiles) == ["image", "text_embeds", "thresholds", "cleaning_weight"]
         assert [warning for warning in built.warnings if "trip limit" not in warning] == []
 
 
@@ -279,7 +280,7 @@ def test_the_whole_graph_is_what_tensorrt_parses(exported_bundle: Path) -> None:
     assert [network.get_input(i).name for i in range(network.num_inputs)] == [
         "image",
         "text_embeds",
-        "threshold",
+        "thresholds",
         "cleaning_weight",
     ]
     assert {network.get_output(i).name for i in range(network.num_outputs)} == {"label_map", "scores"}

@@ -112,7 +112,7 @@ def test_the_graphs_own_window_is_the_runtimes(fused: FusedSegmenter, classes: C
         _, scores = fused.run(
             np.zeros((height, width, 3), np.uint8),
             classes.vectors,
-            threshold=0,
+            thresholds=np.zeros(len(classes.vectors), np.float32),
             cleaning_weight=0,
             pamr_iterations=0,
         )

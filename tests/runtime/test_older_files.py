@@ -12,6 +12,7 @@ from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.encoders import Encoders
+from t2d_runtime.errors import OptionError
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.proof.selftest import run_selftest
 
@@ -43,6 +44,19 @@ def test_vocabularies_serve_it(older_bundle: Path, name: str) -> None:
     assert set(np.unique(result.label_map)) <= {0, 1}
     fused = FusedSegmenter.open(older_bundle, backend="onnxruntime")
     assert fused.segment(IMAGE, words).label_map.shape == (70, 90)
+
+
+def test_its_fused_graph_takes_one_threshold_and_says_so(older_bundle: Path) -> None:
+    fused = FusedSegmenter.open(older_bundle, backend="onnxruntime")
+    segmenter = Segmenter.open(older_bundle, backend="onnxruntime")
+    words = {"sky": ["sky", "cloud"], "sea": "sea"}
+    same = segmenter.encode_classes(words, negatives=["wall"], thresholds={"sky": 0.5, "sea": 0.5})
+    got = fused.segment(IMAGE, same, background=True, threshold=0.5).label_map
+    expected = segmenter.segment(IMAGE, same, background=True, threshold=0.5, window="whole").label_map
+    assert (got == expected).mean() > 0.999
+    apart = segmenter.encode_classes(words, thresholds={"sky": 0.6})
+    with pytest.raises(OptionError, match="this bundle's fused graph has one threshold for all classes; export it"):
+        fused.segment(IMAGE, apart, background=True)
 
 
 def test_its_graphs_of_other_precisions_run(older_bundle: Path) -> None:

@@ -4,14 +4,21 @@ import { InputError } from "./errors.js";
 import { sha256 } from "./sha256.js";
 
 const FORMAT = "t2d-vocabulary";
-const VERSION = "1";
+const PLAIN = "1"; // names alone
+const WITH_PHRASES = "2";
+/** Class index of a phrase that competes, and whose pixels become background. */
+export const NEGATIVE = -1;
 const TENSOR = "text_embeds";
 const LENGTH_BYTES = 8; // of the header's length, at the start of every safetensors file
 
 /**
  * @typedef {object} Vocabulary
- * @property {string[]} names N words
- * @property {Float32Array} vectors N x D, row after row, each of norm 1
+ * @property {string[]} names N words, or classes of several phrases
+ * @property {string[]} phrases P phrases: class after class, then negatives; the names where each is its own phrase
+ * @property {number[]} classIndices the class of each phrase, or -1: it competes, and its pixels become background
+ * @property {Record<string, number>} thresholds the score from 0 to 1 that a class must exceed to win over background,
+ *   of the classes that have their own
+ * @property {Float32Array} vectors P x D, row after row, each of norm 1
  * @property {number} width D
  * @property {string} digest identity of the text encoder and tokenizer that made the vectors
  */
@@ -38,9 +45,11 @@ export async function readVocabulary(bytes, name) {
 /** @param {Uint8Array} bytes */
 async function parse(bytes) {
   const { header, data } = split(bytes);
-  const { format, version, names, digest, sha256: checksum } = header.__metadata__ ?? {};
+  const { format, version, digest, sha256: checksum, ...metadata } = header.__metadata__ ?? {};
   if (format !== FORMAT) throw new TypeError(`its format is ${format}, expected ${FORMAT}`);
-  if (version !== VERSION) throw new TypeError(`version ${version} of the format, expected ${VERSION}`);
+  if (version !== PLAIN && version !== WITH_PHRASES) {
+    throw new TypeError(`version ${version} of the format, expected ${PLAIN} or ${WITH_PHRASES}`);
+  }
 
   const { dtype, shape, data_offsets: offsets } = header[TENSOR];
   if (dtype !== "F32" || shape.length !== 2) {
@@ -50,12 +59,37 @@ async function parse(bytes) {
   if (offsets[0] !== 0 || offsets[1] !== size || data.length !== size) {
     throw new RangeError(`${data.length} bytes of vectors, expected ${size}: it is cut short or damaged`);
   }
-  const words = JSON.parse(names);
-  if (words.length !== shape[0]) throw new RangeError(`${shape[0]} vectors for ${words.length} words`);
-  if ((await sha256(new TextEncoder().encode(names), data)) !== checksum) {
+  const fields = version === PLAIN ? ["names"] : ["names", "phrases", "class_indices", "thresholds"];
+  const texts = fields.map((field) => metadata[field]);
+  const words = readWords(...texts.map((text) => JSON.parse(text)));
+  if (words.phrases.length !== shape[0]) throw new RangeError(`${shape[0]} vectors for ${words.phrases.length} words`);
+  if ((await sha256(new TextEncoder().encode(texts.join("")), data)) !== checksum) {
     throw new TypeError("its content does not have its checksum: it is damaged");
   }
-  return { names: words, vectors: new Float32Array(new Uint8Array(data).buffer), width: shape[1], digest };
+  return { ...words, vectors: new Float32Array(new Uint8Array(data).buffer), width: shape[1], digest };
+}
+
+/**
+ * Names, phrases, class indices and thresholds; where there are no phrases, each name is its own.
+ * @param {string[]} names
+ * @param {string[]} phrases
+ * @param {number[]} indices
+ * @param {Record<string, number>} thresholds
+ */
+function readWords(names, phrases = [], indices = [], thresholds = {}) {
+  if (phrases.length === 0) [phrases, indices] = [names, names.map((_, index) => index)];
+  const classes = indices.filter((index) => index !== NEGATIVE);
+  const steps = classes.map((index, row) => index - (classes[row - 1] ?? -1));
+  const rising = steps.every((step) => step === 0 || step === 1) && indices.slice(classes.length).every((i) => i < 0);
+  if (indices.length !== phrases.length || !rising || classes.at(-1) !== names.length - 1) {
+    throw new TypeError(`class indices ${indices}, expected one for each phrase, rising, then -1 for negatives`);
+  }
+  for (const [name, value] of Object.entries(thresholds)) {
+    if (!names.includes(name) || !(value >= 0 && value <= 1)) {
+      throw new TypeError(`the threshold of ${name} is ${value}, expected one of a class, from 0 to 1`);
+    }
+  }
+  return { names, phrases, classIndices: indices, thresholds };
 }
 
 /**
@@ -72,7 +106,9 @@ function split(bytes) {
 }
 
 /**
- * The chosen words of a vocabulary, in the order given; case and space do not matter.
+ * The chosen words of a vocabulary, in the order given, with their phrases and thresholds, and all negatives.
+ *
+ * Case and space do not matter.
  * @param {Vocabulary} vocabulary
  * @param {string[]} words
  * @returns {Vocabulary}
@@ -84,12 +120,21 @@ export function chooseWords(vocabulary, words) {
   const missing = words.filter((word) => !places.has(key(word)));
   if (missing.length > 0) throw new InputError(missingWords(missing, vocabulary.names.length));
   const chosen = [...new Set(words.map((word) => places.get(key(word))))];
-  const { width } = vocabulary;
-  const vectors = new Float32Array(chosen.length * width);
-  chosen.forEach((index, row) => {
-    vectors.set(vocabulary.vectors.subarray(index * width, (index + 1) * width), row * width);
+  const { width, classIndices } = vocabulary;
+  const rows = [...chosen, NEGATIVE].flatMap((index) => classIndices.flatMap((of, row) => (of === index ? [row] : [])));
+  const vectors = new Float32Array(rows.length * width);
+  rows.forEach((row, place) => {
+    vectors.set(vocabulary.vectors.subarray(row * width, (row + 1) * width), place * width);
   });
-  return { ...vocabulary, names: chosen.map((index) => vocabulary.names[index]), vectors };
+  const names = chosen.map((index) => vocabulary.names[index]);
+  return {
+    ...vocabulary,
+    names,
+    phrases: rows.map((row) => vocabulary.phrases[row]),
+    classIndices: rows.map((row) => (classIndices[row] === NEGATIVE ? NEGATIVE : chosen.indexOf(classIndices[row]))),
+    thresholds: Object.fromEntries(Object.entries(vocabulary.thresholds).filter(([name]) => names.includes(name))),
+    vectors,
+  };
 }
 
 /**

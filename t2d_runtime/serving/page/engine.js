@@ -44,8 +44,8 @@ export class ServerEngine {
    * @param {{background: boolean, threshold: number, refine: boolean}} options
    */
   async segment({ classes, negatives, thresholds }, { background, threshold, refine }) {
-    const hasBackground = background || negatives.length > 0;
-    const names = [...(hasBackground ? ["background"] : []), ...Object.keys(classes)];
+    const shown = background || negatives.length > 0;
+    const names = [...(shown ? ["background"] : []), ...Object.keys(classes)];
     if (names.length > 256) {
       throw Object.assign(new InputError("at most 255 classes can be shown"), { about: "words" });
     }
@@ -53,7 +53,7 @@ export class ServerEngine {
     if (background) Object.assign(question, { threshold, thresholds });
     const begun = performance.now();
     const labels = await this.#ask(question);
-    return { ...labels, names, hasBackground, milliseconds: performance.now() - begun };
+    return { ...labels, names, background: shown, milliseconds: performance.now() - begun };
   }
 
   async #ask(question) {

@@ -40,9 +40,8 @@ export async function drawPicture(canvas, file) {
  * Draw labels in their colours, with white contours; the background is transparent.
  * @param {HTMLCanvasElement} canvas takes the labels' size
  * @param {import("./t2d/segmenter.js").Segmentation & {width: number, height: number}} segmentation
- * @param {boolean} background
  */
-export function drawMasks(canvas, { labels, names, width, height }, background) {
+export function drawMasks(canvas, { labels, names, background, width, height }) {
   canvas.width = width;
   canvas.height = height;
   const image = new ImageData(width, height);
@@ -62,10 +61,9 @@ export function drawMasks(canvas, { labels, names, width, height }, background) 
 /**
  * Labels in the picture, the largest first, with their share of the pixels.
  * @param {import("./t2d/segmenter.js").Segmentation} segmentation
- * @param {boolean} background
  * @returns {{name: string, share: number, colour: number[]}[]}
  */
-export function shares({ labels, names }, background) {
+export function shares({ labels, names, background }) {
   const counts = new Float64Array(names.length);
   for (const label of labels) counts[label] += 1;
   const colours = labelColours(names.length, background);
