@@ -16,6 +16,7 @@ COMMANDS = {
     "video": ("t2d_runtime.commands.video", "label the frames of videos, cameras and folders with words"),
     "classes": ("t2d_runtime.commands.classes", "precompute a vocabulary, so that no text is encoded later"),
     "words": ("t2d_runtime.commands.words", "judge words on labelled images, and find a threshold for each class"),
+    "compare": ("t2d_runtime.commands.compare", "compare label maps: agreement, IoU, and where they part"),
     "serve": ("t2d_runtime.commands.serve", "answer requests over HTTP, with a page to try it"),
     "info": ("t2d_runtime.commands.info", "show what a bundle holds and where it runs"),
     "selftest": ("t2d_runtime.commands.selftest", "compare a bundle's stages on this machine with the reference"),

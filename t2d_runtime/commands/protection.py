@@ -38,9 +38,9 @@ def files_given(args: argparse.Namespace) -> list[Path]:
 class Inputs:
     """Files that a run reads, and must not write."""
 
-    def __init__(self, files: Iterable[Path], bundle: Path) -> None:
+    def __init__(self, files: Iterable[Path], bundle: Path | None = None) -> None:
         self._files = {found: file for file in files if (found := identity(file)) is not None}
-        self._bundle = identity(bundle)
+        self._bundle = None if bundle is None else identity(bundle)
         self._in_bundle: dict[Path, bool] = {}
 
     def refuse(self, path: Path) -> None:
