@@ -230,7 +230,7 @@ def test_another_vocabulary(page: Page, words: ClassEmbeddings, picture: Path, t
     expect(page.locator("#count")).to_have_text("8 of 8")
     ClassEmbeddings(("ship", "beach"), words.vectors[[3, 2]], words.digest).save(path)
     page.set_input_files("#vocabulary", path)
-    page.wait_for_function("() => window.results.at(-1).names.join() === 'ship,beach'")
+    page.wait_for_function("() => window.results.at(-1)?.names.join() === 'ship,beach'")
     expect(error).to_be_hidden()
     words.save(path)
     page.set_input_files("#vocabulary", path)
@@ -250,7 +250,7 @@ def test_phrases_negatives_and_thresholds_of_words(
     grouped = segmenter.encode_classes(classes, negatives=["sky"], thresholds={"plant": 0.585})
     grouped.save(path)
     page.set_input_files("#vocabulary", path)
-    page.wait_for_function("() => window.results.at(-1).names.join() === 'background,ground,plant'")
+    page.wait_for_function("() => window.results.at(-1)?.names.join() === 'background,ground,plant'")
     page.set_checked("#refine", False)
     for background in (True, False):
         page.set_checked("#background", background)
