@@ -24,6 +24,7 @@ COMMANDS = {
     "accuracy": "measure a bundle's mIoU on the published benchmarks or any folder; also compare it with PyTorch",
     "figures": "draw the paper's figures for any bundle and image: attention, heads, cleaning, overlays, parameters",
     "pictures": "make the pictures of docs/ by the code that stands above them",
+    "shapes": "measure time and memory of run-length codes, polygons, overlays and summaries of large pictures",
     "training": "measure the speed of training, against the released code, and of feature extraction",
     "emulated": "run the runtime's tests, and compare a picture's labels, on another processor under an emulator",
     "report": "write all result files as one page, in HTML and Markdown, and the README's table",

@@ -60,25 +60,23 @@ def instances_of(
     width = label_map.shape[1]
     boxes = parts.boxes(width)
     means = None if confidence is None else parts.means(confidence)
-    wanted = np.flatnonzero((parts.areas >= min_area) & (parts.labels >= int(background)))
-    wanted = wanted[np.lexsort((-parts.areas[wanted], parts.labels[wanted]))]
     order = np.argsort(parts.of_runs, kind="stable")
     cuts = np.searchsorted(parts.of_runs[order], np.arange(len(parts.areas) + 1))
-    found = []
-    for part in wanted.tolist():
-        runs = order[cuts[part] : cuts[part + 1]]
-        left, top, right, bottom = map(int, boxes[part])
-        rows, columns = np.divmod(parts.runs.starts[runs], width)
-        label = int(parts.labels[part])
-        found.append(
-            Instance(
-                label=label,
-                name=class_names[label],
-                box=(left, top, right, bottom),
-                area=int(parts.areas[part]),
-                mean_score=None if means is None else float(means[part]),
-                _starts=(rows - top) * (right - left) + columns - left,
-                _lengths=parts.runs.lengths[runs],
-            )
+    # Of all parts at once, since there may be very many.
+    left, top, right, _ = boxes[parts.of_runs[order]].T
+    rows, columns = np.divmod(parts.runs.starts[order], width)
+    starts, lengths = (rows - top) * (right - left) + columns - left, parts.runs.lengths[order]
+    wanted = np.flatnonzero((parts.areas >= min_area) & (parts.labels >= int(background)))
+    wanted = wanted[np.lexsort((-parts.areas[wanted], parts.labels[wanted]))]
+    return [
+        Instance(
+            label=(label := int(parts.labels[part])),
+            name=class_names[label],
+            box=tuple(boxes[part].tolist()),
+            area=int(parts.areas[part]),
+            mean_score=None if means is None else float(means[part]),
+            _starts=starts[cuts[part] : cuts[part + 1]],
+            _lengths=lengths[cuts[part] : cuts[part + 1]],
         )
-    return found
+        for part in wanted.tolist()
+    ]

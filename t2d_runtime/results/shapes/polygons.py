@@ -199,10 +199,8 @@ def _rings(following: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.in
     """All corners (n,) ring after ring, and the places (r,) in this order where rings begin."""
     order, firsts = np.empty(len(following), np.intp), []
     follow, put, done = following.data, order.data, bytearray(len(following))
-    place = 0
-    for start in range(len(following)):
-        if done[start]:
-            continue
+    place = start = 0
+    while (start := done.find(0, start)) >= 0:
         firsts.append(place)
         corner = start
         while not done[corner]:

@@ -1,0 +1,1 @@
+"""Time and memory of the shapes that results are turned into."""
