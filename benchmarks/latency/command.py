@@ -29,6 +29,7 @@ PARTS = {
     "threads": ("sweeps.threads", "time over threads"),
     "classes": ("sweeps.classes", "time over classes"),
     "sizes": ("sweeps.sizes", "time over image sizes"),
+    "phrases": ("sweeps.phrases", "time over phrases of each of 20 classes, without PAMR"),
 }
 """Part -> the function in this package that measures it, and a description."""
 

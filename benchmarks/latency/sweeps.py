@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,6 +26,9 @@ BATCHES = (1, 2, 4)
 CLASSES = (1, 10, 100, 1000, 10_000)
 MOST_REFINED, MOST_IN_PYTORCH = 100, 1000
 """Most classes in PyTorch: with PAMR, a tenth of a second each; without it, planes of 800 MB."""
+
+PHRASE_CLASSES, PHRASES = 20, (1, 3)
+"""Classes, and phrases of each."""
 
 SIZES = ((448, 448), (480, 640), (1080, 1920), (3000, 4000))
 """(height, width): one window, a small photograph, a screen, a camera's picture."""
@@ -117,6 +121,35 @@ def sizes(setup: Setup) -> Sweep:
         columns.measure({"PyTorch": theirs, "runtime": ours})
         labels.append(f"{size[1]} x {size[0]} ({len(window_boxes(resized_size(size, windows), windows))})")
     return columns.sweep("pixels (windows)", tuple(labels))
+
+
+def phrases(setup: Setup) -> Sweep:
+    """Time of everything after the encoder, without PAMR, for 20 classes of one phrase and of several.
+
+    Every phrase wins somewhere, the hardest case. All are measured in turn, since their ratio matters.
+    """
+    calls: dict[str, Callable[[], object]] = {}
+    for count in PHRASES:
+        planted = setup.planted(PHRASE_CLASSES * count)
+        grouped = replace(
+            planted,
+            names=planted.names[::count],
+            phrases=planted.names,
+            class_indices=tuple(row // count for row in range(len(planted))),
+        )
+        for background in (False, True):
+            calls[f"{background} {count}"] = partial(
+                setup.segmenter.segment, setup.encoding, grouped, background=background
+            )
+    timings = in_few_rounds(calls)
+    series = {
+        f"runtime{', background' if background else ''}": tuple(
+            timings[f"{background} {count}"].median_ms for count in PHRASES
+        )
+        for background in (False, True)
+    }
+    rounds = tuple(len(timings[f"False {count}"].rounds_ms) for count in PHRASES)
+    return Sweep(f"phrases of each of {PHRASE_CLASSES} classes", "ms", PHRASES, rounds, series)
 
 
 def _torch_sliding(reference: Reference, image: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:

@@ -168,7 +168,7 @@ def test_the_command_measures_all_it_is_asked_for(
     monkeypatch.setattr(windows, "FEW", 3)
     monkeypatch.setattr(windows, "MANY", 4)
     monkeypatch.setattr(encoders, "VOCABULARY", "voc20")
-    parts = ["stages", "encoders", "words", "windows", "batch", "threads", "classes", "sizes"]
+    parts = ["stages", "encoders", "words", "windows", "batch", "threads", "classes", "sizes", "phrases"]
     output = tmp_path / "latency.json"
     options = {
         "--classes": "sky,sea",
@@ -199,7 +199,7 @@ def test_the_command_measures_all_it_is_asked_for(
     assert {row["note"] for row in rows["windows"] if row["our_name"].endswith("fp32")} == {
         "100.000% of the labels equal"
     }
-    for name in ("batch", "threads", "classes", "sizes"):
+    for name in ("batch", "threads", "classes", "sizes", "phrases"):
         sweep = Sweep(**found[name])
         assert all(len(times) == len(sweep.values) for times in sweep.series.values())
         assert sweep.rounds == [1] * len(sweep.values)
