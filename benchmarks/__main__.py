@@ -27,6 +27,7 @@ COMMANDS = {
     "shapes": "measure time and memory of run-length codes, polygons, overlays and summaries of large pictures",
     "training": "measure the speed of training, against the released code, and of feature extraction",
     "emulated": "run the runtime's tests, and compare a picture's labels, on another processor under an emulator",
+    "video": "measure the rate of a video to an overlay against its stages, and long runs: memory, live sources",
     "report": "write all result files as one page, in HTML and Markdown, and the README's table",
 }
 """Command -> one line of help; its module is `benchmarks.COMMAND.command`."""

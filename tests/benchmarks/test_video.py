@@ -1,0 +1,30 @@
+"""The measures of video, in small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+
+
+def test_all_parts_are_measured(exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["video", str(exported_bundle), "--parts", "rate,memory,live", "--frames", "12", "--rounds", "1"]
+    sizes = ["--soak", "20", "--minutes", "0.05", "--camera-fps", "200", "--threads", "1"]
+    assert main([*command, *sizes, "--json", str(tmp_path / "video.json")]) == 0
+    told = capsys.readouterr().out
+    figures = json.loads((tmp_path / "video.json").read_text())["figures"]
+    assert figures["rate"]["frames"] == 12
+    assert figures["rate"]["frames_with_other_labels"] == 0
+    assert set(figures["rate"]["stages_ms"]) == {"decode", "convert", "encode", "label", "draw and write"}
+    assert figures["memory"]["frames"] == 20
+    assert figures["live"]["counted"] is True
+    assert figures["live"]["dropped"] > 0
+    assert "frames whose labels are not those of segment" in told
+
+
+def test_another_part_is_told(exported_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["video", str(exported_bundle), "--parts", "speed"]) == 2
+    assert "--parts is 'speed', expected some of rate, memory, live" in capsys.readouterr().err
