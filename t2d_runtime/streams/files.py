@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from t2d_runtime.errors import ImageError, T2DError
 from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.streams.containers import opened_file, reason, video_module, video_stream
+from t2d_runtime.streams.deinterlacing import Deinterlacer
 from t2d_runtime.streams.frames import SourceFrame
 from t2d_runtime.streams.pixels import FrameConverter
 
@@ -50,12 +51,14 @@ def decoded_frames(container: InputContainer, name: str, *, file: str | None) ->
     # FFmpeg would make up time stamps where a format such as AVI has none, in the order of decoding.
     container.flags &= ~av.container.Flags.gen_pts.value
     clock = Clock(stream, container)
-    convert = FrameConverter(name)
+    convert, deinterlace = FrameConverter(name), Deinterlacer()
     index, time_s, failed = 0, 0.0, False
     try:
         for packet in container.demux(stream):
             try:
-                frames: list[VideoFrame] = packet.decode()
+                frames = [found for frame in packet.decode() for found in deinterlace(frame)]
+                if not packet.size:  # the last one, which empties the decoder
+                    frames += deinterlace.rest()
             except av.EOFError:
                 continue
             except (av.FFmpegError, ValueError) as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from t2d_runtime.errors import ImageError, T2DError
 from t2d_runtime.streams.containers import reason, video_module, video_stream
+from t2d_runtime.streams.deinterlacing import Deinterlacer
 from t2d_runtime.streams.files import Found
 from t2d_runtime.streams.frames import SourceFrame
 from t2d_runtime.streams.pixels import FrameConverter
@@ -74,12 +75,13 @@ def _decoded(
     av = video_module()
     stream = video_stream(container, name, live=True)
     arrived, first_s, elapsed_s = 0.0, None, -1.0
+    deinterlace = Deinterlacer()
     try:
         for packet in container.demux(stream):
             if stopped.is_set():
                 return
             try:
-                frames: list[VideoFrame] = packet.decode()
+                frames = [found for frame in packet.decode() for found in deinterlace(frame)]
             except (av.FFmpegError, ValueError) as error:
                 logger.debug("%s: a damaged packet: %s", name, error)
                 continue

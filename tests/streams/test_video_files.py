@@ -305,3 +305,38 @@ def test_the_limit_of_pixels_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     outcomes = outcomes_of(tmp_path / "two.h264")
     assert [found.result.image.shape[0] for found in outcomes if isinstance(found, Frame)] in ([48], [48] * 3)
     assert isinstance(outcomes[-1], ImageError)
+
+
+def interlaced(path: Path, pixels: list[np.ndarray[Any, Any]], codec: str) -> Path:
+    """Each frame's even lines are of one picture, its odd lines of the next."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25, options={"flags": "+ildct+ilme", "field_order": "tt"})
+        stream.height, stream.width, stream.pix_fmt = *pixels[0].shape[:2], "yuv420p"
+        stream.codec_context.bit_rate = 5_000_000
+        for first, second in zip(pixels[::2], pixels[1::2], strict=True):
+            woven = first.copy()
+            woven[1::2] = second[1::2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(woven, "rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_interlaced_frames_become_whole_pictures(tmp_path: Path) -> None:
+    moving = []
+    for step in range(16):
+        pixels = np.full((96, 128, 3), 60, np.uint8)
+        pixels[:, 8 + 6 * step : 24 + 6 * step] = 220
+        moving.append(pixels)
+    path = interlaced(tmp_path / "a.mpg", moving, "mpeg2video")
+    with av.open(str(path)) as container:
+        combed = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0) if frame.interlaced_frame]
+    assert len(combed) == 8
+    frames = frames_of(path)
+    assert [frame.index for frame in frames] == list(range(8))
+    assert [frame.time_s for frame in frames] == pytest.approx([0.04 * index for index in range(8)], abs=0.001)
+
+    def comb(image: Any) -> float:
+        return float(np.abs(np.diff(image.astype(int), axis=0)).mean())
+
+    for frame, before in zip(frames, combed, strict=True):
+        assert comb(frame.result.image) < 0.25 * comb(before)
