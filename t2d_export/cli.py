@@ -52,18 +52,23 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
     weights = (
-        "a checkpoint FILE (also FILE::ENTRY, a folder or index of shards), hub (the published weights) or random; "
-        "default: hub, or the folder's own"
+        "a checkpoint FILE (also FILE::ENTRY, a folder or index of shards, hf://ORG/REPO[@REVISION][/FILE]), hub (the "
+        "published weights) or random; default: the model's, the folder's own, or hub"
     )
-    parser.add_argument(
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a published model with all its parts: Talk2DINO-ViTB, Talk2DINO-ViTL, Talk2DINOv3-ViTB, Talk2DINOv3-ViTL",
+    )
+    subject.add_argument(
         "--backbone",
-        required=True,
         metavar="NAME|FOLDER",
         help="a name such as dinov2_vitb14_reg, or a model folder with config.json and its own weights",
     )
-    parser.add_argument("--backbone-weights", metavar="FILE|hub|random", help=weights)
-    parser.add_argument("--text-weights", metavar="FILE|hub|random", help=weights)
-    parser.add_argument("--projection", metavar="FILE|hub|random", help=weights)
+    parser.add_argument("--backbone-weights", metavar="FILE|hf://...|hub|random", help=weights)
+    parser.add_argument("--text-weights", metavar="FILE|hf://...|hub|random", help=weights)
+    parser.add_argument("--projection", metavar="FILE|hf://...|hub|random", help=weights)
     parser.add_argument(
         "--input-size", metavar="S|HxW", help="pixels, in multiples of the patch; default: 448, or the folder's"
     )
@@ -119,7 +124,7 @@ def _bundle(args: argparse.Namespace) -> int:
 
     check_output(args.output, overwrite=args.overwrite)
     settings = ExportSettings(
-        backbone=args.backbone,
+        backbone=args.backbone or "",
         backbone_weights=args.backbone_weights,
         text_weights=args.text_weights,
         projection=args.projection,
@@ -130,6 +135,8 @@ def _bundle(args: argparse.Namespace) -> int:
         text_activation=args.text_activation,
         fused=args.fused,
     )
+    if args.model is not None:
+        settings = settings.of_model(args.model)
     manifest = export_bundle(settings, args.output, overwrite=args.overwrite)
     print_stages(manifest.parity)
     size = sum(record.size_bytes for record in manifest.files.values())

@@ -22,6 +22,8 @@ from t2d_export.encoders.to_onnx import OPSET, export_image_encoder, export_text
 from t2d_export.fused.graph import write_fused
 from t2d_export.model.reference import Reference, load_reference
 from t2d_export.model.reference_masks import DILATIONS, ITERATIONS, LAMBDA
+from t2d_export.weights.hub import download
+from t2d_export.weights.published import published_model
 from t2d_export.weights.text_facts import Activation
 from t2d_runtime.bundle.files import IMAGE_ENCODER, PRECISIONS_FOLDER, SELFTEST, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import (
@@ -45,7 +47,8 @@ EXPORTER_PACKAGES = ("t2d-runtime", "torch", "timm", "open_clip_torch", "onnx", 
 class ExportSettings:
     """Settings of an export.
 
-    Weights are a checkpoint file, "hub" or "random"; None takes a model folder's own, or the hub.
+    Weights are a checkpoint file, hf://ORG/REPO[@REVISION][/FILE], "hub" or "random"; None takes a model folder's own,
+    or the hub.
     `input_size` is (height, width) in pixels, multiples of the patch; None is 448 x 448, or the folder's.
     """
 
@@ -63,6 +66,18 @@ class ExportSettings:
     """True takes the mean over a prompt's words instead of its end token (an ablation)."""
     text_activation: Activation | None = None
     """Activation of the text tower, "quick_gelu" or "gelu". None: as its source says, else QuickGELU with a warning."""
+
+    def of_model(self, name: str) -> ExportSettings:
+        """These settings for a published model: its backbone, and its weights for the parts that are not given.
+
+        The newest commit is looked up once where none is known. Raises as `t2d_export.weights.hub.download`, and
+        OptionError for an unknown name.
+        """
+        model = published_model(name)
+        given = (self.backbone_weights, self.text_weights, self.projection)
+        weights = str(download(model.weights)[1]) if None in given else ""
+        image, text, projection = (own or weights for own in given)
+        return replace(self, backbone=model.backbone, backbone_weights=image, text_weights=text, projection=projection)
 
     def load_reference(self) -> Reference:
         """The PyTorch model of these weights."""

@@ -178,12 +178,12 @@ def _equal(tensors: Mapping[str, Tensor], prefix: str, other: str) -> bool:
         if not key.startswith(prefix) or (not prefix and key.startswith(other)):
             continue
         twin = tensors.get(other + key.removeprefix(prefix))
-        if twin is None or not _same_bits(twin, value):
+        if twin is None or not same_bits(twin, value):
             return False
     return True
 
 
-def _same_bits(one: Tensor, other: Tensor) -> bool:
+def same_bits(one: Tensor, other: Tensor) -> bool:
     """True where two tensors are equal byte by byte, since not every type can be compared by value."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False

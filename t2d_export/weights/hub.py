@@ -1,15 +1,28 @@
-"""Downloads published weights from the Hugging Face hub at a pinned revision, and reads them from its cache later."""
+"""Gets published weights from a hub into its own cache, where `huggingface_hub` and other programs find them too."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 
-import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from t2d_export.weights.entries import Part
+from t2d_export.weights.shards import HUB_NAMES, INDEX_SUFFIX, SUFFIXES, indexed_names
+from t2d_runtime.errors import HubError, HubUnreachableError, WeightsError, WeightsNotFoundError
+from t2d_runtime.storage.hub import RemoteFile, Snapshot, hub_library, is_offline, look_up, patiently
+from t2d_runtime.storage.hub_download import fetch
+from t2d_runtime.storage.hub_names import COMMIT, HubName
+from t2d_runtime.storage.safe_names import unsafe
+from t2d_runtime.storage.whole_file import whole_file
 
-from t2d_runtime.errors import WeightsNotFoundError
+log = logging.getLogger(__name__)
+
+SETTINGS = ("config.json", "open_clip_config.json")
+"""Small files beside weights that tell the text tower's activation."""
+
+MOVED_BY = "HF_HUB_CACHE"
+"""Environment variable that moves the hub's cache."""
 
 
 @dataclass(frozen=True)
@@ -20,22 +33,121 @@ class HubFile:
     revision: str
     filename: str
 
+    @property
+    def name(self) -> HubName:
+        """Its name: hf://ORG/REPO@COMMIT/FILE."""
+        return HubName(self.repository, self.revision, self.filename)
+
     def __str__(self) -> str:
-        return f"{self.repository}/{self.filename}@{self.revision[:12]}"
+        return str(self.name)
 
 
-def download(file: HubFile) -> Path:
-    """Path of the file in the hub's cache. It is downloaded, with a progress bar, if it is not there yet.
+def download(name: HubName, part: Part | None = None) -> tuple[Path, HubName]:
+    """Path of weights in the hub's cache, and their name at a commit. They are downloaded if they are not there yet.
 
-    Raises WeightsNotFoundError where it is not cached and the hub cannot be reached or does not have it.
+    A name without a file is that of the repository's one model, or of the `part` in a model folder. The newest revision
+    is asked for once; without a network the newest that is cached is taken, with a warning.
+    Raises WeightsNotFoundError where the hub cannot be reached or refuses, WeightsError where a repository holds
+    several weights, and OutputError where the disk is too small.
     """
-    # The hub's retries print long warnings; the error below gives their outcome.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    cached = _cached(name, part)
+    if cached is not None and name.is_pinned:
+        return cached
     try:
-        path = huggingface_hub.hf_hub_download(file.repository, file.filename, revision=file.revision)
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        snapshot = look_up(name)
+    except HubUnreachableError as error:
+        if cached is None:
+            raise WeightsNotFoundError(str(error)) from error
+        tell = log.info if is_offline() else log.warning
+        tell("%s: the hub cannot be asked for the newest; using %s from the cache", name, cached[1])
+        return cached
+    except HubError as error:
+        raise WeightsNotFoundError(str(error)) from error
+    file = name.file or _chosen(name, snapshot, part)
+    pinned = HubName(name.repository, snapshot.commit, file)
+    cached = _cached(pinned, part)
+    if cached is None:
+        try:
+            path = _place(snapshot, file)
+        except HubError as error:
+            raise WeightsNotFoundError(str(error)) from error
+        cached = path, pinned
+    if not name.is_pinned:
+        with whole_file(_folder(name.repository) / "refs" / (name.revision or "main")) as reference:
+            reference.write(snapshot.commit.encode())
+    return cached
+
+
+def _folder(repository: str) -> Path:
+    """The repository's folder in the hub's cache."""
+    return Path(hub_library().constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def _cached(name: HubName, part: Part | None) -> tuple[Path, HubName] | None:
+    """The weights in the cache, with all their shards, and the commit that they are of."""
+    folder = _folder(name.repository)
+    commit = name.revision or "main"
+    if not COMMIT.fullmatch(commit):
+        try:
+            commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return None
+    snapshot = folder / "snapshots" / commit
+    files = [name.file] if name.file else [*([f"{part}.safetensors"] if part else []), *HUB_NAMES]
+    if name.file is None and snapshot.is_dir():
+        files += sorted(path.name for path in snapshot.iterdir() if path.suffix in SUFFIXES)
+    for file in files:
+        path = snapshot / file
+        if path.is_file():
+            needed = indexed_names(path)[0] if file.endswith(INDEX_SUFFIX) else []
+            whole = all((path.parent / shard).is_file() for shard in needed)
+            return (path, HubName(name.repository, commit, file)) if whole else None
+    return None
+
+
+def _chosen(name: HubName, snapshot: Snapshot, part: Part | None) -> str:
+    """The file of a repository that is meant by its name alone."""
+    for file in (*([f"{part}.safetensors"] if part else []), *HUB_NAMES):
+        if file in snapshot.files:
+            return file
+    weights = [file for file in snapshot.files if file.endswith(SUFFIXES)]
+    if len(weights) == 1:
+        return weights[0]
+    if not weights:
+        held = ", ".join(list(snapshot.files)[:5]) or "nothing"
+        raise WeightsError(f"{name} holds no weights, only {held}; expected one file of {', '.join(SUFFIXES)}")
+    raise WeightsError(
+        f"{name} holds {len(weights)} weights ({', '.join(weights[:5])}); give the name of one: {name}/{weights[0]}"
+    )
+
+
+def _place(snapshot: Snapshot, file: str) -> Path:
+    """Download a file, its shards and the settings beside it into the hub's cache."""
+    if file not in snapshot.files:
+        name = HubName(snapshot.repository, snapshot.commit, file)
         raise WeightsNotFoundError(
-            f"{file} is not in the hub's cache and cannot be downloaded ({type(error).__name__}); connect once, or "
-            "download it elsewhere and give its path"
-        ) from error
-    return Path(path)
+            f"{name}: the repository has no such file; it has {', '.join(list(snapshot.files)[:5])}"
+        )
+    beside = PurePosixPath(file).parent
+    settings = [str(beside / name) for name in SETTINGS if str(beside / name) in snapshot.files]
+    paths = _fetched(snapshot, [file, *settings])
+    if file.endswith(INDEX_SUFFIX):
+        shards = [str(beside / shard) for shard in indexed_names(paths[0])[0]]
+        odd = [shard for shard in shards if unsafe(shard) or shard not in snapshot.files]
+        if odd:
+            raise WeightsError(f"{snapshot.repository}/{file} names the shard {odd[0]!r:.100}, which is not beside it")
+        _fetched(snapshot, shards)
+    return paths[0]
+
+
+def _fetched(snapshot: Snapshot, names: list[str]) -> list[Path]:
+    """Download files as the cache's blobs, and let `huggingface_hub` link them into the snapshot."""
+    blobs = _folder(snapshot.repository) / "blobs"
+    files = [snapshot.files[name] for name in names]
+    fetch({blobs / file.content_name: file for file in files}, label=snapshot.repository, moved_by=MOVED_BY)
+    return [Path(patiently(partial(_linked, file), file)) for file in files]
+
+
+def _linked(file: RemoteFile) -> str:
+    path: str = hub_library().hf_hub_download(file.repository, file.path, revision=file.commit)
+    return path

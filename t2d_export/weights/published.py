@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from t2d_export.weights.hub import HubFile
-from t2d_runtime.errors import WeightsNotFoundError
+from t2d_runtime.errors import OptionError, WeightsNotFoundError
+from t2d_runtime.storage.hub_names import HubName
 
 TALK2DINO_VITB = HubFile(
     "lorebianchi98/Talk2DINO-ViTB", "d120439255ae423ad0a3f4a13896bb74ae48792f", "model.safetensors"
@@ -46,6 +48,35 @@ BACKBONES: Mapping[str, HubFile] = {
     "dinov3_vitb16": _timm("vit_base_patch16_dinov3.lvd1689m", "c6a5fb7d12bbd3cf3b0079253141c3332aaed7da"),
 }
 """Backbones with a known repository and commit. Others are read from a file."""
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A model of the authors: its backbone, and the repository with all three parts in one file."""
+
+    backbone: str
+    weights: HubName
+    """Without a revision where no commit is known: the newest is taken, and stands in the manifest."""
+
+
+def _of_authors(name: str, backbone: str) -> PublishedModel:
+    return PublishedModel(backbone, HubName(f"lorebianchi98/{name}"))
+
+
+MODELS: Mapping[str, PublishedModel] = {
+    "Talk2DINO-ViTB": PublishedModel("dinov2_vitb14_reg", TALK2DINO_VITB.name),
+    "Talk2DINO-ViTL": _of_authors("Talk2DINO-ViTL", "dinov2_vitl14_reg"),
+    "Talk2DINOv3-ViTB": _of_authors("Talk2DINOv3-ViTB", "dinov3_vitb16"),
+    "Talk2DINOv3-ViTL": _of_authors("Talk2DINOv3-ViTL", "dinov3_vitl16"),
+}
+"""The published models by name."""
+
+
+def published_model(name: str) -> PublishedModel:
+    """The published model of this name. Raises OptionError listing the known ones."""
+    if name not in MODELS:
+        raise OptionError(f"model {name!r} is unknown: expected one of {', '.join(MODELS)}")
+    return MODELS[name]
 
 
 def backbone_file(name: str) -> HubFile:

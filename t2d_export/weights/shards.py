@@ -86,6 +86,12 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _indexed_shards(index: Path) -> tuple[list[Path], set[str]]:
+    names, keys = indexed_names(index)
+    return _present(index.parent, names, index), keys
+
+
+def indexed_names(index: Path) -> tuple[list[str], set[str]]:
+    """Names of the shards in an index, and the keys that it lists. Raises WeightsError and WeightsNotFoundError."""
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -95,7 +101,7 @@ def _indexed_shards(index: Path) -> tuple[list[Path], set[str]]:
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
         raise WeightsError(f"{index} holds no weight_map from keys to files; expected an index of shards")
-    return _present(index.parent, sorted(set(places.values())), index), set(places)
+    return sorted(set(places.values())), set(places)
 
 
 def _unindexed_shards(folder: Path) -> list[Path]:

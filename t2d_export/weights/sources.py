@@ -30,7 +30,15 @@ from t2d_export.weights.key_layouts import (
 from t2d_export.weights.random_weights import random_tensors
 from t2d_export.weights.shards import part_file, sha256_of_weights
 from t2d_export.weights.text_facts import OPENAI, Activation, TextFacts, text_facts
+from t2d_export.weights.whole_model import (
+    Check,
+    check_projection_keys,
+    check_text_keys,
+    is_whole_model,
+    whole_model_part,
+)
 from t2d_runtime.bundle.manifest import Source
+from t2d_runtime.storage.hub_names import HubName, is_hub_name
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +61,23 @@ def backbone_weights(
     """
     if spec == RANDOM:
         return random_tensors(shapes, name="backbone"), RANDOM_SOURCE
-    found, source, _ = _read(spec, "backbone", lambda: published.backbone_file(architecture.name))
+
+    def in_timm_layout(found: Mapping[str, Tensor], where: str) -> tuple[dict[str, Tensor], list[str]]:
+        tensors = backbone_layout(found, architecture.family, where)
+        heads = [key for key in tensors if key not in shapes and is_head(key)]
+        tensors = {key: value for key, value in tensors.items() if key not in heads}
+        check_keys(tensors, shapes, where, optional={ROPE_PERIODS})
+        check_weights(tensors, where)
+        check_shapes(tensors, {key: value for key, value in shapes.items() if key != "pos_embed"}, where)
+        return tensors, heads
+
+    def check(found: Mapping[str, Tensor], where: str) -> None:
+        in_timm_layout(widened(found), where)
+
+    found, source, _ = _read(spec, "backbone", lambda: published.backbone_file(architecture.name), check)
     where = f"{source.name}, backbone {architecture.name}"
-    tensors = backbone_layout(found, architecture.family, where)
-    heads = [key for key in tensors if key not in shapes and is_head(key)]
+    tensors, heads = in_timm_layout(found, where)
     _tell_left_out(where, groups(heads))
-    tensors = {key: value for key, value in tensors.items() if key not in heads}
-    check_keys(tensors, shapes, where, optional={ROPE_PERIODS})
-    check_weights(tensors, where)
-    check_shapes(tensors, {key: value for key, value in shapes.items() if key != "pos_embed"}, where)
     if "pos_embed" in shapes:
         grid = architecture.grid(input_size)
         prefix = shapes["pos_embed"].shape[1] - grid[0] * grid[1]
@@ -78,11 +94,11 @@ def text_weights(spec: str, asked: Activation | None = None) -> tuple[dict[str, 
     `asked` is the activation that the user names. "random" is not accepted.
     Raises WeightsError and WeightsNotFoundError.
     """
-    found, source, of_authors = _read(spec, "text", lambda: published.CLIP_VITB16)
+    found, source, of_authors = _read(spec, "text", lambda: published.CLIP_VITB16, check_text_keys)
     if spec == HUB or of_authors:
         facts = OPENAI
     else:
-        facts = text_facts(weights_path(spec, "text"), found, source.sha256, asked)
+        facts = text_facts(_located(spec, "text", None)[0], found, source.sha256, asked)
     tensors = text_layout(found)
     left_out = [key for key in tensors if key.startswith(IMAGE_TOWER) or is_head(key)]
     if spec != HUB:  # the published file is known to be a whole CLIP
@@ -97,33 +113,43 @@ def projection_weights(spec: str, backbone: str) -> tuple[dict[str, Tensor], Sou
 
     Raises WeightsError and WeightsNotFoundError.
     """
-    tensors, source, _ = _read(spec, "projection", lambda: published.projection_file(backbone))
+    tensors, source, _ = _read(spec, "projection", lambda: published.projection_file(backbone), check_projection_keys)
     check_weights(tensors, f"{source.name}, projection")
     return dict(tensors), source
-
-
-def weights_path(spec: str, part: Part) -> Path:
-    """The file or folder of a `spec` that is neither "hub" nor "random"."""
-    return part_file(Path(_split(spec)[0]), part)
 
 
 def _split(spec: str) -> tuple[str, str | None]:
     return (spec, None) if Path(spec).exists() else split_spec(spec)
 
 
-def _read(spec: str, part: Part, hub_file: Callable[[], HubFile]) -> tuple[dict[str, Tensor], Source, bool]:
-    """A part's tensors, their origin, and True where that is a file of the authors with all three parts."""
-    entry = None
-    if spec == HUB:
-        file = hub_file()
-        path, name = download(file), str(file)
-    else:
-        path, entry = weights_path(spec, part), _split(spec)[1]
-        name = path.name or str(path.resolve().name)
+def _located(spec: str, part: Part, hub_file: Callable[[], HubFile] | None) -> tuple[Path, str, str | None]:
+    """The path of weights that are not "random", their name for the manifest, and the entry to take from them."""
+    if spec == HUB and hub_file is not None:
+        path, found = download(hub_file().name, part)
+        return path, str(found), None
+    file, entry = _split(spec)
+    if is_hub_name(file):
+        path, found = download(HubName.parse(file), part)
+        return path, str(found), entry
+    path = part_file(Path(file), part)
+    return path, path.name or str(path.resolve().name), entry
+
+
+def _read(
+    spec: str, part: Part, hub_file: Callable[[], HubFile], check: Check
+) -> tuple[dict[str, Tensor], Source, bool]:
+    """A part's tensors, their origin, and True where that is a file of the authors with all three parts.
+
+    `check` raises WeightsError for tensors that cannot be the part.
+    """
+    path, name, entry = _located(spec, part, hub_file)
     tensors = unwrapped(read_checkpoint(path), str(path))
     of_authors = entry is None and is_talk2dino(tensors)
     if of_authors:
         tensors = talk2dino_part(tensors, part)
+    elif entry is None and is_whole_model(tensors):
+        kept = whole_model_part(tensors, part, check, name)
+        return widened(kept), Source(name=name, sha256=sha256_of_weights(path)), False
     found = find_entry(tensors, part, str(path), entry)
     if found.entry:
         log.info("%s: the %s is read from its entry %s", path, part, found.entry)

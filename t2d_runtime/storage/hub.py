@@ -6,6 +6,7 @@ forbids the network, as everywhere with `huggingface_hub`. That library is impor
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -46,6 +47,11 @@ class RemoteFile:
     sha256: str | None
     """None for a small file, which Git holds itself."""
     git_sha1: str | None
+
+    @property
+    def content_name(self) -> str:
+        """A name of the content alone, as the hub's caches use it: its sha256, or its name in Git."""
+        return self.sha256 or self.git_sha1 or hashlib.sha256(str(self).encode()).hexdigest()
 
     def __str__(self) -> str:
         return str(HubName(self.repository, self.commit, self.path))

@@ -59,8 +59,7 @@ def fetch(files: Mapping[Path, RemoteFile], *, label: str, moved_by: str) -> Non
 
 def partial_of(target: Path, file: RemoteFile) -> Path:
     """Where the part of a file is kept that has arrived."""
-    identity = (file.sha256 or file.git_sha1 or file.commit)[:16]
-    return target.with_name(f".{target.name[:NAME_PART]}-{identity}{PARTIAL}")
+    return target.with_name(f".{target.name[:NAME_PART]}-{file.content_name[:16]}{PARTIAL}")
 
 
 def _arrived(partial: Path) -> int:

@@ -49,13 +49,11 @@ def test_the_authors_hub_file_gives_all_three_parts_offline(hub_cache: Path, cli
     torch.testing.assert_close(backbone.vit.cls_token, timm_layout["cls_token"])
     assert torch.equal(tower.transformer.text_projection, clip.text_projection)
     assert torch.equal(loaded.state_dict()["linear_layer.weight"], projection["linear_layer.weight"])
-    assert source.name == "lorebianchi98/Talk2DINO-ViTB/model.safetensors@d120439255ae"
+    assert source.name == "hf://lorebianchi98/Talk2DINO-ViTB@d120439255ae423ad0a3f4a13896bb74ae48792f/model.safetensors"
 
 
 def test_a_hub_out_of_reach_is_one_clear_error(hub_cache: Path) -> None:
-    with pytest.raises(
-        WeightsNotFoundError, match=r"timm/vit_base_patch16_clip_224.openai/.* is not in the hub's cache"
-    ):
+    with pytest.raises(WeightsNotFoundError, match=r"timm/vit_base_patch16_clip_224.openai@.* is not in the cache"):
         load_text_tower("hub")
 
 

@@ -31,6 +31,7 @@ def connect(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Read from the environment when the library is imported.
     settings = {"ENDPOINT": endpoint, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
     settings |= {name: str(value) for name, value in places.items() if name.startswith("HF_")}
+    settings |= {"HUGGINGFACE_CO_URL_TEMPLATE": endpoint + "/{repo_id}/resolve/{revision}/{filename}"}
     settings |= {"HF_TOKEN_PATH": str(home / "hf" / "token")}
     for name, value in settings.items():
         monkeypatch.setattr(huggingface_hub.constants, name, value)
