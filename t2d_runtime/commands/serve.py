@@ -50,6 +50,12 @@ def _add_access_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queue", type=int, metavar="N", help="requests that wait or are in work; default: 64")
+    parser.add_argument(
+        "--encoders",
+        type=int,
+        metavar="N",
+        help="pictures encoded at a time, each with its share of the cores; default: 1",
+    )
     parser.add_argument("--deadline", type=float, metavar="S", help="seconds from a request to its answer; default: 60")
     parser.add_argument("--max-body-mib", type=float, metavar="N", help="largest request; default: 32")
     parser.add_argument("--max-pixels", type=int, metavar="N", help="largest picture; default: 50000000")
@@ -62,6 +68,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal ends it; the requests that came before are answered."""
     from t2d_runtime.device.install import needs_extra
+    from t2d_runtime.device.threads import available_cores
     from t2d_runtime.serving.hosts import Hosts
     from t2d_runtime.serving.keys import Keys
 
@@ -69,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         from t2d_runtime.serving.application import application_of
         from t2d_runtime.serving.server import Server, address_of, listening_socket
     limits = _limits(args)
+    if args.threads is None and limits.encoders > 1:
+        args.threads = max(1, available_cores() // limits.encoders)
     keys = Keys(_keys(args))
     hosts = Hosts.of(args.host, args.allow_host, args.allow_origin)
     with listening_socket(args.host, args.port) as bound:
@@ -109,6 +118,7 @@ def _limits(args: argparse.Namespace) -> Limits:
 
     given = {
         "queue": ("--queue", args.queue, 1),
+        "encoders": ("--encoders", args.encoders, 1),
         "deadline_s": ("--deadline", args.deadline, 1),
         "body_bytes": ("--max-body-mib", args.max_body_mib, MIB),
         "pixels": ("--max-pixels", args.max_pixels, 1),

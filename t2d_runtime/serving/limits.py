@@ -9,8 +9,8 @@ MIB = 2**20
 MOST_ITERATIONS, MOST_DILATIONS, MOST_DILATION = 50, 12, 64
 """Limits of PAMR for strangers, five times the published iterations: a call that runs cannot be stopped."""
 
-IN_WORK = 4
-"""Requests in work at a time, one for each stage: reading, encoding, masks, answer. It bounds the decoded pictures."""
+BESIDE_ENCODING = 3
+"""Requests in work besides those that are encoded: in reading, masks and answer. It bounds the decoded pictures."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Limits:
 
     queue: int = 64
     """Requests that wait or are in work. One more is refused at once, with 429."""
+    encoders: int = 1
+    """Pictures that are encoded at a time, each by one call of the engine."""
     deadline_s: float = 60.0
     """Time from a request's head to its answer."""
     body_bytes: int = 32 * MIB

@@ -1,4 +1,4 @@
-"""One bounded queue, and the stages that requests pass, each with a thread of its own."""
+"""One bounded queue, and the stages that requests pass, each with threads of its own."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import ParamSpec, TypeVar
 
 from starlette.types import Receive
 
-from t2d_runtime.serving.limits import IN_WORK, Limits
+from t2d_runtime.serving.limits import BESIDE_ENCODING, Limits
 from t2d_runtime.serving.metrics import Metrics
 from t2d_runtime.serving.problems import HttpError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-STAGES = {"words": 4, "read": 1, "encode": 1, "segment": 1, "answer": 1}
-"""Stage -> its threads. Words that are known do not wait for others' new words; those wait in the encoder itself."""
+WORD_THREADS = 4
+"""Threads for words. Known words do not wait for others' new words; those wait in the encoder itself."""
 
 WEIGHT = 0.1
 """Weight of the newest request in the mean time of one."""
@@ -79,8 +79,11 @@ class Queue:
         self.taken = 0
         self.draining = False
         self._metrics = metrics
-        self._slots = asyncio.Semaphore(IN_WORK)
-        self._pools = {name: ThreadPoolExecutor(threads, f"t2d-{name}") for name, threads in STAGES.items()}
+        self._in_work = BESIDE_ENCODING + limits.encoders
+        self._slots = asyncio.Semaphore(self._in_work)
+        many = limits.encoders
+        threads = {"words": WORD_THREADS, "read": 1, "encode": many, "segment": many, "answer": 1}
+        self._pools = {name: ThreadPoolExecutor(number, f"t2d-{name}") for name, number in threads.items()}
         self._mean_s = 0.0
 
     @contextmanager
@@ -105,14 +108,14 @@ class Queue:
 
     @asynccontextmanager
     async def work(self, turn: Turn) -> AsyncIterator[None]:
-        """Wait for the turn, in the order of arrival; at most IN_WORK requests are in work at a time."""
+        """Wait for the turn, in the order of arrival; few requests are in work at a time."""
         waited = time.perf_counter()
         async with self._slots:
             begun = time.perf_counter()
             turn.times_ms["queue"] = 1000 * (begun - waited)
             turn.in_work = True
             yield
-            self._mean_s += WEIGHT * ((time.perf_counter() - begun) / IN_WORK - self._mean_s)
+            self._mean_s += WEIGHT * ((time.perf_counter() - begun) / self._in_work - self._mean_s)
 
     async def run(self, stage: str, turn: Turn, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a call in a stage's thread. A call that waits is dropped where its request ends."""

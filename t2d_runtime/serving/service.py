@@ -98,6 +98,7 @@ class Service:
             "formats": FORMATS,
             "limits": {
                 "queue": limits.queue,
+                "encoders": limits.encoders,
                 "deadline_s": limits.deadline_s,
                 "body_bytes": limits.body_bytes,
                 "pixels": limits.pixels,

@@ -61,6 +61,20 @@ def test_clients_at_the_same_time_get_their_own_answers(
         np.testing.assert_array_equal(labels, segmenter.segment(pixels, words).label_map)
 
 
+def test_pictures_are_encoded_one_by_one_or_as_many_as_told(serve: Serve, held: HeldSegmenter, photo: bytes) -> None:
+    for encoders in (1, 2):
+        with serve(Limits(encoders=encoders), of=held) as running, ThreadPoolExecutor(4) as pool:
+            while held.begun.acquire(blocking=False):  # of the picture that warms the server up
+                pass
+            held.free.clear()
+            asked = [pool.submit(ask, running.url, photo) for _ in range(4)]
+            for _ in range(encoders):
+                assert held.begun.acquire(timeout=TIMEOUT_S)
+            assert not held.begun.acquire(timeout=0.3)
+            held.free.set()
+            assert [future.result().status_code for future in asked] == [200] * 4
+
+
 def test_a_full_queue_refuses_at_once_and_frees_its_places(serve: Serve, held: HeldSegmenter, photo: bytes) -> None:
     with serve(Limits(queue=3), of=held) as running, ThreadPoolExecutor(3) as pool:
         held.free.clear()
