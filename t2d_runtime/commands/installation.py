@@ -33,11 +33,18 @@ ENGINE_PACKAGES = (
 )
 
 
+EXTRA_PACKAGES = {
+    "serve": ("fastapi", "uvicorn", "python-multipart", "prometheus-client"),
+}
+"""Extra -> its packages, for extras of commands."""
+
+
 def examine() -> Iterator[str]:
     """Lines of the report: versions, the machine, then a verdict on each backend."""
     yield f"t2d-runtime {__version__}, Python {platform.python_version()}, {platform.platform()}"
     for package in (*RUNTIME_PACKAGES, *ENGINE_PACKAGES):
         yield f"  {package:<36} {installed_version(package) or 'not installed'}"
+    yield from _extras()
     yield f"processor: {cpu_name()}"
     yield f"PAMR: {loops_here()}"
     yield _cache()
@@ -49,6 +56,15 @@ def examine() -> Iterator[str]:
             yield from _abilities(open_named(name))
         except T2DError as error:
             yield f"  {name:<20} no: {error}"
+
+
+def _extras() -> Iterator[str]:
+    """What each extra lacks, with the command that installs it."""
+    for extra, packages in EXTRA_PACKAGES.items():
+        missing = [package for package in packages if installed_version(package) is None]
+        found = ", ".join(f"{package} {installed_version(package)}" for package in packages if package not in missing)
+        lacks = f"not installed: {', '.join(missing)}; {how_to_install(extra)}"
+        yield f"extra {extra}: {lacks if missing else found}"
 
 
 def _cache() -> str:

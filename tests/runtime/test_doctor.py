@@ -72,3 +72,11 @@ def test_reports_of_wrong_results_are_shown_with_their_source(monkeypatch: pytes
     lines = [line for line in examine() if "reported: TensorRT 10.3 and 10.4" in line]
     assert len(lines) == 1
     assert "issues/4723" in lines[0]
+
+
+def test_an_extra_that_is_incomplete_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    present = {"fastapi": "0.120", "uvicorn": "0.38", "python_multipart": "0.0.20", "prometheus_client": "0.23"}
+    pretend(monkeypatch, **present)
+    assert "extra serve: fastapi 0.120, uvicorn 0.38, python-multipart 0.0.20, prometheus-client 0.23" in report()
+    pretend(monkeypatch, **{**present, "uvicorn": None})
+    assert "extra serve: not installed: uvicorn; in a checkout of t2d-runtime: pip install '.[serve]'" in report()
