@@ -20,8 +20,9 @@ from t2d_runtime.errors import BundleError, OptionError, T2DError
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.image.windows import WindowMode, resized_size
+from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 from t2d_runtime.masks.phrases import segment_classes
-from t2d_runtime.masks.postprocess import ScoreFilter
+from t2d_runtime.masks.postprocess import ScoreFilter, label_map_of
 from t2d_runtime.masks.score_planes import ScorePlanes
 from t2d_runtime.overlap import overlapped
 from t2d_runtime.proof.choice import fastest_precision, open_for
@@ -47,12 +48,16 @@ from t2d_runtime.words.vocabulary import ClassEmbeddings
 FAST = "fast"
 """Name of the precision that is chosen by measuring."""
 
+Postprocess = Literal["host", "device"]
+"""Place where features become labels: this processor, or GPU 0."""
+
 
 class Segmenter:
     """Open-vocabulary segmentation with one bundle on one backend. Safe to call from several threads."""
 
-    def __init__(self, encoders: Encoders) -> None:
+    def __init__(self, encoders: Encoders, device_masks: DeviceMasks | None = None) -> None:
         self.encoders = encoders
+        self._device_masks = device_masks
 
     @classmethod
     def open(
@@ -62,25 +67,43 @@ class Segmenter:
         backend: str = "auto",
         precision: str = "fp32",
         num_threads: int | None = None,
+        postprocess: Postprocess = "host",
     ) -> Segmenter:
         """Open a bundle folder and load its image encoder.
 
         `backend`: auto, or a name of `t2d_runtime.backends.names`. `precision`: fp32 (the reference's masks), fp16,
         bf16, int8, or "fast", the fastest that passes its gates here (with auto, on any installed backend).
         `num_threads`: None takes T2D_NUM_THREADS, or a container's CPU quota, or lets the engine choose.
-        An engine that is new on this machine runs the bundle's self-test; the verdict is remembered.
+        `postprocess`: "host", or "device" to compute scores, cleaning, PAMR and labels on GPU 0, with any backend. That
+        needs cuda-python and NVRTC and was not run on a GPU yet; `score_planes` works on the host all the same.
+        An engine that is new on this machine runs the bundle's self-test, and so does a GPU that computes masks; the
+        verdicts are remembered.
         Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, SelfTestError, OptionError.
         """
-        segmenter = cls.open_unproven(bundle, backend=backend, precision=precision, num_threads=num_threads)
+        segmenter = cls.open_unproven(
+            bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
+        )
         require_proven(segmenter.encoders)
+        if segmenter._device_masks is not None:
+            from t2d_runtime.proof.device_masks import require_proven_masks
+
+            require_proven_masks(segmenter.bundle, segmenter._device_masks)
         return segmenter
 
     @classmethod
     def open_unproven(
-        cls, bundle: str | PathLike[str], *, backend: str, precision: str, num_threads: int | None = None
+        cls,
+        bundle: str | PathLike[str],
+        *,
+        backend: str,
+        precision: str,
+        num_threads: int | None = None,
+        postprocess: Postprocess = "host",
     ) -> Segmenter:
         """Open a bundle without requiring the engine's self-test to pass, in order to show what fails."""
         num_threads = checked_num_threads(num_threads)
+        if postprocess not in get_args(Postprocess):
+            raise OptionError(f"postprocess is {postprocess!r}, expected one of {list(get_args(Postprocess))}")
         if precision not in (*PRECISIONS, FAST):
             raise OptionError(f"precision is {precision!r}, expected one of {[*PRECISIONS, FAST]}")
         opened = Bundle.open(bundle)
@@ -88,7 +111,8 @@ class Segmenter:
             chosen, precision = fastest_precision(opened, backend, num_threads)
         else:
             chosen = open_for(opened, backend, precision, num_threads)
-        return cls(Encoders(opened, chosen, precision=precision, num_threads=num_threads))
+        encoders = Encoders(opened, chosen, precision=precision, num_threads=num_threads)
+        return cls(encoders, DeviceMasks.open() if postprocess == "device" else None)
 
     @property
     def bundle(self) -> Bundle:
@@ -111,6 +135,11 @@ class Segmenter:
         return self.encoders.precision
 
     @property
+    def postprocess(self) -> Postprocess:
+        """Place where features become labels."""
+        return "host" if self._device_masks is None else "device"
+
+    @property
     def engine_description(self) -> str:
         """Engine, version, device and driver."""
         return str(self.encoders.backend.identity)
@@ -129,7 +158,7 @@ class Segmenter:
         """Copies and pickles open the same bundle again, in the process where they are unpickled."""
         encoders = self.encoders
         opening = (str(self.bundle.folder), self.backend_name, encoders.precision, encoders.num_threads)
-        return _reopened, (*opening, self.manifest.digest)
+        return _reopened, (*opening, self.manifest.digest, self.postprocess)
 
     def __repr__(self) -> str:
         return f"Segmenter({str(self.bundle.folder)!r}: {self.manifest.model.backbone}, {self.encoders})"
@@ -210,6 +239,7 @@ class Segmenter:
             keep_confidence=options.get("keep_confidence", False),
             score_filter=score_filter,
             num_threads=self.encoders.num_threads,
+            label_maps=label_map_of if self._device_masks is None else self._device_masks.label_map_of,
         )
         return Segmentation(
             encoding.image,
@@ -417,9 +447,13 @@ class _FrameStages:
         return self.segmenter._label(encoded, self.classes, self.settings, self.options, score_filter)
 
 
-def _reopened(bundle: str, backend: str, precision: str, num_threads: int | None, digest: str) -> Segmenter:
+def _reopened(
+    bundle: str, backend: str, precision: str, num_threads: int | None, digest: str, postprocess: Postprocess = "host"
+) -> Segmenter:
     """The Segmenter of a pickle. Raises the errors of `Segmenter.open`, and BundleError for another bundle."""
-    segmenter = Segmenter.open(bundle, backend=backend, precision=precision, num_threads=num_threads)
+    segmenter = Segmenter.open(
+        bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
+    )
     if segmenter.manifest.digest != digest:
         raise BundleError(f"{bundle} is another bundle than when the Segmenter was pickled; open it again")
     return segmenter

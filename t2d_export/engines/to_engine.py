@@ -202,7 +202,7 @@ def _build_with_timing_cache(trt: Any, builder: Any, network: Any, config: Any) 
 
 
 def _this_gpu() -> str:
-    from t2d_runtime.backends.tensorrt import Cuda
+    from t2d_runtime.device.cuda import Cuda
 
     name, capability, _ = Cuda().device()
     return f"{name} {capability}"

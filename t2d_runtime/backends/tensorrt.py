@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,8 @@ from t2d_runtime.bundle.engines import (
     read_engines,
 )
 from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, Bundle
-from t2d_runtime.errors import BackendError, BackendUnavailableError
+from t2d_runtime.device.cuda import Cuda
+from t2d_runtime.errors import BackendError
 
 logger = logging.getLogger(__name__)
 
@@ -111,44 +111,6 @@ class FusedTensorRtEngine:
                 f"the engines were built for {sorted(self._engines)} iterations of PAMR, {iterations} were asked for"
             )
         return self._engines[iterations].run(inputs)
-
-
-class Cuda:
-    """CUDA's runtime; every error becomes an exception."""
-
-    def __init__(self) -> None:
-        try:
-            runtime = importlib.import_module("cuda.bindings.runtime")
-        except ImportError as error:
-            raise BackendUnavailableError(
-                "cuda-python is not installed; 'pip install cuda-python' (12.8 or newer)"
-            ) from error
-        self._runtime: Any = runtime
-        kinds = runtime.cudaMemcpyKind
-        self.copy_kinds = (kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost)
-
-    def call(self, function: str, *arguments: Any) -> Any:
-        """Call a function of CUDA's runtime and return its value, if it has one. Raises BackendError."""
-        error, *values = getattr(self._runtime, function)(*arguments)
-        if error != self._runtime.cudaError_t.cudaSuccess:
-            raise BackendError(f"CUDA's {function} failed: {error.name}")
-        return values[0] if values else None
-
-    def free(self, buffer: int, stream: Any) -> None:
-        """Free memory. A failure is only logged: after an error in a run all calls fail, and that error is reported."""
-        try:
-            self.call("cudaFreeAsync", buffer, stream)
-        except BackendError as error:
-            logger.warning("%s", error)
-
-    def device(self) -> tuple[str, str, str]:
-        """Name, compute capability and driver version of device 0. Raises BackendUnavailableError without one."""
-        try:
-            properties = self.call("cudaGetDeviceProperties", 0)
-            driver = self.call("cudaDriverGetVersion")
-        except BackendError as error:
-            raise BackendUnavailableError(f"no NVIDIA GPU answers: {error}; install its driver") from error
-        return properties.name.decode(), f"{properties.major}.{properties.minor}", str(driver)
 
 
 class TensorRtBackend:

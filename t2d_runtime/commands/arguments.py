@@ -58,3 +58,13 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="CPU threads; default: the variable T2D_NUM_THREADS, else the engine's choice",
     )
+
+
+def add_postprocess(parser: argparse.ArgumentParser) -> None:
+    """Add --postprocess."""
+    parser.add_argument(
+        "--postprocess",
+        default="host",
+        metavar="WHERE",
+        help="host, or device: scores, PAMR and labels on GPU 0 (not run on a GPU yet); default: host",
+    )

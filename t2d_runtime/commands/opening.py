@@ -18,7 +18,13 @@ def open_segmenter(args: argparse.Namespace) -> Segmenter:
     """The bundle on the engine that the arguments name."""
     from t2d_runtime.segmenter import Segmenter
 
-    return Segmenter.open(args.bundle, backend=args.backend, precision=args.precision, num_threads=args.threads)
+    return Segmenter.open(
+        args.bundle,
+        backend=args.backend,
+        precision=args.precision,
+        num_threads=args.threads,
+        postprocess=getattr(args, "postprocess", "host"),
+    )
 
 
 def open_classes(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddings:

@@ -8,7 +8,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, add_prompts, add_words, named_path
+from t2d_runtime.commands.arguments import (
+    add_engine_options,
+    add_overwrite,
+    add_postprocess,
+    add_prompts,
+    add_words,
+    named_path,
+)
 from t2d_runtime.commands.mask_options import add_background, add_mask_options, check_mask_options, mask_options
 from t2d_runtime.commands.opening import open_classes, open_segmenter
 from t2d_runtime.commands.running import NOTHING_DONE, SOME_FAILED, status_of_batch
@@ -43,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_mask_options(parser)
     _add_output_options(parser)
     add_engine_options(parser)
+    add_postprocess(parser)
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.masks.labels import empty_labels
-from t2d_runtime.masks.postprocess import Labelling, ScoreFilter, label_map_of
+from t2d_runtime.masks.postprocess import Labelling, LabelMaps, ScoreFilter, label_map_of
 from t2d_runtime.results.label_map import LabelMap
 from t2d_runtime.results.options import SegmentationSettings
 from t2d_runtime.words.vocabulary import ClassEmbeddings
@@ -30,12 +30,14 @@ def segment_classes(
     keep_confidence: bool = False,
     score_filter: ScoreFilter | None = None,
     num_threads: int | None = None,
+    label_maps: LabelMaps = label_map_of,
 ) -> Labelling:
     """Labels (H,W) and, where kept, scores (N,H,W) and confidence (H,W) of an encoded image for N classes.
 
-    Label 0 is background where the settings say so or a class list has negatives; classes follow.
+    Label 0 is background where the settings say so or a class list has negatives; classes follow. `label_maps` computes
+    them for phrases, on this processor or on a device.
     """
-    found = label_map_of(
+    found = label_maps(
         encoding,
         classes.vectors,
         settings,

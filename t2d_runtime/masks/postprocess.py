@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,24 @@ class Labelling(NamedTuple):
     """(H,W) the score of the label that won, where kept; where background won, the lowest threshold."""
 
 
+class LabelMaps(Protocol):
+    """The function below, or another that gives the same."""
+
+    def __call__(
+        self,
+        encoding: ImageEncoding,
+        text_embeds: NDArray[np.float32],
+        settings: SegmentationSettings,
+        *,
+        thresholds: NDArray[np.float32] | None = None,
+        keep_scores: bool,
+        keep_confidence: bool = False,
+        score_filter: ScoreFilter | None = None,
+        num_threads: int | None = None,
+    ) -> Labelling:
+        """Labels (H,W) and, where kept, scores (N,H,W) and confidence (H,W)."""
+
+
 def label_map_of(
     encoding: ImageEncoding,
     text_embeds: NDArray[np.float32],
@@ -59,10 +77,10 @@ def label_map_of(
     if keep_scores:
         scores = image_scores(encoding, text_embeds, settings, score_filter=score_filter, num_threads=num_threads)
         labels = labels_of(scores, settings, thresholds, best)
-        return Labelling(labels, scores, _confidence(best, labels, settings, thresholds))
+        return Labelling(labels, scores, confidence_of(best, labels, settings, thresholds))
     patch_scores = window_scores(encoding, text_embeds, settings, score_filter)
     labels = _labels_alone(encoding, patch_scores, settings, thresholds, best, num_threads)
-    return Labelling(labels, None, _confidence(best, labels, settings, thresholds))
+    return Labelling(labels, None, confidence_of(best, labels, settings, thresholds))
 
 
 def _labels_alone(
@@ -74,7 +92,7 @@ def _labels_alone(
     num_threads: int | None,
 ) -> LabelMap:
     """Labels from patch scores, which are changed, without planes of the image's size; `best` as in masks/labels."""
-    threshold, offsets = _competition(settings, thresholds)
+    threshold, offsets = competition(settings, thresholds)
     num_classes = patch_scores.shape[1]
     if offsets is not None:
         patch_scores -= offsets[:, np.newaxis, np.newaxis]
@@ -163,7 +181,7 @@ def labels_of(
     This equals prepending a constant plane at the threshold. `thresholds` (N,) as in `label_map_of`, `best` (H,W) as in
     `labels_from_patch_scores`.
     """
-    threshold, offsets = _competition(settings, thresholds)
+    threshold, offsets = competition(settings, thresholds)
     if offsets is not None:
         scores = scores - offsets[:, np.newaxis, np.newaxis]
     classes = np.arange(len(scores))
@@ -172,14 +190,14 @@ def labels_of(
     )
 
 
-def _confidence(
+def confidence_of(
     best: NDArray[np.float32] | None,
     labels: LabelMap,
     settings: SegmentationSettings,
     thresholds: NDArray[np.float32] | None,
 ) -> NDArray[np.float32] | None:
     """The winning scores (H,W), from those that competed: thresholds of classes are added again, in place."""
-    _, offsets = _competition(settings, thresholds)
+    _, offsets = competition(settings, thresholds)
     if best is not None and offsets is not None:
         of_labels = np.concatenate([offsets.min(keepdims=True), offsets])
         for band in bands_of(*labels.shape):
@@ -187,7 +205,7 @@ def _confidence(
     return best
 
 
-def _competition(
+def competition(
     settings: SegmentationSettings, thresholds: NDArray[np.float32] | None
 ) -> tuple[float | None, NDArray[np.float32] | None]:
     """The threshold of all classes (None without background), and the offsets to subtract from each class's scores."""

@@ -14,10 +14,10 @@ from t2d_export.engines import to_engine
 from t2d_export.engines.to_engine import Target, build_engine
 from t2d_runtime.backends import tensorrt
 from t2d_runtime.backends.registry import open_backend
-from t2d_runtime.backends.tensorrt import Cuda
 from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
 from t2d_runtime.bundle.engines import WantedEngine, find_engine, read_engine, read_engines
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError, BackendUnavailableError, BundleError, ExportError, OptionError
 from t2d_runtime.proof.parity import PRECISIONS
 

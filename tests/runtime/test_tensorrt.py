@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2d_runtime.backends.tensorrt import Cuda, FusedTensorRtEngine, TensorRtEngine
+from t2d_runtime.backends.tensorrt import FusedTensorRtEngine, TensorRtEngine
 from t2d_runtime.bundle.engines import Profile
+from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError
 
 BATCH = {"values": Profile((1, 3), (1, 3), (2, 3))}

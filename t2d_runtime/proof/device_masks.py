@@ -1,0 +1,86 @@
+"""Proof of the masks that a GPU computes: the bundle's stored features to scores and labels, on this machine.
+
+The features are the reference's, so a difference is the post-processing's alone, whatever engine encodes images here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from t2d_runtime import __version__
+from t2d_runtime.bundle.files import SELFTEST, Bundle
+from t2d_runtime.bundle.manifest import StageParity
+from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.image.preprocess import resize
+from t2d_runtime.image.windows import resized_size, size_of, window_boxes
+from t2d_runtime.masks.cuda.postprocess import DeviceMasks
+from t2d_runtime.proof.parity import Judge
+from t2d_runtime.proof.selftest import PLANE_STEP, SelfTestVectors, require_parity
+from t2d_runtime.results.options import resolve_options
+from t2d_runtime.storage.cache import digest_of, recall, remember
+
+logger = logging.getLogger(__name__)
+
+VERDICTS = "device-masks"
+
+
+def require_proven_masks(bundle: Bundle, masks: DeviceMasks) -> None:
+    """Run the stages below unless they passed with this device, driver and kernels before.
+
+    Raises SelfTestError, which names the stage, where the masks are not the reference's. Failures are not remembered.
+    """
+    key = digest_of(__version__, bundle.manifest.digest, masks.identity)
+    if recall(VERDICTS, key) is not None:
+        return
+    logger.info("self-test of masks on %s, the first on this machine", masks.identity[0])
+    require_parity(tuple(mask_stages(bundle, masks)), f"post-processing on {masks.identity[0]}")
+    remember(VERDICTS, key, {"device": list(masks.identity)})
+
+
+def mask_stages(bundle: Bundle, masks: DeviceMasks) -> Iterator[StageParity]:
+    """Scores of the first window without and with PAMR; scores and labels of the whole image; by float32's gates."""
+    vectors = SelfTestVectors.load(bundle.file(SELFTEST))
+    settings = resolve_options(
+        {"background": True, "refine": True}, bundle.manifest.defaults, window="slide", backend="", precision="fp32"
+    )
+    judge, whole = Judge.of("fp32"), encoding_of(vectors, bundle)
+    first = whole.windows[0]
+    crop = np.ascontiguousarray(whole.resized[first.region])
+    window = replace(
+        whole,
+        image=crop,
+        resized=crop,
+        windows=(first._replace(top=0, left=0),),
+        patch_tokens=whole.patch_tokens[:1],
+        cls_attention=whole.cls_attention[:1],
+    )
+    for stage, encoding, refine, expected in (
+        ("upsampled", window, None, vectors.upsampled),
+        ("refined", window, settings.refine, vectors.refined),
+        ("stitched", whole, settings.refine, vectors.stitched),
+    ):
+        found = masks.label_map_of(encoding, vectors.text_embeds, replace(settings, refine=refine), keep_scores=True)
+        scores = np.zeros(0) if found.scores is None else found.scores[:, ::PLANE_STEP, ::PLANE_STEP]
+        yield judge.scores(stage, expected, scores)
+    yield judge.labels("label_map", vectors.label_map, found.label_map, vectors.label_margin)
+
+
+def encoding_of(vectors: SelfTestVectors, bundle: Bundle) -> ImageEncoding:
+    """The self-test's image with the features that the reference gave."""
+    settings = bundle.manifest.windows
+    resized = resize(vectors.image, resized_size(size_of(vectors.image), settings))
+    return ImageEncoding(
+        image=vectors.image,
+        resized=resized,
+        windows=window_boxes(size_of(resized), settings),
+        patch_tokens=vectors.patch_tokens,
+        cls_attention=vectors.cls_attention,
+        window_mode="slide",
+        model_digest=bundle.model_digest,
+        backend="",
+        precision="fp32",
+    )

@@ -1,0 +1,172 @@
+"""Calls of CUDA that need a GPU to work: names, arguments and answers against cuda-python, and the kernels by NVRTC."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import inspect
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from t2d_runtime.device.cuda import Cuda
+from t2d_runtime.errors import BackendError, BackendUnavailableError
+from t2d_runtime.masks.cuda import device
+from t2d_runtime.masks.cuda.device import SOURCE, CudaDevice, compile_kernels, pointers_to
+
+CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_nvrtc_compiles_every_kernel(capability: str) -> None:
+    code = compile_kernels(capability)
+    assert code.startswith(b"\x7fELF")
+    names = re.findall(r"^__global__ void (\w+)\(", SOURCE.read_text(), re.MULTILINE)
+    assert all(b".text." + name.encode() + b"\0" in code for name in names)
+
+
+def test_what_nvrtc_refuses_is_said(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match=r"nvrtcCompileProgram failed: .*invalid value for --gpu-architecture"):
+        compile_kernels("1.1")
+    wrong = tmp_path / "masks.cu"
+    wrong.write_text("__global__ void f() { nothing(); }")
+    monkeypatch.setattr(device, "SOURCE", wrong)
+    with pytest.raises(BackendError, match=r'masks\.cu\(1\): error: identifier "nothing" is undefined'):
+        compile_kernels("9.0")
+
+
+def test_without_nvrtc_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(device, "importlib", SimpleNamespace(import_module=missing))
+    with pytest.raises(BackendUnavailableError, match=r"NVRTC does not load .* 'pip install cuda-python nvidia-cuda"):
+        compile_kernels("9.0")
+
+
+def test_the_runtime_takes_what_the_device_gives_it() -> None:
+    """Without a driver every function answers with an error code; it must not be a TypeError."""
+    runtime = importlib.import_module("cuda.bindings.runtime")
+    stream, graph, executable = runtime.cudaStream_t(0), runtime.cudaGraph_t(0), runtime.cudaGraphExec_t(0)
+    values = np.zeros(4, np.float32)
+    kinds = Cuda().copy_kinds
+    for function, arguments, outputs in (
+        ("cudaMalloc", (16,), 1),
+        ("cudaFree", (0,), 0),
+        ("cudaMallocHost", (16,), 1),
+        ("cudaFreeHost", (0,), 0),
+        ("cudaMemcpyAsync", (0, values.ctypes.data, values.nbytes, kinds[0], stream), 0),
+        ("cudaStreamBeginCapture", (stream, Cuda().capture_mode), 0),
+        ("cudaStreamEndCapture", (stream,), 1),
+        ("cudaGraphInstantiate", (graph, 0), 1),
+        ("cudaGraphLaunch", (executable, stream), 0),
+        ("cudaGraphExecDestroy", (executable,), 0),
+        ("cudaGraphDestroy", (graph,), 0),
+    ):
+        if function.endswith("Destroy"):  # a null handle is not passed on
+            assert callable(getattr(runtime, function))
+            continue
+        error, *answers = getattr(runtime, function)(*arguments)
+        assert isinstance(error, runtime.cudaError_t), function
+        assert len(answers) == outputs, function
+
+
+def test_the_driver_has_what_the_device_calls() -> None:
+    driver = importlib.import_module("cuda.bindings.driver")
+    for function, count in (("cuModuleLoadData", 1), ("cuModuleGetFunction", 2), ("cuLaunchKernel", 11)):
+        signature = (inspect.getdoc(getattr(driver, function)) or "").splitlines()[0]
+        assert signature.count(",") + 1 == count, signature
+    assert driver.CUresult.CUDA_SUCCESS == 0
+
+
+class ScriptedRuntime:
+    """CUDA's runtime and driver on a GPU that does nothing; notes the calls, and fails where it is told to."""
+
+    def __init__(self) -> None:
+        real = importlib.import_module("cuda.bindings.runtime")
+        self.cudaError_t, self.cudaMemcpyKind = real.cudaError_t, real.cudaMemcpyKind
+        self.cudaStreamCaptureMode = real.cudaStreamCaptureMode
+        self.CUresult = importlib.import_module("cuda.bindings.driver").CUresult
+        self.calls: list[str] = []
+        self.failing = ""
+        self.packed: list[int] = []
+
+    def __getattr__(self, function: str) -> Any:
+        if not function.startswith("cu"):
+            raise AttributeError(function)
+
+        def call(*arguments: Any) -> tuple[Any, ...]:
+            self.calls.append(function)
+            results = self.CUresult if function.startswith(("cuM", "cuL")) else self.cudaError_t
+            if function == self.failing:
+                return (list(results)[1],)
+            if function == "cudaMallocHost":
+                self.block = ctypes.create_string_buffer(arguments[0])
+                return results(0), ctypes.addressof(self.block)
+            if function == "cuLaunchKernel":
+                pointers = (ctypes.c_void_p * 2).from_address(arguments[9])
+                self.packed = [ctypes.c_int.from_address(pointers[0] or 0).value]
+                self.packed.append(int(ctypes.c_float.from_address(pointers[1] or 0).value))
+                return (results(0),)
+            properties = SimpleNamespace(name=b"GPU", major=9, minor=0)
+            return results(0), properties if function == "cudaGetDeviceProperties" else 7
+
+        return call
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedRuntime:
+    fake = ScriptedRuntime()
+    imported = importlib.import_module
+
+    def give(name: str) -> Any:
+        return fake if name in ("cuda.bindings.runtime", "cuda.bindings.driver") else imported(name)
+
+    monkeypatch.setattr(importlib, "import_module", give)
+    return fake
+
+
+def test_a_device_records_launches_as_a_graph_and_gives_all_back(scripted: ScriptedRuntime) -> None:
+    gpu = CudaDevice(Cuda())
+    assert gpu.identity[:3] == ("GPU", "9.0", "7")
+    staging = gpu.host_array((2, 3), np.float32)
+    staging[:] = 1
+    assert np.frombuffer(scripted.block, np.float32).tolist() == [1] * 6
+    scripted.calls.clear()
+    arguments = [ctypes.c_int(5), ctypes.c_float(3.0)]
+    recording = gpu.record(lambda: gpu.launch("fill", (1, 1, 1), (256, 1, 1), arguments))
+    assert scripted.packed == [5, 3]
+    recording.replay()
+    recording.close()
+    gpu.free_host_array(staging)
+    assert scripted.calls == [
+        "cudaStreamBeginCapture",
+        "cuModuleGetFunction",
+        "cuLaunchKernel",
+        "cudaStreamEndCapture",
+        "cudaGraphInstantiate",
+        "cudaGraphDestroy",
+        "cudaGraphLaunch",
+        "cudaGraphExecDestroy",
+        "cudaFreeHost",
+    ]
+
+
+@pytest.mark.parametrize("function", ["cuLaunchKernel", "cudaGraphInstantiate", "cudaStreamBeginCapture"])
+def test_a_capture_that_fails_is_ended(scripted: ScriptedRuntime, function: str) -> None:
+    gpu = CudaDevice(Cuda())
+    scripted.calls.clear()
+    scripted.failing = function
+    with pytest.raises(BackendError, match=f"CUDA's {function} failed: [cC][uU]"):
+        gpu.record(lambda: gpu.launch("fill", (1, 1, 1), (1, 1, 1), [ctypes.c_int(1), ctypes.c_float(1)]))
+    begun = function != "cudaStreamBeginCapture"
+    assert [scripted.calls.count(name) for name in ("cudaStreamEndCapture", "cudaGraphDestroy")] == [begun, begun]
+
+
+def test_arguments_are_packed_as_addresses() -> None:
+    arguments = [ctypes.c_int(4), ctypes.c_longlong(1 << 40)]
+    packed = pointers_to(arguments)
+    assert ctypes.c_longlong.from_address(packed[1] or 0).value == 1 << 40
