@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -110,12 +111,31 @@ class OnnxRuntimeBackend:
         with bundle.graph_in_use(graph, precision, parsed=True) as path:
             return self.open_session(path, num_threads, KEEP_QUANTISED if precision == "int8" else {})
 
+    def _why_not(self) -> str:
+        """The reason why a GPU provider's library does not load, which ONNX Runtime only logs; else empty."""
+        if self.name == "onnxruntime":
+            return ""
+        folder, kind = (
+            Path(self._ort.__file__).parent / "capi",
+            self._provider.removesuffix("ExecutionProvider").lower(),
+        )
+        try:
+            for name in ("shared", kind):
+                ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            return f" ({error})"
+        return ""
+
     def open_session(
         self, path: Path, num_threads: int | None, configuration: Mapping[str, str] = MappingProxyType({})
     ) -> OnnxRuntimeEngine:
         """A session on an ONNX file, with entries of ONNX Runtime's session configuration."""
         options = self._ort.SessionOptions()
         options.log_severity_level = FATAL_ONLY
+        if self.name != "onnxruntime":
+            from t2d_runtime.device.nvidia import load_cuda_libraries
+
+            load_cuda_libraries()
         if num_threads is not None:
             options.intra_op_num_threads = num_threads
         for key, value in configuration.items():
@@ -126,7 +146,7 @@ class OnnxRuntimeBackend:
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
         if session.get_providers()[0] != self._provider:
             raise BackendUnavailableError(
-                f"backend {self.name!r}: {self._provider} did not start, only {session.get_providers()} did; "
-                "see 't2d doctor'"
+                f"backend {self.name!r}: {self._provider} did not start, only {session.get_providers()} did"
+                f"{self._why_not()}; see 't2d doctor'"
             )
         return OnnxRuntimeEngine(session, self._errors)

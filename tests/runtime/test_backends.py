@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,33 @@ def test_a_provider_that_does_not_start_is_an_error(exported_bundle: Path, monke
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["OtherExecutionProvider"])
     with pytest.raises(BackendUnavailableError, match="CPUExecutionProvider did not start"):
         Segmenter.open(exported_bundle, backend="onnxruntime")
+
+
+def test_why_a_gpu_provider_does_not_start_is_said(
+    exported_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With CUDA's libraries in a package elsewhere on the search path, which are loaded first."""
+    (tmp_path / "nvidia" / "cu13" / "lib").mkdir(parents=True)
+    for name in ("libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libother.so.1"):
+        (tmp_path / "nvidia" / "cu13" / "lib" / name).touch()
+    loaded: list[str] = []
+
+    def load(path: str, mode: int) -> None:
+        loaded.append(Path(path).name)
+        if "providers_cuda" in path:
+            raise OSError("libcudnn.so.9: cannot open shared object file")
+
+    monkeypatch.setattr(nvidia.ctypes, "CDLL", load)
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "nvidia")])
+    monkeypatch.setattr(nvidia, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: spec)))
+    backend = open_backend("onnxruntime")
+    backend.name, backend._provider = "onnxruntime-cuda", "CUDAExecutionProvider"  # type: ignore[attr-defined]
+    session = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *given, **named: session)
+    with pytest.raises(BackendUnavailableError, match=r"only \['CPU.*\] did \(libcudnn\.so\.9: cannot open"):
+        backend.load(Bundle.open(exported_bundle), IMAGE_ENCODER, precision="fp32", num_threads=None)
+    libraries = ["libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13"]
+    assert loaded == [*libraries, "libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"]
 
 
 def test_unknown_names_are_refused_with_those_that_are_known(exported_bundle: Path) -> None:
