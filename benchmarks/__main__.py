@@ -28,6 +28,7 @@ COMMANDS = {
     "training": "measure the speed of training, against the released code, and of feature extraction",
     "emulated": "run the runtime's tests, and compare a picture's labels, on another processor under an emulator",
     "video": "measure the rate of a video to an overlay against its stages, and long runs: memory, live sources",
+    "serve": "load `t2d serve` with clients, a crowd and hostile requests; compare its throughput with segment_batch",
     "report": "write all result files as one page, in HTML and Markdown, and the README's table",
 }
 """Command -> one line of help; its module is `benchmarks.COMMAND.command`."""

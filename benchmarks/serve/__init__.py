@@ -1,0 +1,1 @@
+"""`t2d serve` under load: throughput, waiting times, memory, refusals, and hostile requests."""
