@@ -56,15 +56,15 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def test_a_broken_link_is_found() -> None:
     text = "# A `b` title!\n[x](#a-b-title) [y](#none) ![z](docs/none.png)\n```\n[code](nowhere)\n```\n"
-    text += "[w](docs/service.md#log)"
+    text += "[w](docs/embedding.md#log)"
     assert broken(ROOT / "README.md", text) == ["#none", "docs/none.png"]
     assert len(DOCUMENTS) > 8
 
 
 @pytest.fixture(scope="module")
 def service(exported_bundle: Path) -> dict[str, Any]:
-    """The names that the code of docs/service.md defines, with the small model in its bundle's place."""
-    text = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
+    """The names that the code of docs/embedding.md defines, with the small model in its bundle's place."""
+    text = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {"__name__": "service"}
     exec(code.replace('open("bundle"', f"open({str(exported_bundle)!r}"), names)
