@@ -20,6 +20,7 @@ COMMANDS = {
     "latency": "compare a bundle's time, memory and size with PyTorch: stages, engines, starts, windows, sweeps",
     "parity": "compare every stage of reference and bundle with golden files of the authors' code",
     "engines": "measure every precision on every backend: size, load time, latency, parity, labels; TensorRT builds",
+    "gpu": "prove and time everything on an NVIDIA GPU, against PyTorch there; says so where there is none",
     "scenes": "measure a bundle's mIoU on held-out drawn scenes",
     "accuracy": "measure a bundle's mIoU on the published benchmarks or any folder; also compare it with PyTorch",
     "figures": "draw the paper's figures for any bundle and image: attention, heads, cleaning, overlays, parameters",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def provenance() -> dict[str, Any]:
     return asdict(machine_facts(PACKAGES, _commit()))
 
 
+@cache
 def _commit() -> str | None:
     """The checkout's commit, "+changes" where the tree differs from it; None outside a checkout."""
     root = Path(__file__).parent.parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.gpu.tables import readme_rows
 from benchmarks.latency.tables import Comparison, Row
 from benchmarks.report import processors
 from benchmarks.report.quality import share_used
@@ -43,6 +44,7 @@ def table(results: Results) -> list[str]:
         "words |",
         *_engines(engines),
         *(line for result in results.named("latency") for line in _latency(result)),
+        *(line for result in results.named("gpu") for line in readme_rows(result.figures)),
         "",
         *processors.table(results),
     ]

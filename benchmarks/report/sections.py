@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from benchmarks.blocks import Block, Picture, Section, Table
 from benchmarks.engines import tables as engines
 from benchmarks.figures import parameters
+from benchmarks.gpu import tables as gpu
 from benchmarks.report import quality, speed
 from benchmarks.report.results import ROOT, Result, Results
 from benchmarks.scenes import tables as scenes
@@ -26,6 +27,8 @@ class Source(NamedTuple):
     blocks: Callable[[list[Result]], list[Block]]
     parts: tuple[str, ...] = ()
     """Parts of `latency`. A file must hold one of them."""
+    optional: bool = False
+    """True for a section that stays off the page as long as no machine for it was at hand."""
 
 
 def each(blocks: Callable[[Result], list[Block]]) -> Callable[[list[Result]], list[Block]]:
@@ -51,6 +54,7 @@ SOURCES = (
     Source(
         "Precisions and engines", "engines", "engines BUNDLE --scenes 60 --rounds 21", each(_figures(engines.blocks))
     ),
+    Source("On a GPU", "gpu", "gpu BUNDLE", each(lambda result: gpu.blocks(result.figures)), optional=True),
     Source("Parity with the authors' code", "parity", "parity --golden DIR", each(quality.parity)),
     Source("Masks of drawn scenes", "scenes", "scenes BUNDLE", each(_figures(scenes.blocks))),
     Source("Masks of data sets", "accuracy", "accuracy BUNDLE ...", quality.accuracy),
@@ -75,7 +79,8 @@ PICTURES = {
 
 def page(results: Results) -> list[Section]:
     """All sections."""
-    return [*(_section(source, results) for source in SOURCES), _pictures(), _machines(results)]
+    shown = (source for source in SOURCES if not source.optional or results.named(source.file))
+    return [*(_section(source, results) for source in shown), _pictures(), _machines(results)]
 
 
 def _section(source: Source, results: Results) -> Section:

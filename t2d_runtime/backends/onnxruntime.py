@@ -130,6 +130,16 @@ class OnnxRuntimeBackend:
         self, path: Path, num_threads: int | None, configuration: Mapping[str, str] = MappingProxyType({})
     ) -> OnnxRuntimeEngine:
         """A session on an ONNX file, with entries of ONNX Runtime's session configuration."""
+        return OnnxRuntimeEngine(self.native_session(path, num_threads, configuration), self._errors)
+
+    def native_session(
+        self,
+        path: Path,
+        num_threads: int | None,
+        configuration: Mapping[str, str] = MappingProxyType({}),
+        provider_options: Mapping[str, str] = MappingProxyType({}),
+    ) -> Any:
+        """An `onnxruntime.InferenceSession` on the provider, with options of that provider. Raises as `load`."""
         options = self._ort.SessionOptions()
         options.log_severity_level = FATAL_ONLY
         if self.name != "onnxruntime":
@@ -141,7 +151,8 @@ class OnnxRuntimeBackend:
         for key, value in configuration.items():
             options.add_session_config_entry(key, value)
         try:
-            session = self._ort.InferenceSession(path, options, providers=[self._provider])
+            providers = [(self._provider, dict(provider_options))]
+            session = self._ort.InferenceSession(path, options, providers=providers)
         except self._errors as error:
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
         if session.get_providers()[0] != self._provider:
@@ -149,4 +160,11 @@ class OnnxRuntimeBackend:
                 f"backend {self.name!r}: {self._provider} did not start, only {session.get_providers()} did"
                 f"{self._why_not()}; see 't2d doctor'"
             )
-        return OnnxRuntimeEngine(session, self._errors)
+        return session
+
+    def run_options(self, configuration: Mapping[str, str]) -> Any:
+        """`onnxruntime.RunOptions` with these entries."""
+        options = self._ort.RunOptions()
+        for key, value in configuration.items():
+            options.add_run_config_entry(key, value)
+        return options

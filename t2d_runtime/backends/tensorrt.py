@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class TensorRtEngine:
         self._context = engine.create_execution_context()
         if self._context is None:
             raise BackendError("TensorRT cannot make an execution context: the device's memory is too small")
-        self._stream = cuda.call("cudaStreamCreate")
+        self.stream = cuda.call("cudaStreamCreate")
         self._profiles = profiles
         self.inputs = frozenset(profiles)
         self._lock = threading.Lock()
@@ -61,14 +61,39 @@ class TensorRtEngine:
             parts = [self._run_once({name: batch[start : start + most]}) for start in range(0, len(batch), most)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
-    def _run_once(self, values: Arrays) -> dict[str, NDArray[Any]]:
+    def bind(self, inputs: Arrays) -> Callable[[], None]:
+        """A call that runs the engine on these inputs, which are copied to the device now, without waiting for it.
+
+        Inputs and outputs keep their memory. Raises BackendError for shapes that the engine does not take.
+        """
+        values = {name: np.asarray(inputs[name], self._dtypes[name], order="C") for name in self._profiles}
+        self._set_shapes(values)
+        for name, array in {**values, **{name: self._empty(name) for name in self._outputs}}.items():
+            buffer = self._cuda.call("cudaMalloc", max(array.nbytes, 1))
+            self._cuda.call(
+                "cudaMemcpyAsync", buffer, array.ctypes.data, array.nbytes, self._cuda.copy_kinds[0], self.stream
+            )
+            self._cuda.call("cudaStreamSynchronize", self.stream)
+            if not self._context.set_tensor_address(name, int(buffer)):
+                raise BackendError(f"TensorRT refuses memory for {name}; see the log")
+
+        def launch() -> None:
+            if not self._context.execute_async_v3(int(self.stream)):
+                raise BackendError("TensorRT failed to run the engine; see the log")
+
+        return launch
+
+    def _set_shapes(self, values: Arrays) -> None:
         for name, array in values.items():
             if not self._context.set_input_shape(name, array.shape):
                 raise BackendError(
                     f"the engine takes {name} of shapes from {self._profiles[name].minimum} to "
                     f"{self._profiles[name].maximum}, got {array.shape}"
                 )
-        cuda, stream = self._cuda, self._stream
+
+    def _run_once(self, values: Arrays) -> dict[str, NDArray[Any]]:
+        self._set_shapes(values)
+        cuda, stream = self._cuda, self.stream
         results = {name: self._empty(name) for name in self._outputs}
         buffers: dict[str, int] = {}
         try:

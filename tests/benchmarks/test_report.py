@@ -81,6 +81,30 @@ TRAINING = {"steps": {"threads": 2, "contenders": {"a list, 0 workers": CONTENDE
 EXTRACTION = {"backbone": "b", "precision": "bf16", "threads": 2, "images_per_s": 3.5, "share_of_bare_encoder": 0.97}
 DEVICE = {"engine": "Engine 1", "precision": "fp32", "stages": {"encode": {"p50_ms": 33.0}}, "start": START}
 
+FOUND = {
+    "gpu": "NVIDIA Some, compute capability 9.0",
+    "driver": "580",
+    "packages": {},
+    "absent": {"tensorrt": "install"},
+}
+LATENCIES = {"batch_ms": {"1": 1.25, "4": 3.0}, "windows_per_second": 1333.0, "memory_bytes": 2**30}
+GPU = {
+    "found": FOUND,
+    "bundle": {"backbone": "b"},
+    "rows": [
+        {
+            "name": "onnxruntime-cuda fp16: latency",
+            "subject": "onnxruntime-cuda",
+            "precision": "fp16",
+            "what": "latency",
+            "status": "done",
+            "error": None,
+            "seconds": 9.0,
+            "figures": LATENCIES,
+        }
+    ],
+}
+
 
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
@@ -92,6 +116,7 @@ def results(tmp_path: Path) -> Results:
         "training_steps": TRAINING,
         "training_extraction": {"extraction": EXTRACTION},
         "bench_device": DEVICE,
+        "gpu": GPU,
         "parameters": {"parameters": {"small": {"image_encoder": 2_000_000, "text_encoder": 3_000_000}}},
     }
     for name, figures in contents.items():
@@ -147,6 +172,7 @@ def test_the_readme_says_this_against_that_on_which_processor(results: Results) 
     assert f"| image encoder, against PyTorch float32: {where} | Engine bf16 4.0x |" in lines
     assert f"| 20 classes, PAMR, against PyTorch as released: {where} | Engine fp32 30.0x |" in lines
     assert f"| 20 classes, PAMR, against plain PyTorch: {where} | Engine fp32 3.0x |" in lines
+    assert "| image encoder, batch 4, ms | onnxruntime-cuda fp16 3.00 |\n| **not run** or failed | tensorrt |" in lines
 
 
 PROCESSOR = {
@@ -248,6 +274,7 @@ def test_every_section_finds_its_figures(results: Results) -> None:
         "| openvino | yes | 90.0 | 50.0 | 99.900% |",
         "2 of 3 built (2 of the encoders, 1 of the fused graph)",
         "fp16 for 8.9: refused",
+        "| onnxruntime-cuda fp16 | 1.25 | 3.00 |  |  | 1333 | 1024 |",
         "\nOver classes, ms; medians of 3, 1 rounds\n",
     ):
         assert expected in text

@@ -41,7 +41,7 @@ class Device:
         match function:
             case "cudaStreamCreate":
                 return 1
-            case "cudaMallocAsync":
+            case "cudaMallocAsync" | "cudaMalloc":
                 buffer = ctypes.create_string_buffer(arguments[0])
                 self.memory[ctypes.addressof(buffer)] = buffer
                 return ctypes.addressof(buffer)
@@ -133,6 +133,20 @@ def test_a_shape_that_is_unknown_before_the_run_is_an_error(monkeypatch: pytest.
     monkeypatch.setattr(device, "get_tensor_shape", lambda name: (-1, 3))
     with pytest.raises(BackendError, match=r"does not know the shape of result before it runs, only \(-1, 3\)"):
         engine_on(device).run({"values": np.zeros((1, 3), np.float32)})
+
+
+def test_bound_inputs_stay_on_the_device_while_the_engine_runs_again() -> None:
+    device = Device(SCALED)
+    engine = engine_on(device)
+    launch = engine.bind({"values": np.ones((2, 3), np.float32), "factor": np.array(3, np.float32)})
+    assert device.runs == []
+    for _ in range(2):
+        launch()
+    result = np.frombuffer(device.memory[device.addresses["result"]], np.float32)
+    assert result.tolist() == [3] * 6
+    assert len(device.runs) == 2
+    with pytest.raises(BackendError, match=r"takes values of shapes from \(1, 3\) to \(4, 3\), got \(5, 3\)"):
+        engine.bind({"values": np.ones((5, 3), np.float32), "factor": np.array(3, np.float32)})
 
 
 def test_the_first_failure_of_a_run_is_the_one_that_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,73 @@
+"""What a machine has for a GPU: driver, CUDA, packages. Nothing large is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+from importlib import metadata
+
+from t2d_runtime.backends.names import BACKENDS, installed_module
+from t2d_runtime.device.nvidia import gpu
+from t2d_runtime.errors import BackendUnavailableError
+
+PACKAGES = (
+    "torch",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "tensorrt",
+    "tensorrt_rtx",
+    "tensorrt-rtx-cu13-bindings",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu13",
+    "cuda-python",
+    "cuda-bindings",
+    "nvidia-cuda-nvrtc",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "nvidia-cudnn-cu12",
+    "nvidia-cudnn-cu13",
+    "open_clip_torch",
+    "timm",
+)
+GPU_BACKENDS = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The machine's GPU and software; None stands for what is not there."""
+
+    gpu: str | None
+    """Name and compute capability of GPU 0."""
+    driver: str | None
+    missing: str | None
+    """The reason why no GPU answers."""
+    packages: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    """Backend -> what it needs, for those whose module is not installed."""
+
+    @property
+    def capability(self) -> str:
+        """Compute capability such as 9.0."""
+        return (self.gpu or "").rpartition(" ")[2]
+
+
+def find() -> Found:
+    """Look at this machine."""
+    name, driver, missing = None, None, None
+    try:
+        name, driver = gpu()
+    except BackendUnavailableError as error:
+        missing = str(error)
+    absent = {backend: BACKENDS[backend].install for backend in GPU_BACKENDS if installed_module(backend) is None}
+    packages = {name: version for name in PACKAGES if (version := _version(name)) is not None}
+    if "onnxruntime-gpu" not in packages:
+        absent |= {name: BACKENDS[name].install for name in GPU_BACKENDS if name.startswith("onnxruntime")}
+    if importlib.util.find_spec("torch") is None:
+        absent["pytorch"] = "install PyTorch with CUDA"
+    return Found(name, driver, missing, packages, absent)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

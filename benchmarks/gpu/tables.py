@@ -1,0 +1,105 @@
+"""Tables of the figures of a GPU: for the terminal and the report, and rows for the README."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.blocks import Block, Table, number
+from benchmarks.gpu.stages import BATCHES, GRAPH, IMAGE, LATENCY, MASKS
+
+MIB = 2**20
+BASELINE = "PyTorch"
+
+
+def blocks(figures: dict[str, Any]) -> list[Block]:
+    """What the machine has, then every row: what came of it, and its figures."""
+    found, rows = figures["found"], figures["rows"]
+    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items()) or "none"
+    lines: list[Block] = [
+        f"GPU: {found['gpu']}, driver {found['driver']}" if found["gpu"] else f"No GPU: {found['missing']}",
+        f"packages: {packages}",
+        *(f"not here: {name}: {needs}" for name, needs in found["absent"].items()),
+    ]
+    if not found["gpu"]:
+        return [*lines, "Nothing was run."]
+    if rows:
+        lines.append(_verdicts(rows))
+    if timed := [row for row in rows if row["what"] in (LATENCY, GRAPH) and row["figures"]]:
+        lines += ["The image encoder, its inputs and outputs on the GPU, by CUDA events:", _latencies(timed)]
+    if whole := [row for row in rows if row["what"] in (IMAGE, MASKS, "fused graph") and row["figures"]]:
+        lines += ["A picture of 640 x 480 to labels, with background, cleaning and PAMR:", _images(whole)]
+    return lines
+
+
+def _verdicts(rows: list[dict[str, Any]]) -> Table:
+    cells = [(row["name"], row["status"], f"{row['seconds']:.0f}", _told(row)) for row in rows]
+    return Table(("stage", "", "s", "what came of it"), cells)
+
+
+def _told(row: dict[str, Any]) -> str:
+    if row["error"]:
+        return str(row["error"])
+    stages = row["figures"].get("stages")
+    if not stages:
+        return ""
+    worst = max(_share(stage) for stage in stages)
+    return f"{sum(stage['passed'] for stage in stages)} of {len(stages)} within tolerance, at most {worst:.0%} of it"
+
+
+def _share(stage: dict[str, Any]) -> float:
+    """Share of a stage's tolerance that is used; 0 for labels, which are equal or not."""
+    if stage["measure"] == "label_agreement" or not stage["tolerance"]:
+        return 0.0
+    return float(stage[stage["measure"]] / stage["tolerance"])
+
+
+def _latencies(rows: list[dict[str, Any]]) -> Table:
+    headers = ("", *(f"{batch}, ms" for batch in BATCHES), "windows/s", "MiB")
+    cells = []
+    for row in rows:
+        figures = row["figures"]
+        times = figures.get("batch_ms", {})
+        name = f"{row['subject']} {row['precision']}{', CUDA graph' * (row['what'] == GRAPH)}"
+        memory = figures.get("memory_bytes")
+        rates = (number(figures.get("windows_per_second")), "" if memory is None else f"{memory / MIB:.0f}")
+        cells.append((name, *(number(times.get(str(batch))) for batch in BATCHES), *rates))
+    return Table(headers, cells)
+
+
+def _images(rows: list[dict[str, Any]]) -> Table:
+    cells = []
+    for row in rows:
+        figures = row["figures"]
+        host = figures.get("host_ms", figures.get("host_with_pamr_ms"))
+        device = figures.get("device_ms", figures.get("device_with_pamr_ms"))
+        equal = figures.get("labels_equal")
+        name = f"{row['subject']} {row['precision']}{': ' + row['what'] if row['what'] != IMAGE else ''}"
+        encode = number(figures.get("encode_ms"))
+        cells.append((name, encode, number(host), number(device), "" if equal is None else f"{equal:.3%}"))
+    return Table(("", "encoding ms", "masks on the host ms", "masks on the GPU ms", "labels equal"), cells)
+
+
+def readme_rows(figures: dict[str, Any]) -> list[str]:
+    """Rows of a Markdown table: the fastest that passed its self-test against PyTorch, and what was not run."""
+    rows, gpu = figures["rows"], figures["found"]["gpu"]
+    if not gpu:
+        return ["| on an NVIDIA GPU | **not run**: no GPU was at hand |"]
+    backbone = (figures["bundle"] or {}).get("backbone", "no bundle")
+    lines = [f"| {backbone} on {gpu} | {_passed(rows)} |"]
+    for batch in BATCHES:
+        times = {
+            f"{row['subject']} {row['precision']}{', CUDA graph' * (row['what'] == GRAPH)}": ms
+            for row in rows
+            if row["what"] in (LATENCY, GRAPH) and (ms := row["figures"].get("batch_ms", {}).get(str(batch)))
+        }
+        if times:
+            told = ", ".join(f"{name} {number(ms)}" for name, ms in sorted(times.items(), key=lambda pair: pair[1]))
+            lines.append(f"| image encoder, batch {batch}, ms | {told} |")
+    missing = [row["name"] for row in rows if row["status"] != "done"] + sorted(figures["found"]["absent"])
+    return [*lines, f"| **not run** or failed | {', '.join(missing)} |"] if missing else lines
+
+
+def _passed(rows: list[dict[str, Any]]) -> str:
+    judged = [row for row in rows if row["figures"].get("stages")]
+    passed = [f"{row['subject']} {row['precision']}" for row in judged if row["status"] == "done"]
+    return f"self-test passed: {', '.join(passed) or 'none'}"

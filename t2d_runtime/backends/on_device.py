@@ -1,0 +1,93 @@
+"""Engines with inputs and outputs on the GPU, for measuring the device alone: ONNX Runtime by IO binding, TensorRT.
+
+Not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t2d_runtime.backends.base import Arrays
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from t2d_runtime.device.cuda import Cuda
+from t2d_runtime.errors import BackendError
+
+NO_WAIT = {"disable_synchronize_execution_providers": "1"}
+"""Of a run: it returns when its work is on the stream."""
+
+
+class BoundSession:
+    """An ONNX Runtime session on the GPU's memory and one stream. Use it from one thread at a time."""
+
+    def __init__(
+        self, backend: OnnxRuntimeBackend, path: Path, cuda: Cuda, *, cuda_graph: bool = False, device: str = "cuda"
+    ) -> None:
+        self._cuda, self._device = cuda, device
+        self.stream = cuda.call("cudaStreamCreate")
+        options = {"user_compute_stream": str(int(self.stream))}
+        if cuda_graph:  # fixed shapes and addresses, which `bind` gives
+            options["enable_cuda_graph"] = "1"
+        self._session: Any = backend.native_session(path, None, provider_options=options if device == "cuda" else {})
+        self._options: Any = backend.run_options(NO_WAIT)
+        self._memory: list[int] = []
+
+    def bind(self, inputs: Arrays) -> Callable[[], None]:
+        """A call that runs the session on these inputs, which are copied to the GPU now, without waiting for it.
+
+        Raises BackendError where the graph's output sizes are not known from the first axis of the inputs.
+        """
+        binding = self._session.io_binding()
+        batch = len(next(iter(inputs.values())))
+        for name, array in inputs.items():
+            values = np.ascontiguousarray(array)
+            address = self._allocate(values.nbytes)
+            kind = self._cuda.copy_kinds[0]
+            self._cuda.call("cudaMemcpyAsync", address, values.ctypes.data, values.nbytes, kind, self.stream)
+            self._cuda.call("cudaStreamSynchronize", self.stream)
+            binding.bind_input(name, self._device, 0, values.dtype.type, values.shape, address)
+        for output in self._session.get_outputs():
+            shape = _known(output.shape, batch, output.name)
+            address = self._allocate(4 * math.prod(shape))  # float32 at the boundary in every precision
+            binding.bind_output(output.name, self._device, 0, np.float32, shape, address)
+        return lambda: self._session.run_with_iobinding(binding, self._options)
+
+    def close(self) -> None:
+        """Free the inputs and outputs; what `bind` gave must not be called any more."""
+        self._cuda.call("cudaStreamSynchronize", self.stream)
+        while self._memory:
+            self._cuda.call("cudaFree", self._memory.pop())
+
+    def _allocate(self, nbytes: int) -> int:
+        self._memory.append(int(self._cuda.call("cudaMalloc", nbytes)))
+        return self._memory[-1]
+
+
+def _known(shape: list[Any], batch: int, name: str) -> tuple[int, ...]:
+    sizes = (batch, *shape[1:])
+    if not all(isinstance(size, int) for size in sizes):
+        raise BackendError(f"output {name} has the shape {shape}, expected one whose first axis alone is open")
+    return tuple(int(size) for size in sizes)
+
+
+def device_ms(cuda: Cuda, stream: Any, call: Callable[[], object], rounds: int, warm_up: int = 3) -> list[float]:
+    """The device's milliseconds between two CUDA events around each call."""
+    start, end = (cuda.call("cudaEventCreate") for _ in range(2))
+    times = []
+    for number in range(warm_up + rounds):
+        cuda.call("cudaEventRecord", start, stream)
+        call()
+        cuda.call("cudaEventRecord", end, stream)
+        cuda.call("cudaEventSynchronize", end)
+        if number >= warm_up:
+            times.append(float(cuda.call("cudaEventElapsedTime", start, end)))
+    return times
+
+
+def free_bytes(cuda: Cuda) -> int:
+    """Memory of the GPU that nobody has taken."""
+    return int(cuda.call("cudaMemGetInfo"))

@@ -1,0 +1,312 @@
+"""The benchmark of a GPU without one: scripted machines and processes, and each task on the CPU instead."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from benchmarks.gpu import child, command, running, torch_side
+from benchmarks.gpu.found import GPU_BACKENDS, Found, find
+from benchmarks.gpu.running import Outcome, in_process
+from benchmarks.gpu.stages import TORCH_KINDS, Stage
+from benchmarks.report.results import Results
+from benchmarks.timing import in_turn
+from t2d_runtime.backends.on_device import BoundSession, device_ms
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from t2d_runtime.bundle.files import IMAGE_ENCODER, Bundle
+from t2d_runtime.errors import BackendError, OptionError
+from t2d_runtime.masks import postprocess
+from t2d_runtime.masks.cuda.postprocess import DeviceMasks
+
+TINY = str(Path(__file__).parents[2] / "models" / "tiny")
+GPU = "NVIDIA Something, compute capability 8.9"
+WHOLE = Found(GPU, "580.1", None, {"torch": "2.11.0", "onnxruntime-gpu": "1.31.1"})
+SOME = Found(GPU, "580.1", None, {"torch": "2.11.0"}, dict.fromkeys(GPU_BACKENDS[1:], "install it"))
+
+
+def run(given: list[str], found: Found, runner: Callable[[Stage, float], Outcome], clock: Any = None) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(given), lambda: found, runner, **({"clock": clock} if clock else {}))
+
+
+def saved(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text())["figures"])
+
+
+class Machine:
+    """Answers of a GPU that does everything, in seconds of a clock of its own; some stages end otherwise."""
+
+    def __init__(self, json_file: Path, **endings: Outcome) -> None:
+        self.now = 0.0
+        self.stages: list[Stage] = []
+        self.limits: list[float] = []
+        self.took = 5.0
+        self._file, self._endings = json_file, endings
+
+    def clock(self) -> float:
+        return self.now
+
+    def __call__(self, stage: Stage, limit: float) -> Outcome:
+        run_so_far = [row for row in saved(self._file)["rows"] if row["status"] != "not run"]
+        assert len(run_so_far) == len(self.stages), "rows are saved after each stage"
+        self.stages.append(stage)
+        self.limits.append(limit)
+        self.now += min(self.took, limit)
+        for part, ending in self._endings.items():
+            if part in stage.name.replace(" ", "_").replace("-", "_"):
+                return ending
+        stages = [{"stage": "x", "passed": True, "measure": "max_abs_diff", "max_abs_diff": 1.0, "tolerance": 4.0}]
+        figures: dict[str, dict[str, Any]] = {
+            "selftest": {"stages": stages},
+            "latency": {"batch_ms": {"1": 2.0, "4": 4.0}, "windows_per_second": 1000.0, "memory_bytes": 2**30},
+            "image": {"encode_ms": 3.0, "host_ms": 40.0, "device_ms": 5.0, "labels_equal": 1.0},
+        }
+        of_task = figures.get(stage.task.removeprefix("torch_"), {})
+        return Outcome(("a library says something", json.dumps(of_task)), None)
+
+
+def test_without_a_gpu_it_says_so_and_saves_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = Found(None, None, "no NVIDIA GPU answers (no nvidia-smi)", {"torch": "2.14"}, {"tensorrt": "install it"})
+
+    def never(stage: Stage, limit: float) -> Outcome:
+        raise RuntimeError("nothing is run")
+
+    assert run(["--json", str(tmp_path / "gpu.json")], found, never) == 0
+    printed = capsys.readouterr().out
+    assert "No GPU: no NVIDIA GPU answers" in printed
+    assert "not here: tensorrt: install it" in printed
+    assert saved(tmp_path / "gpu.json")["found"]["packages"] == {"torch": "2.14"}
+    assert Results(tmp_path).read("gpu").command == "gpu"
+
+
+def test_this_machine_is_looked_at() -> None:
+    found = find()
+    assert (found.gpu is None) == (found.missing is not None)
+    assert found.packages["torch"] == torch.__version__.partition("+")[0] or "+" in found.packages["torch"]
+
+
+def test_every_backend_and_precision_is_a_row(
+    exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = Machine(tmp_path / "gpu.json")
+    assert run([str(exported_bundle), "--json", str(tmp_path / "gpu.json")], WHOLE, machine, machine.clock) == 0
+    rows = saved(tmp_path / "gpu.json")["rows"]
+    pairs = {(row["subject"], row["precision"]) for row in rows}
+    wanted = {(backend, precision) for backend in GPU_BACKENDS for precision in ("fp32", "fp16", "bf16", "int8")}
+    assert pairs == wanted | {("GPU", "fp32")} | {("PyTorch", kind) for kind in TORCH_KINDS}
+    assert {row["status"] for row in rows} == {"done"}
+    builds = [stage for stage in machine.stages if stage.task == "build"]
+    assert {stage.arguments["capability"] for stage in builds} == {"8.9"}
+    assert not any(str(exported_bundle) == stage.arguments["bundle"] for stage in builds), "engines go into a copy"
+    assert machine.now <= 60 * command.MINUTES
+    printed = capsys.readouterr().out
+    assert "1 of 1 within tolerance, at most 25% of it" in printed
+    (line,) = [line for line in printed.splitlines() if line.startswith("onnxruntime-cuda fp16, CUDA graph")]
+    assert line.split()[-4:] == ["2.00", "4.00", "1000", "1024"]
+    assert "| image encoder, batch 1, ms | " in printed
+    assert "not run" not in printed
+
+
+def test_failures_are_rows_and_the_rest_goes_on(
+    exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crash = Outcome(('{"batch_ms": {"1": 2.5}}', '{"batch_ms": {"1": 2.5, "4'), "ended by SIGSEGV: no message")
+    machine = Machine(
+        tmp_path / "gpu.json",
+        **{
+            "onnxruntime_cuda_fp32:_latency": crash,
+            "tensorrt_fp16:_build": Outcome((), "ExportError: no such layer"),
+            "tensorrt_rtx_fp32:_self": Outcome(('{"error": "patch_tokens: 0.3, tolerance 0.1", "stages": []}',), None),
+        },
+    )
+    assert run([str(exported_bundle), "--json", str(tmp_path / "gpu.json")], WHOLE, machine, machine.clock) == 1
+    rows = {row["name"]: row for row in saved(tmp_path / "gpu.json")["rows"]}
+    crashed = rows["onnxruntime-cuda fp32: latency"]
+    assert (crashed["status"], crashed["error"]) == ("failed", "ended by SIGSEGV: no message")
+    assert crashed["figures"] == {"batch_ms": {"1": 2.5}}
+    assert rows["tensorrt fp16: latency"]["error"] == "its build: failed"
+    assert rows["tensorrt fp16: latency"]["status"] == "not run"
+    assert rows["tensorrt fp32: latency"]["status"] == "done"
+    assert rows["tensorrt-rtx fp32: self-test"]["error"] == "patch_tokens: 0.3, tolerance 0.1"
+    assert rows["PyTorch fp16 compiled: image to labels"]["status"] == "done"
+    printed = capsys.readouterr().out
+    assert "ended by SIGSEGV" in printed
+    assert "| **not run** or failed | " in printed
+
+
+def test_time_is_shared_out_and_what_does_not_fit_is_not_run(exported_bundle: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "gpu.json")
+    machine.took = 1e9  # every stage hangs until its limit
+    given = [str(exported_bundle), "--json", str(tmp_path / "gpu.json"), "--minutes", "3"]
+    run(given, SOME, machine, machine.clock)
+    assert machine.now <= 180
+    rows = saved(tmp_path / "gpu.json")["rows"]
+    assert rows[-1]["error"] == "no time left"
+    assert rows[-1]["status"] == "not run"
+    assert len(machine.limits) >= 8
+    assert max(machine.limits) < 90
+    assert min(machine.limits) >= running.LEAST_S
+    with pytest.raises(OptionError, match=r"--minutes is 0\.0, expected more than 0"):
+        run(["--minutes", "0"], SOME, machine)
+
+
+def test_without_a_bundle_one_is_exported(
+    exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = Machine(tmp_path / "gpu.json", export=Outcome((), "ImportError: No module named 'open_clip'"))
+    assert run(["--json", str(tmp_path / "gpu.json")], SOME, machine, machine.clock) == 1
+    (row,) = saved(tmp_path / "gpu.json")["rows"]
+    assert row["error"] == "ImportError: No module named 'open_clip'"
+    assert machine.limits[0] <= 60 * command.MINUTES * command.EXPORT_SHARE
+    assert "open_clip" in capsys.readouterr().out
+
+    def export(stage: Stage, limit: float) -> Outcome:
+        if stage.task == "export":
+            Path(stage.arguments["output"]).symlink_to(exported_bundle, target_is_directory=True)
+            return Outcome((), None)
+        return machine(stage, limit)
+
+    machine.stages = [Stage("", "", "", "")]  # the exported row is there already
+    assert run(["--json", str(tmp_path / "gpu.json")], SOME, export, machine.clock) == 0
+    assert saved(tmp_path / "gpu.json")["rows"][0]["what"] == "export"
+
+
+def test_a_process_that_crashes_hangs_or_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text(
+        "#!/bin/sh\ncase $3 in\n"
+        "crash) echo '{\"a\": 1}'; echo 'out of luck' >&2; kill -SEGV $$ ;;\n"
+        "hang) echo '{\"a\": 1}'; sleep 60 & sleep 60 ;;\n"
+        "fail) echo 'Warning: x' >&2; echo 'ValueError: wrong' >&2; exit 1 ;;\n"
+        "*) echo '{\"a\": 2}' ;;\nesac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    limits = {"crash": 20.0, "hang": 0.5, "fail": 20.0, "": 20.0}
+    ends = {task: in_process(Stage("", "", "", task), limit) for task, limit in limits.items()}
+    assert ends["crash"] == Outcome(('{"a": 1}',), "ended by SIGSEGV: out of luck")
+    assert ends["hang"] == Outcome(('{"a": 1}',), "not done after 0 s")
+    assert ends["fail"] == Outcome((), "ValueError: wrong")
+    assert ends[""] == Outcome(('{"a": 2}',), None)
+
+
+def figures_of(task: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for figures in task:
+        json.dumps(figures)
+        found |= figures
+    return found
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (child, torch_side):
+        monkeypatch.setattr(module, "ROUNDS", 1)
+    monkeypatch.setattr(child, "LONG_S", 0.0)
+    monkeypatch.setattr(torch_side, "DEVICE", "cpu")
+    monkeypatch.setattr(torch_side, "cuda_in_turn", in_turn)
+
+
+class HostMasks:
+    """The host's masks in place of a GPU's."""
+
+    identity = ("host",)
+    label_map_of = staticmethod(postprocess.label_map_of)
+
+
+@pytest.mark.usefixtures("brief")
+def test_tasks_of_a_bundle(exported_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DeviceMasks, "open", classmethod(lambda cls: HostMasks()))
+    opening = {"bundle": str(exported_bundle), "backend": "onnxruntime", "precision": "fp32"}
+    found = figures_of(child.selftest(**opening))
+    assert len(found["stages"]) > 10
+    assert "error" not in found
+    found = figures_of(child.image(**opening))
+    assert found["labels_equal"] == 1
+    assert min(found["encode_ms"], found["host_ms"], found["device_ms"]) > 0
+    found = figures_of(child.masks(str(exported_bundle)))
+    assert {"device_with_pamr_ms", "host_plain_ms"} <= set(found)
+    assert [stage["stage"] for stage in found["stages"]] == ["upsampled", "refined", "stitched", "label_map"]
+    found = figures_of(child.fused(**opening))
+    assert found["device_ms"] > 0
+    assert "error" not in found
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("kind", ["fp32", "fp16"])
+def test_tasks_of_pytorch(exported_bundle: Path, kind: str) -> None:
+    size = list(Bundle.open(exported_bundle).manifest.model.input_size)
+    made = {"backbone": TINY, "size": size, "batches": [1, 2], "kind": kind, "bundle": str(exported_bundle)}
+    found = figures_of(torch_side.torch_latency(**made))
+    assert list(found["batch_ms"]) == ["1", "2"]
+    assert figures_of(torch_side.torch_image(**made))["device_ms"] > 0
+
+
+class HostCuda:
+    """Memory and events of the host in place of CUDA's."""
+
+    copy_kinds = (1, 2)
+
+    def __init__(self) -> None:
+        self.memory: dict[int, Any] = {}
+        self.calls: list[str] = []
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        self.calls.append(function)
+        match function:
+            case "cudaMalloc":
+                block = ctypes.create_string_buffer(arguments[0])
+                self.memory[ctypes.addressof(block)] = block
+                return ctypes.addressof(block)
+            case "cudaMemcpyAsync":
+                ctypes.memmove(*arguments[:3])
+            case "cudaFree":
+                self.memory.pop(arguments[0], None)
+            case "cudaEventElapsedTime":
+                return 1.5
+        return 7
+
+
+def test_a_bound_session_computes_what_a_plain_one_does(exported_bundle: Path) -> None:
+    bundle, cuda = Bundle.open(exported_bundle), HostCuda()
+    path, backend = bundle.graph(IMAGE_ENCODER, "fp32"), OnnxRuntimeBackend("onnxruntime")
+    bound = BoundSession(backend, path, cuda, device="cpu")  # type: ignore[arg-type]
+    values = np.random.default_rng(0).normal(0, 1, (2, 3, *bundle.manifest.model.input_size)).astype(np.float32)
+    call = bound.bind({"pixel_values": values})
+    assert device_ms(cuda, bound.stream, call, 2, warm_up=1) == [1.5, 1.5]  # type: ignore[arg-type]
+    outputs = list(cuda.memory.values())[1:]
+    plain = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    expected = plain.run(None, {"pixel_values": values})
+    for block, array in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(np.frombuffer(block, np.float32).reshape(array.shape), array, rtol=0, atol=1e-5)
+    bound.close()
+    assert not cuda.memory
+
+
+def test_batches_until_one_fails() -> None:
+    def time_batch(batch: int) -> list[float]:
+        if batch > 4:
+            raise BackendError("out of memory\nsecond line")
+        return [2.0, 4.0, 3.0]
+
+    *_, last = lines = list(child.over_batches([1, 4, 16, 64], time_batch, lambda: 5))
+    assert last == {"error": "batch 16: out of memory"}
+    rate = pytest.approx(4000 / 3)
+    assert lines[1] == {"batch_ms": {"1": 3.0, "4": 3.0}, "windows_per_second": rate, "memory_bytes": 5}
+
+
+def test_the_child_prints_figures_and_the_error_last(capsys: pytest.CaptureFixture[str], exported_bundle: Path) -> None:
+    given = {"bundle": str(exported_bundle), "backend": "onnxruntime", "precision": "bf16"}
+    assert child.main(["selftest", json.dumps(given)]) == 1
+    assert capsys.readouterr().err.startswith("BackendError: ONNX Runtime's CPU provider has no bfloat16 kernels")
