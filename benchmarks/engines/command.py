@@ -23,7 +23,7 @@ from benchmarks.results_file import write_results
 from benchmarks.timing import in_turn
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.registry import open_backend
-from t2d_runtime.bundle.engines import read_engines
+from t2d_runtime.bundle.engines import read_engine, read_engines
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle
 from t2d_runtime.bundle.manifest import StageParity
 from t2d_runtime.commands.running import FAILED_CHECK
@@ -74,6 +74,8 @@ class Build:
     fused: bool
     layers: dict[str, int]
     size_bytes: dict[str, int]
+    fused_attentions: dict[str, int]
+    """Kernels that compute a whole attention, by graph; their logits never go through memory."""
     warnings: tuple[str, ...]
     seconds: float
     error: str | None
@@ -221,15 +223,18 @@ def build_targets(bundle: Bundle) -> Iterator[tuple[str, str, bool]]:
 
 def build(folder: Path, precision: str, capability: str, fused: bool) -> Build:
     """Build both encoders, or the fused graph; returns the result, failures too."""
+    from t2d_export.engines.layer_report import read_report
     from t2d_export.engines.to_engine import Target, build_engine
 
     start = time.perf_counter()
     try:
         output = build_engine(folder, Target("tensorrt-rtx", capability), precision, fused=fused)
     except T2DError as error:
-        return Build(precision, capability, fused, {}, {}, (), time.perf_counter() - start, str(error))
+        return Build(precision, capability, fused, {}, {}, {}, (), time.perf_counter() - start, str(error))
     seconds = time.perf_counter() - start
-    graphs = read_engines(Bundle.open(folder), "tensorrt-rtx")[output].graphs
+    manifest = read_engines(Bundle.open(folder), "tensorrt-rtx")[output]
+    graphs = manifest.graphs
+    reports = {name: read_report(bytes(read_engine(output, manifest, name))) for name in graphs}
     shutil.rmtree(output)
     return Build(
         precision=precision,
@@ -237,6 +242,7 @@ def build(folder: Path, precision: str, capability: str, fused: bool) -> Build:
         fused=fused,
         layers={name: built.num_layers for name, built in graphs.items()},
         size_bytes={name: built.record.size_bytes for name, built in graphs.items()},
+        fused_attentions={name: report.fused_attentions for name, report in reports.items()},
         warnings=tuple(warning for built in graphs.values() for warning in built.warnings),
         seconds=seconds,
         error=None,

@@ -27,8 +27,20 @@ def blocks(figures: dict[str, Any]) -> list[Block]:
         found += [
             f"TensorRT for RTX, not run: {len(builds) - len(refused)} of {len(builds)} built ({kinds}).",
             *refused,
+            *_attentions(builds),
         ]
     return found
+
+
+def _attentions(builds: list[dict[str, Any]]) -> list[str]:
+    """A sentence on the attentions that the encoders' engines compute in one kernel, by precision."""
+    found: dict[str, str] = {}
+    for build in builds:
+        # Files of earlier versions lack this field.
+        if (counts := build.get("fused_attentions")) and not build["fused"]:
+            found[build["precision"]] = " + ".join(map(str, counts.values()))
+    told = ", ".join(f"{precision} {count}" for precision, count in found.items())
+    return [f"Attentions of the image and the text encoder in one kernel each: {told}."] if found else []
 
 
 def _combinations(combinations: list[dict[str, Any]]) -> Table:

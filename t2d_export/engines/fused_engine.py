@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from t2d_export.engines.attention import fuse_attention
 from t2d_runtime.bundle.engines import Profile
 from t2d_runtime.bundle.manifest import Manifest
 
@@ -32,14 +33,16 @@ def fused_profiles(manifest: Manifest, path: Path) -> dict[str, Profile]:
     return {name: profile for name, profile in profiles.items() if name in inputs}
 
 
-def with_iterations(path: Path, iterations: int) -> bytes:
+def with_iterations(path: Path, iterations: int, precision: str) -> bytes:
     """The graph of a file in TensorRT's form, without the input pamr_iterations. External weights are not moved.
 
-    TensorRT does not build a loop within a branch, and accepts uint8 inputs only where a cast follows.
+    TensorRT does not build a loop within a branch, and accepts uint8 inputs only where a cast follows. Its attention is
+    that of `attention.fuse_attention`.
     """
     model = ir.load(path)
     graph = model.graph
     _cast_image(graph)
+    fuse_attention(graph, precision)
     given = next(value for value in graph.inputs if value.name == "pamr_iterations")
     given.const_value = ir.tensor(np.array(iterations, np.int64), name=given.name)
     graph.inputs.remove(given)

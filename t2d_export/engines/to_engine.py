@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir as ir
+
+from t2d_export.engines.attention import fuse_attention
 from t2d_export.engines.fused_engine import fused_profiles, with_iterations
 from t2d_export.engines.openvino_engine import build_openvino
 from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
@@ -91,7 +94,7 @@ def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = 
         target=name,
         precision=precision,
         onnx_sha256=bundle.graph_digests(precision, (SEGMENTER,) if fused else ENCODERS),
-        options={"profiles": digest_of({source.key: source.profiles for source in sources})},
+        options={"profiles": digest_of({source.key: source.profiles for source in sources}), "attention": "fused"},
     )
     output = folder / ENGINES_FOLDER / identity.folder_name
     with whole_folder(output) as staging:
@@ -125,7 +128,9 @@ def _encoder_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
     text = Profile((1, 1, 2), (TEXT_BATCH, 7, min(12, length)), (TEXT_BATCH, MOST_PROMPTS, length))
     for graph, profiles in ((IMAGE_ENCODER, {"pixel_values": image}), (TEXT_ENCODER, {"input_ids": text})):
         path = bundle.graph(graph, precision)
-        yield _Source(graph, path.read_bytes(), path, profiles)
+        loaded = ir.load(path)
+        fuse_attention(loaded.graph, precision)
+        yield _Source(graph, ir.to_proto(loaded).SerializeToString(), path, profiles)
 
 
 def _fused_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
@@ -133,7 +138,7 @@ def _fused_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
     path = bundle.graph(SEGMENTER, precision)
     profiles = fused_profiles(bundle.manifest, path)
     for key, iterations in ((SEGMENTER, 0), (REFINED_SEGMENTER, bundle.manifest.defaults.pamr.iterations)):
-        yield _Source(key, with_iterations(path, iterations), path, profiles)
+        yield _Source(key, with_iterations(path, iterations, precision), path, profiles)
 
 
 def _build(trt: Any, target: Target, source: _Source, folder: Path) -> BuiltGraph:

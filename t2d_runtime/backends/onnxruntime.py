@@ -113,7 +113,7 @@ class OnnxRuntimeBackend:
 
     def _why_not(self) -> str:
         """The reason why a GPU provider's library does not load, which ONNX Runtime only logs; else empty."""
-        if self.name == "onnxruntime":
+        if self._provider == PROVIDERS["onnxruntime"]:
             return ""
         folder, kind = (
             Path(self._ort.__file__).parent / "capi",
@@ -142,7 +142,7 @@ class OnnxRuntimeBackend:
         """An `onnxruntime.InferenceSession` on the provider, with options of that provider. Raises as `load`."""
         options = self._ort.SessionOptions()
         options.log_severity_level = FATAL_ONLY
-        if self.name != "onnxruntime":
+        if self._provider != PROVIDERS["onnxruntime"]:
             from t2d_runtime.device.nvidia import load_cuda_libraries
 
             load_cuda_libraries()

@@ -36,12 +36,19 @@ def test_a_build_that_fails_is_a_row_of_the_table(exported_bundle: Path, monkeyp
     monkeypatch.setattr(to_engine, "build_engine", refuse)
     row = build(exported_bundle, "int8", "8.9", fused=True)
     assert (row.fused, row.error, row.layers) == (True, "cannot build it fused", {})
-    built = Build("fp16", "8.6", False, {"a.onnx": 7}, {"a.onnx": 2**20}, ("careful",), 1.5, None)
+    built = Build("fp16", "8.6", False, {"a.onnx": 7}, {"a.onnx": 2**20}, {"a.onnx": 12}, ("careful",), 1.5, None)
     figures = {"backbone": "b", "scenes": 0, "combinations": [], "tensorrt_rtx": [asdict(row), asdict(built)]}
     assert blocks(figures)[2:] == [
         "TensorRT for RTX, not run: 1 of 2 built (1 of the encoders, 1 of the fused graph).",
         "int8 for 8.9: cannot build it fused",
+        "Attentions of the image and the text encoder in one kernel each: fp16 12.",
     ]
+
+
+def test_a_build_counts_its_fused_attentions(bundle_copy: Path) -> None:
+    row = build(bundle_copy, "fp16", "8.9", fused=False)
+    assert row.error is None
+    assert min(row.fused_attentions.values()) >= 3
 
 
 def test_labels_and_miou_below_their_gates_are_misses() -> None:

@@ -276,7 +276,7 @@ def test_the_whole_graph_is_what_tensorrt_parses(exported_bundle: Path) -> None:
     path = Bundle.open(exported_bundle).graph(SEGMENTER)
     network = trt.Builder(trt.Logger(trt.Logger.ERROR)).create_network(0)
     parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
-    assert parser.parse(with_iterations(path, 10), str(path))
+    assert parser.parse(with_iterations(path, 10, "fp32"), str(path))
     assert [network.get_input(i).name for i in range(network.num_inputs)] == [
         "image",
         "text_embeds",
