@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from t2d_runtime import __version__
 from t2d_runtime.backends.base import Backend
@@ -32,11 +32,14 @@ ENGINE_PACKAGES = (
     "cuda-bindings",
 )
 
-
 EXTRA_PACKAGES = {
+    "heif": ("pi-heif",),
+    "shapes": ("pycocotools", "opencv-python-headless"),
+    "video": ("av",),
     "serve": ("fastapi", "uvicorn", "python-multipart", "prometheus-client"),
+    "triton": ("tritonclient", "grpcio", "protobuf"),
 }
-"""Extra -> its packages, for extras of commands."""
+"""Extra of a command or a kind of file -> its packages."""
 
 
 def examine() -> Iterator[str]:
@@ -44,12 +47,14 @@ def examine() -> Iterator[str]:
     yield f"t2d-runtime {__version__}, Python {platform.python_version()}, {platform.platform()}"
     for package in (*RUNTIME_PACKAGES, *ENGINE_PACKAGES):
         yield f"  {package:<36} {installed_version(package) or 'not installed'}"
-    yield from _extras()
     yield f"processor: {cpu_name()}"
     yield f"PAMR: {loops_here()}"
     yield _cache()
     yield remembered_choices()
     yield from _onnxruntime_conflict()
+    yield "extras:"
+    for extra, packages in EXTRA_PACKAGES.items():
+        yield f"  {extra:<20} {_extra(extra, packages)}"
     yield "backends:"
     for name in BACKENDS:
         try:
@@ -58,13 +63,12 @@ def examine() -> Iterator[str]:
             yield f"  {name:<20} no: {error}"
 
 
-def _extras() -> Iterator[str]:
-    """What each extra lacks, with the command that installs it."""
-    for extra, packages in EXTRA_PACKAGES.items():
-        missing = [package for package in packages if installed_version(package) is None]
-        found = ", ".join(f"{package} {installed_version(package)}" for package in packages if package not in missing)
-        lacks = f"not installed: {', '.join(missing)}; {how_to_install(extra)}"
-        yield f"extra {extra}: {lacks if missing else found}"
+def _extra(extra: str, packages: Iterable[str]) -> str:
+    versions = {package: installed_version(package) for package in packages}
+    missing = [package for package, version in versions.items() if version is None]
+    if missing:
+        return f"no: {', '.join(missing)} not installed; {how_to_install(extra)}"
+    return f"ready: {', '.join(f'{package} {version}' for package, version in versions.items())}"
 
 
 def _cache() -> str:

@@ -74,9 +74,9 @@ def test_reports_of_wrong_results_are_shown_with_their_source(monkeypatch: pytes
     assert "issues/4723" in lines[0]
 
 
-def test_an_extra_that_is_incomplete_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    present = {"fastapi": "0.120", "uvicorn": "0.38", "python_multipart": "0.0.20", "prometheus_client": "0.23"}
-    pretend(monkeypatch, **present)
-    assert "extra serve: fastapi 0.120, uvicorn 0.38, python-multipart 0.0.20, prometheus-client 0.23" in report()
-    pretend(monkeypatch, **{**present, "uvicorn": None})
-    assert "extra serve: not installed: uvicorn; in a checkout of t2d-runtime: pip install '.[serve]'" in report()
+def test_extras_are_ready_or_have_their_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, tritonclient=None, grpcio="1.85.3", protobuf="6.33.6", av="18.1.0")
+    text = report()
+    assert "  video                ready: av 18.1.0\n" in text
+    command = "in a checkout of t2d-runtime: pip install '.[triton]'"
+    assert f"  triton               no: tritonclient not installed; {command}\n" in text
