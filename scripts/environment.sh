@@ -14,16 +14,23 @@ find_python() {
 }
 
 # environment DIR REQUIREMENT...: makes DIR with the requirements, in the versions of constraints.txt.
+# The variable `overrides` may name a file of versions that go before those.
 environment() {
-  local folder=$1 python stamp
+  local folder=$1 python stamp versions=constraints.txt
   shift
-  stamp=$(cat pyproject.toml setup.py t2d_runtime/masks/pamr/pamr.c constraints.txt <(echo "$PWD $*") | cksum)
+  if [[ -n ${overrides:-} ]]; then
+    mkdir -p build
+    versions=build/constraints$folder.txt
+    grep -vif <(grep -o '^[A-Za-z0-9_.-]*==' "$overrides" | sed 's/^/^/') constraints.txt |
+      cat - "$overrides" >"$versions"
+  fi
+  stamp=$(cat pyproject.toml setup.py t2d_runtime/masks/pamr/pamr.c "$versions" <(echo "$PWD $*") | cksum)
   stamp="$folder/.installed-${stamp%% *}"
   [[ -f $stamp ]] && return
   python=$(find_python)
   echo "installing $* into $folder (once) ..."
   [[ -x $folder/bin/python ]] || "$python" -m venv "$folder"
-  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c "$versions" "$@"
   touch "$stamp"
 }
 

@@ -132,6 +132,13 @@ class Bundle:
             finally:
                 checked.result()
 
+    def graph_files(self, name: str, precision: str = "fp32") -> tuple[Path, ...]:
+        """Paths of all verified files that make up a graph: its external weights, if any, and the graph last.
+
+        Raises as `graph`.
+        """
+        return tuple(self.file(file) for file in self._graph_files(name, precision))
+
     def graph_digests(self, precision: str, graphs: Sequence[str] = ENCODERS) -> tuple[str, ...]:
         """The manifest's sha256 of all files that make up some graphs in a precision."""
         found = [self._graph_files(name, precision) for name in graphs]

@@ -18,6 +18,7 @@ COMMANDS = {
     "words": ("t2d_runtime.commands.words", "judge words on labelled images, and find a threshold for each class"),
     "compare": ("t2d_runtime.commands.compare", "compare label maps: agreement, IoU, and where they part"),
     "serve": ("t2d_runtime.commands.serve", "answer requests over HTTP, with a page to try it"),
+    "triton": ("t2d_runtime.commands.triton", "write a model repository for NVIDIA's Triton Inference Server"),
     "info": ("t2d_runtime.commands.info", "show what a bundle holds and where it runs"),
     "selftest": ("t2d_runtime.commands.selftest", "compare a bundle's stages on this machine with the reference"),
     "bench": ("t2d_runtime.commands.bench", "measure a bundle's speed on this machine, or compare two machines"),

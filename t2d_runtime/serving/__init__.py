@@ -1,1 +1,1 @@
-"""`t2d serve`: a bundle behind HTTP. Everything here needs the extra `serve`."""
+"""A bundle behind a server: `t2d serve` in this folder, which needs the extra `serve`, and Triton's models."""

@@ -38,6 +38,7 @@ def checkout(tmp_path: Path) -> Path:
         ".venv-wheel/bin/python",
         ".venv-streams/bin/python",
         ".venv-serving/bin/python",
+        ".venv-triton/bin/python",
     ):
         write_program(tmp_path / program, PASSES)
     return tmp_path

@@ -128,6 +128,7 @@ def test_no_module_of_the_service_needs_torch() -> None:
     code = WITHOUT.format(blocked=blocked) + (
         "import importlib, pkgutil, t2d_runtime.serving as serving\n"
         "found = list(pkgutil.walk_packages(serving.__path__, 't2d_runtime.serving.'))\n"
+        "found = [one for one in found if '.triton' not in one.name]  # tests/triton imports these\n"
         "for module in found: importlib.import_module(module.name)\n"
         "print(len(found))\n"
     )
