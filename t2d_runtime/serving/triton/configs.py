@@ -128,10 +128,12 @@ def _shapes(graph: Graph, facts: ModelFacts) -> tuple[Shapes, Shapes, int]:
     if graph.name != SEGMENTER:
         raise ValueError(f"no graph {graph.name}")
     # Triton has no tensors without dimensions; ONNX Runtime's backend makes scalars of [1].
+    # An engine of an older bundle's graph has one threshold for all rows.
+    of_rows = graph.built is None or "thresholds" in graph.built.profiles
     inputs = [
         ("image", UINT8, (1, -1, -1, 3)),
         ("text_embeds", FP32, (-1, width)),
-        ("threshold", FP32, (1,)),
+        ("thresholds", FP32, (-1,)) if of_rows else ("threshold", FP32, (1,)),
         ("cleaning_weight", FP32, (1,)),
         ("pamr_iterations", INT64, (1,)),
     ]
