@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from t2d_runtime.errors import OptionError
-from t2d_runtime.results.formats import FORMATS
+from t2d_runtime.results.formats import FORMATS, FileFormat
 
 if TYPE_CHECKING:
     from t2d_runtime.commands.protection import Inputs
@@ -27,7 +27,14 @@ LINES = {"jsonl": "a line of JSON for each frame: names, areas and boxes of its 
 OF_FRAMES = {name: found.description for name, found in FORMATS.items() if name not in ("overlay", "scores")}
 """Formats of `t2d segment`, written for each frame. Scores are left out: they are many times the video's size."""
 
-KNOWN = {**VIDEOS, **LINES, **{name: f"of each frame: {text}" for name, text in OF_FRAMES.items()}}
+KNOWN = {
+    **VIDEOS,
+    **LINES,
+    **{
+        name: f"{'of each frame' if isinstance(FORMATS[name], FileFormat) else 'one file for all frames'}: {text}"
+        for name, text in OF_FRAMES.items()
+    },
+}
 """Format -> its description."""
 
 STANDARD_OUTPUT = "-"
