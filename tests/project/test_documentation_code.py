@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from t2d_runtime import Segmenter
+from tests.streams.clips import pictures, write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -21,11 +22,12 @@ DOCUMENTS = [
 
 @pytest.fixture
 def folder(exported_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Holds what the blocks name: `bundle`, the small model's, `photo.jpg` and `words.safetensors`."""
+    """Holds what the blocks name: `bundle`, the small model's, `photo.jpg`, `drive.mp4` and `words.safetensors`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bundle").symlink_to(exported_bundle, target_is_directory=True)
     pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    write_clip(tmp_path / "drive.mp4", pictures(3))
     Segmenter.open("bundle", backend="onnxruntime").encode_classes(["sky", "sea"]).save("words.safetensors")
     return tmp_path
 
