@@ -14,6 +14,7 @@ from t2d_runtime.commands.parity_table import print_matrix, print_stages, print_
 from t2d_runtime.commands.running import FAILED_CHECK, run_command
 from t2d_runtime.device.install import needs_extra
 from t2d_runtime.errors import OptionError
+from t2d_runtime.storage.hub_names import is_hub_name
 
 DESCRIPTIONS = {
     "bundle": "export a model to a bundle and verify it against PyTorch",
@@ -45,9 +46,19 @@ def build_parser() -> argparse.ArgumentParser:
     _add_bundle(parsers["bundle"])
     _add_engine(parsers["engine"])
     verify = parsers["verify"]
-    verify.add_argument("bundle", type=Path, metavar="BUNDLE")
+    verify.add_argument("bundle", type=bundle_folder, metavar="BUNDLE")
     verify.add_argument("--backend", default="onnxruntime", help="engine to verify on; default: onnxruntime")
     return parser
+
+
+def bundle_folder(text: str) -> Path:
+    """The folder of a bundle that is written to. Raises ArgumentTypeError for a bundle on a hub."""
+    if is_hub_name(text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is on a hub, and this command writes to the bundle; get a folder with 't2d pull {text} --output "
+            "DIR'"
+        )
+    return Path(text)
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +107,7 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("bundle", type=bundle_folder, metavar="BUNDLE")
     parser.add_argument(
         "--backend",
         required=True,

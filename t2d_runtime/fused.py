@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.bundle.files import SEGMENTER, SELFTEST, Bundle
+from t2d_runtime.bundle.from_hub import local_bundle
 from t2d_runtime.bundle.manifest import Manifest, StageParity
 from t2d_runtime.device.threads import default_num_threads
 from t2d_runtime.errors import BackendError, ImageError, OptionError, T2DError
@@ -83,7 +84,7 @@ class FusedSegmenter:
         num_threads = checked_num_threads(num_threads)
         if precision not in PRECISIONS:
             raise OptionError(f"precision is {precision!r}, expected one of {list(PRECISIONS)}")
-        opened = Bundle.open(bundle)
+        opened = Bundle.open(local_bundle(bundle, [precision], fused=True))
         chosen = open_for(opened, backend, precision, num_threads)
         segmenter = cls(opened, chosen, precision=precision, num_threads=num_threads)
         require_passed(opened, chosen, precision, (SEGMENTER,), segmenter.selftest)

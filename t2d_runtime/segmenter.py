@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.bundle.files import Bundle
+from t2d_runtime.bundle.from_hub import ALL, local_bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BundleError, OptionError, T2DError
@@ -69,7 +70,10 @@ class Segmenter:
         num_threads: int | None = None,
         postprocess: Postprocess = "host",
     ) -> Segmenter:
-        """Open a bundle folder and load its image encoder.
+        """Open a bundle and load its image encoder.
+
+        `bundle`: its folder, or hf://ORG/BUNDLE[@REVISION]. From a hub only the files that the precision needs are
+        downloaded, once, into the user's cache.
 
         `backend`: auto, or a name of `t2d_runtime.backends.names`. `precision`: fp32 (the reference's masks), fp16,
         bf16, int8, or "fast", the fastest that passes its gates here (with auto, on any installed backend).
@@ -78,7 +82,8 @@ class Segmenter:
         needs cuda-python and NVRTC and was not run on a GPU yet; `score_planes` works on the host all the same.
         An engine that is new on this machine runs the bundle's self-test, and so does a GPU that computes masks; the
         verdicts are remembered.
-        Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, SelfTestError, OptionError.
+        Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, SelfTestError, OptionError; and
+        from a hub HubError and OutputError.
         """
         segmenter = cls.open_unproven(
             bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
@@ -106,7 +111,7 @@ class Segmenter:
             raise OptionError(f"postprocess is {postprocess!r}, expected one of {list(get_args(Postprocess))}")
         if precision not in (*PRECISIONS, FAST):
             raise OptionError(f"precision is {precision!r}, expected one of {[*PRECISIONS, FAST]}")
-        opened = Bundle.open(bundle)
+        opened = Bundle.open(local_bundle(bundle, ALL if precision == FAST else [precision]))
         if precision == FAST:
             chosen, precision = fastest_precision(opened, backend, num_threads)
         else:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from t2d_runtime.bench.stages import refined_classes, stages_of
 from t2d_runtime.bundle.files import SELFTEST, Bundle
+from t2d_runtime.bundle.from_hub import local_bundle
 from t2d_runtime.device.machine import MachineFacts, machine_facts
 from t2d_runtime.device.timing import Timing, in_turn
 from t2d_runtime.errors import BackendError, DataError, OptionError
@@ -34,7 +35,7 @@ WARM_UP = 2
 class BenchSettings:
     """Settings of a measurement."""
 
-    bundle: Path
+    bundle: Path | str
     image: Path | None = None
     """None takes the self-test's picture, which every bundle carries."""
     class_names: tuple[str, ...] | None = None
@@ -175,7 +176,7 @@ def _picture(settings: BenchSettings) -> Iterator[tuple[Path, Sequence[str]]]:
         return
     from PIL import Image
 
-    vectors = SelfTestVectors.load(Bundle.open(settings.bundle).file(SELFTEST))
+    vectors = SelfTestVectors.load(Bundle.open(local_bundle(settings.bundle, [settings.precision])).file(SELFTEST))
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "selftest.png"
         Image.fromarray(vectors.image).save(stored)

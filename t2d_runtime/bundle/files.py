@@ -22,6 +22,8 @@ SEGMENTER = "segmenter.onnx"
 """The fused graph, where the bundle has one; it shares the image encoder's external weights."""
 TOKENIZER = "tokenizer.json"
 SELFTEST = "selftest.npz"
+PULLED = "pulled.txt"
+"""Marks a bundle from a hub, of which some files may have stayed there, and holds its name: hf://ORG/BUNDLE@COMMIT."""
 PRECISIONS_FOLDER = "precisions"
 """Holds a folder of the graphs for every precision besides fp32."""
 
@@ -46,6 +48,8 @@ class Bundle:
     @classmethod
     def open(cls, folder: str | PathLike[str]) -> Bundle:
         """Read the manifest and check that every file it names exists with its size; FOR_WORDS may be left off.
+
+        Of a bundle from a hub any file may have stayed there.
 
         The folder's absolute path is kept, since the process may change its working directory. `file` checks contents,
         so that opening does not read weights that are never used.
@@ -74,9 +78,9 @@ class Bundle:
         absent = [name for name in REQUIRED if name not in bundle.manifest.files]
         if absent:
             raise BundleError(f"{path} names no {', '.join(absent)}; export the bundle again")
-        left_off = bundle.left_off
+        left_off, pulled = bundle.left_off, bundle.pulled_from is not None
         for name, record in bundle.manifest.files.items():
-            if name not in left_off:
+            if name not in left_off and not (pulled and not bundle._holds(name)):
                 bundle._check_size(name, record)
         return bundle
 
@@ -85,6 +89,17 @@ class Bundle:
         """Missing files of the text encoder. Without them only a vocabulary file can name the classes."""
         names = (name for name in self.manifest.files if PurePosixPath(name).name in FOR_WORDS)
         return tuple(name for name in names if not (self.folder / name).exists())
+
+    @property
+    def pulled_from(self) -> str | None:
+        """The name on a hub that the bundle was pulled from; None for others."""
+        try:
+            return (self.folder / PULLED).read_text(encoding="utf-8").strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def _holds(self, name: str) -> bool:
+        return (self.folder / name).exists()
 
     @property
     def vocabulary_digest(self) -> str:
@@ -147,8 +162,9 @@ class Bundle:
 
     def graph_precisions(self, name: str) -> list[str]:
         """Precisions in which the bundle holds a graph file."""
-        found = ["fp32"] if name in self.manifest.files else []
-        paths = (PurePosixPath(key) for key in self.manifest.files)
+        here = [key for key in self.manifest.files if self._holds(key)]
+        found = ["fp32"] if name in here else []
+        paths = (PurePosixPath(key) for key in here)
         return found + sorted(p.parts[1] for p in paths if p.parts[0] == PRECISIONS_FOLDER and p.name == name)
 
     def _graph_files(self, name: str, precision: str) -> list[str]:
@@ -190,6 +206,12 @@ class Bundle:
             raise BundleError(f"{self.folder}: the manifest names {name!r}, a path outside the bundle")
         path = self.folder / name
         if not path.is_file():
+            source = self.pulled_from
+            if source is not None:
+                raise BundleNotFoundError(
+                    f"{path} stayed on the hub; get it with 't2d pull {source}', with the --precision that "
+                    "is wanted and not --without-words"
+                )
             words = ", or segment with a vocabulary, which 't2d classes' makes" if path.name in FOR_WORDS else ""
             raise BundleNotFoundError(f"{path} is missing from the bundle; copy or export the bundle again{words}")
         size = path.stat().st_size

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from t2d_runtime.backends.names import BACKENDS
+from t2d_runtime.errors import OptionError
+from t2d_runtime.storage.hub_names import HubName, is_hub_name, refuse_other_addresses
 
 
 def named_path(text: str) -> Path:
@@ -13,6 +16,26 @@ def named_path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got an empty text")
     return Path(text)
+
+
+def bundle_name(text: str) -> Path | str:
+    """The bundle that an argument names: a folder's path, or hf://ORG/BUNDLE[@REVISION] as it is.
+
+    Raises ArgumentTypeError for an empty text and for a name that is neither.
+    """
+    try:
+        if is_hub_name(text):
+            return str(HubName.parse(text))
+        refuse_other_addresses(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return named_path(text)
+
+
+def add_bundle(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """Add BUNDLE."""
+    help_text = "a bundle's folder, or hf://ORG/BUNDLE[@REVISION] on a hub"
+    parser.add_argument("bundle", type=bundle_name, metavar="BUNDLE", help=help_text, **settings)
 
 
 def add_verbose(parser: argparse.ArgumentParser, default: object) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, named_path
+from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_overwrite, named_path
 from t2d_runtime.commands.terminal import say
 from t2d_runtime.errors import OptionError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=named_path, nargs="?", metavar="BUNDLE")
+    add_bundle(parser, nargs="?")
     parser.add_argument(
         "--image",
         type=named_path,

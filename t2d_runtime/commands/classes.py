@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, add_prompts, add_words, named_path
+from t2d_runtime.commands.arguments import (
+    add_bundle,
+    add_engine_options,
+    add_overwrite,
+    add_prompts,
+    add_words,
+    named_path,
+)
 from t2d_runtime.commands.opening import open_classes, open_segmenter
 from t2d_runtime.commands.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=named_path, metavar="BUNDLE")
+    add_bundle(parser)
     add_words(parser.add_mutually_exclusive_group(required=True))
     add_prompts(parser)
     parser.add_argument(

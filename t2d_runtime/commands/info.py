@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from t2d_runtime.commands.arguments import named_path
+from t2d_runtime.commands.arguments import add_bundle
 from t2d_runtime.commands.parity_table import print_matrix
 from t2d_runtime.commands.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=named_path, metavar="BUNDLE")
+    add_bundle(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,10 +19,11 @@ def run(args: argparse.Namespace) -> int:
     from t2d_runtime.backends.names import BACKENDS, installed_module
     from t2d_runtime.backends.registry import opens
     from t2d_runtime.bundle.files import Bundle
+    from t2d_runtime.bundle.from_hub import local_bundle
     from t2d_runtime.commands.cpu_paths import cpu_paths
     from t2d_runtime.commands.measuring import choice_of
 
-    bundle = Bundle.open(args.bundle)
+    bundle = Bundle.open(local_bundle(args.bundle, []))
     manifest = bundle.manifest
     model, windows = manifest.model, manifest.windows
     size = sum(record.size_bytes for record in manifest.files.values())
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     here += [f"{name} (if 't2d doctor' says so)" for name in BACKENDS if name not in quick and installed_module(name)]
     rows = {
         "bundle": f"{args.bundle}, {size / 2**20:.1f} MiB, schema {manifest.schema_version}, opset {manifest.opset}",
+        **({"pulled from": bundle.pulled_from} if bundle.pulled_from else {}),
         "left off": ", ".join(bundle.left_off) or "nothing",
         "backbone": f"{model.backbone}: {model.embed_dim} wide, {model.num_heads} heads, patch {model.patch_size}",
         "projection": model.projection,

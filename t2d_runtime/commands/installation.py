@@ -11,6 +11,7 @@ from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.names import BACKENDS, installed_module
 from t2d_runtime.backends.registry import open_named
+from t2d_runtime.bundle.from_hub import BUNDLES
 from t2d_runtime.commands.measuring import remembered_choices
 from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.device.install import how_to_install
@@ -76,7 +77,11 @@ def _cache() -> str:
         folder = cache_folder() or "none, since the user has no home folder"
         return f"cache: {folder}, which cannot be written; set {VARIABLE}"
     size, limit = compiled_size("openvino") / 2**30, compiled_limit() / 2**30
-    return f"cache: {cache_folder()}, {size:.2f} GiB of compiled models ({LIMIT_VARIABLE}: at most {limit:.3g})"
+    bundles = compiled_size(BUNDLES) / 2**30
+    return (
+        f"cache: {cache_folder()}, {size:.2f} GiB of compiled models ({LIMIT_VARIABLE}: at most {limit:.3g}), "
+        f"{bundles:.2f} GiB of bundles from hubs"
+    )
 
 
 def _abilities(backend: Backend) -> Iterator[str]:

@@ -38,9 +38,10 @@ def files_given(args: argparse.Namespace) -> list[Path]:
 class Inputs:
     """Files that a run reads, and must not write."""
 
-    def __init__(self, files: Iterable[Path], bundle: Path | None = None) -> None:
+    def __init__(self, files: Iterable[Path], bundle: Path | str | None = None) -> None:
         self._files = {found: file for file in files if (found := identity(file)) is not None}
-        self._bundle = None if bundle is None else identity(bundle)
+        # The files of a bundle from a hub are in the user's cache, where no result is written.
+        self._bundle = identity(bundle) if isinstance(bundle, Path) else None
         self._in_bundle: dict[Path, bool] = {}
 
     def refuse(self, path: Path) -> None:
@@ -63,7 +64,7 @@ class Inputs:
         return self._in_bundle[folder]
 
 
-def check_output(path: Path, inputs: Iterable[Path], bundle: Path, *, overwrite: bool) -> None:
+def check_output(path: Path, inputs: Iterable[Path], bundle: Path | str, *, overwrite: bool) -> None:
     """Raises OutputError where a command's one output must not be written."""
     Inputs(inputs, bundle).refuse(path)
     refuse_foreign(path, overwrite=overwrite)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2d_runtime.commands.arguments import (
+    add_bundle,
     add_engine_options,
     add_overwrite,
     add_postprocess,
@@ -36,7 +37,7 @@ ITEM_ERRORS = (T2DError, OSError, MemoryError, UnicodeError)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=named_path, metavar="BUNDLE")
+    add_bundle(parser)
     images = "files, folders of them, patterns such as '*.jpg', or - for one image from standard input"
     parser.add_argument("images", nargs="+", metavar="IMAGE|DIR|-", help=images)
     parser.add_argument("--recursive", action="store_true", help="also search subfolders; the output has the same ones")

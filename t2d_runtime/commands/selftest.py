@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from t2d_runtime.commands.arguments import add_engine_options, named_path
+from t2d_runtime.commands.arguments import add_bundle, add_engine_options
 from t2d_runtime.commands.parity_table import print_verdict
 from t2d_runtime.commands.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=named_path, metavar="BUNDLE")
+    add_bundle(parser)
     add_engine_options(parser)
 
 

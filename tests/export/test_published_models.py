@@ -214,6 +214,14 @@ def test_each_failure_is_one_line_and_leaves_nothing(
     assert any(name.endswith(".incomplete") for name in left) == (fault == "cut")
 
 
+def test_a_bundle_on_a_hub_is_not_written_to(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["verify", "hf://me/bundle"], ["engine", "hf://me/bundle", "--backend", "openvino"]):
+        with pytest.raises(SystemExit) as ending:
+            main(command)
+        assert ending.value.code == 2
+        assert "get a folder with 't2d pull hf://me/bundle --output DIR'" in capsys.readouterr().err
+
+
 def test_an_unknown_model_lists_the_known(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["bundle", "--model", "Talk2DINO-ViTG", "--output", str(tmp_path / "out")]) == 2
     assert (

@@ -153,9 +153,9 @@ class _Server(ThreadingHTTPServer):
 
 
 class _RefusedError(Exception):
-    def __init__(self, status: int, code: str = "", message: str = "") -> None:
+    def __init__(self, status: int, code: str = "", message: str = "", url: str = "") -> None:
         super().__init__(status)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.url = status, code, message, url
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -200,7 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer(path)
         except _RefusedError as refused:
             headers = {"X-Error-Code": refused.code, "X-Error-Message": refused.message}
-            self._reply(refused.status, b"", {key: value for key, value in headers.items() if value})
+            body = json.dumps({"error": refused.message, "url": f"{self.hub.endpoint}/{refused.url}"}).encode()
+            self._reply(refused.status, body, {key: value for key, value in headers.items() if value})
 
     def _reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
@@ -355,7 +356,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self, asked: Mapping[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.hub.repositories:
-            raise _RefusedError(409, "", "You already created this model repo")
+            raise _RefusedError(409, "", "You already created this model repo", name)
         self.hub.repositories[name] = Repository(private=asked.get("visibility") == "private")
         self.hub.repositories[name].commit({".gitattributes": b"*.onnx filter=lfs\n"})
         self._json({"url": f"{self.hub.endpoint}/{name}"})
