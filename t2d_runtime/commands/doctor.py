@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from t2d_runtime.commands.arguments import named_path
+from t2d_runtime.commands.arguments import bundle_name
 from t2d_runtime.commands.terminal import say
 from t2d_runtime.errors import OptionError
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
         "--measure",
-        type=named_path,
+        type=bundle_name,
         metavar="BUNDLE",
         help="time every installed engine with a bundle, about 10 s for each precision, and remember the fastest for "
         "--backend auto and --precision fast",

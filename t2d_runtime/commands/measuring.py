@@ -7,6 +7,7 @@ from pathlib import Path
 
 from t2d_runtime.backends.registry import auto_order, open_candidates
 from t2d_runtime.bundle.files import Bundle
+from t2d_runtime.bundle.from_hub import ALL, local_bundle
 from t2d_runtime.commands.terminal import say
 from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.device.machine import machine_facts
@@ -20,13 +21,13 @@ from t2d_runtime.storage.cache import cache_folder
 NAME_WIDTH = 20
 
 
-def measure_engines(folder: Path, num_threads: int | None) -> int:
+def measure_engines(bundle_name: str | Path, num_threads: int | None) -> int:
     """Measure, print a table and remember it; 1 where an engine fails its self-test.
 
     Raises the errors of `Segmenter.open`.
     """
     num_threads = checked_num_threads(num_threads)
-    bundle = Bundle.open(folder)
+    bundle = Bundle.open(local_bundle(bundle_name, ALL))
     subject = subject_of(bundle, AUTO, num_threads)
     say(f"{bundle.manifest.model.backbone} on {cpu_name()}, {subject.threads} threads")
     say(

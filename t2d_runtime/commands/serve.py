@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from t2d_runtime.commands.arguments import add_engine_options, named_path
+from t2d_runtime.commands.arguments import add_bundle, add_engine_options, named_path
 from t2d_runtime.commands.opening import open_segmenter
 from t2d_runtime.commands.terminal import say
 from t2d_runtime.errors import OptionError
@@ -18,7 +18,7 @@ DEFAULT_PORT = 8000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=named_path, metavar="BUNDLE")
+    add_bundle(parser)
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="default: 127.0.0.1, this machine alone")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, metavar="P", help="default: 8000; 0 takes a free one")
     _add_access_options(parser)

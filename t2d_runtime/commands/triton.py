@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from t2d_runtime.commands.arguments import add_engine_options, named_path
+from t2d_runtime.commands.arguments import add_bundle, add_engine_options, named_path
 from t2d_runtime.commands.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=named_path, metavar="BUNDLE")
+    add_bundle(parser)
     parser.add_argument(
         "--output", type=named_path, required=True, metavar="REPOSITORY", help="model repository, new or with others"
     )
@@ -31,13 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the repository."""
+    from t2d_runtime.bundle.files import PRECISIONS_FOLDER, SEGMENTER, Bundle
+    from t2d_runtime.bundle.from_hub import local_bundle
     from t2d_runtime.serving.triton.repository import GRAPHS, RepositorySettings, write_repository
 
+    offered = Bundle.open(local_bundle(args.bundle, []))
+    stored = "" if args.precision == "fp32" else f"{PRECISIONS_FOLDER}/{args.precision}/"
+    fused = stored + SEGMENTER in offered.manifest.files
+    folder = local_bundle(args.bundle, [args.precision], fused=fused)
     models = None if args.models is None else tuple(name.strip() for name in args.models.split(",") if name.strip())
     settings = RepositorySettings(
         args.backend, args.precision, args.threads, args.instances, models=models, refer=args.refer
     )
-    names = write_repository(args.bundle, args.output, settings, overwrite=args.overwrite)
+    names = write_repository(Path(folder), args.output, settings, overwrite=args.overwrite)
     say(f"{', '.join(names)}: {args.output}")
     if args.backend == "openvino" and set(names) & set(GRAPHS):
         say("Triton's OpenVINO backend computes the encoders in bfloat16 on processors that have it, also in fp32")

@@ -9,7 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, add_prompts, add_words, named_path
+from t2d_runtime.commands.arguments import (
+    add_bundle,
+    add_engine_options,
+    add_overwrite,
+    add_prompts,
+    add_words,
+    named_path,
+)
 from t2d_runtime.commands.mask_options import add_background, add_mask_options, check_mask_options, mask_options
 from t2d_runtime.commands.opening import open_classes, open_segmenter
 from t2d_runtime.commands.running import status_of_batch
@@ -37,7 +44,7 @@ ERRORS_SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=named_path, metavar="BUNDLE")
+    add_bundle(parser)
     sources = (
         "video file, camera's number, rtsp:// or http(s):// address, picture, folder or pattern such as '*.mp4'; "
         "several are worked on at once"

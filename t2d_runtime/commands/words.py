@@ -7,7 +7,14 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from t2d_runtime.commands.arguments import add_engine_options, add_overwrite, add_prompts, add_words, named_path
+from t2d_runtime.commands.arguments import (
+    add_bundle,
+    add_engine_options,
+    add_overwrite,
+    add_prompts,
+    add_words,
+    named_path,
+)
 from t2d_runtime.commands.mask_options import add_mask_options, check_mask_options, mask_options
 from t2d_runtime.commands.opening import open_classes, open_segmenter
 from t2d_runtime.commands.terminal import complain, say
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=named_path, metavar="BUNDLE")
+    add_bundle(parser)
     images = "labelled images: files, folders of them, or patterns such as '*.jpg'"
     parser.add_argument("images", nargs="+", metavar="IMAGE|DIR", help=images)
     parser.add_argument("--recursive", action="store_true", help="also search subfolders; --labels has the same ones")

@@ -22,6 +22,7 @@ from t2d_runtime.bundle.files import IMAGE_ENCODER, MANIFEST, SELFTEST, TEXT_ENC
 from t2d_runtime.bundle.from_hub import pull
 from t2d_runtime.bundle.manifest import SEAL, sealed
 from t2d_runtime.cli import main
+from t2d_runtime.commands.command_line import build_parser
 from t2d_runtime.errors import BundleError, BundleNotFoundError, HubError, HubUnreachableError, OptionError
 from t2d_runtime.storage.hub_names import HubName
 from tests.hub.contents import sha256
@@ -166,6 +167,27 @@ def test_wrong_arguments_are_one_line(
         status = int(ending.code or 0)
     assert status == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["segment", ADDRESS, "a.png", "--classes", "a"],
+        ["video", ADDRESS, "a.mp4", "--classes", "a"],
+        ["words", ADDRESS, "a.png", "--labels", "labels", "--classes-file", "F", "--output", "G"],
+        ["classes", ADDRESS, "--classes", "a", "--output", "F.npz"],
+        ["serve", ADDRESS],
+        ["triton", ADDRESS, "--output", "models"],
+        ["info", ADDRESS],
+        ["selftest", ADDRESS],
+        ["bench", ADDRESS],
+        ["doctor", "--measure", ADDRESS],
+    ],
+)
+def test_every_command_keeps_a_name_as_it_is(arguments: list[str]) -> None:
+    given = vars(build_parser().parse_args(arguments))
+    assert given.get("measure") or given["bundle"] == ADDRESS
+    assert given.get("measure", ADDRESS) == ADDRESS
 
 
 @pytest.mark.parametrize("name", ["https://host/bundle", "s3://bucket/bundle"])
