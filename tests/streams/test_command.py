@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -120,8 +119,12 @@ def test_an_interrupt_leaves_a_playable_file(
     out = tmp_path / "out.mp4"
     arguments = [str(exported_bundle), str(tmp_path / "in"), "--watch", "--output", str(out), *WORDS]
     command = [sys.executable, "-m", "t2d_runtime", "video", *arguments]
+
+    def hear() -> None:  # Ctrl-C, also where the tests run in a shell's background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear
     ) as running:
         deadline = time.monotonic() + 120
         while not any(path.suffix == "" or path.name.startswith(".out") for path in tmp_path.glob(".out*")):
@@ -129,7 +132,10 @@ def test_an_interrupt_leaves_a_playable_file(
             assert time.monotonic() < deadline
             time.sleep(0.02)
         running.send_signal(number)
-        said, complained = running.communicate(timeout=120)
+        try:
+            said, complained = running.communicate(timeout=120)
+        finally:
+            running.kill()  # where it went on
     assert running.returncode == status
     assert complained.splitlines()[-1] == f"t2d: {'interrupted' if number == signal.SIGINT else 'terminated'}"
     assert said == "" or " frames in " in said  # nothing where no frame had come back yet
