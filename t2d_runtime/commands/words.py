@@ -99,8 +99,9 @@ def _with_progress(
 
 def lines_of(report: WordReport) -> list[str]:
     """The report as text: a line for each class, and one for each phrase where it has several."""
-    width = max(5, *(len(figures.name) for figures in report.figures))
-    width = max(width, *(len(phrase) + 2 for figures in report.figures for phrase in _several(figures)))
+    names = [figures.name for figures in report.figures]
+    phrases = [phrase for figures in report.figures for phrase in _several(figures)]
+    width = max(len("class"), *map(len, names), *(len(phrase) + 2 for phrase in phrases))
     lines = [f"{'class':{width}}     IoU  threshold   found    IoU"]
     for figures in report.figures:
         found = "      -" if figures.suggested is None else f"{figures.suggested:7.3f}"

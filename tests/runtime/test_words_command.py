@@ -64,6 +64,12 @@ def test_figures_and_a_class_file(exported_bundle: Path, labelled: Path, capsys:
     assert main(["segment", str(exported_bundle), str(labelled / "images"), *segmented]) == 0
 
 
+def test_classes_of_one_phrase_each(exported_bundle: Path, labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (labelled / "classes.txt").write_text("sky\ngrass\n")
+    assert words(exported_bundle, labelled) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["class", "sky", "grass", "mIoU"]
+
+
 def test_perfect_labels_have_an_iou_of_one(
     exported_bundle: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
