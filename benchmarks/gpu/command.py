@@ -23,7 +23,7 @@ from t2d_runtime.commands.running import FAILED_CHECK
 from t2d_runtime.errors import OptionError
 
 BACKBONE, EXPORTED = "dinov2_vitb14_reg", ("fp32", "fp16", "bf16")
-"""What is exported, with random weights, where no bundle is given."""
+"""Backbone that is exported, with random weights, where no bundle is given."""
 
 MINUTES = 7.5
 EXPORT_SHARE = 0.4

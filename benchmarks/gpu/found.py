@@ -1,4 +1,4 @@
-"""What a machine has for a GPU: driver, CUDA, packages. Nothing large is imported."""
+"""Search for all that a GPU needs on this machine: driver, CUDA, packages. Imports nothing large."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Outcome:
     """The end of a process."""
 
     lines: tuple[str, ...]
-    """What it printed: JSON objects, each the figures so far."""
+    """JSON objects that it printed, each the figures so far."""
     error: str | None
     """None where it ended well."""
 

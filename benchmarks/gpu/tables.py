@@ -12,7 +12,7 @@ BASELINE = "PyTorch"
 
 
 def blocks(figures: dict[str, Any]) -> list[Block]:
-    """What the machine has, then every row: what came of it, and its figures."""
+    """Lines about the machine, then every row with its outcome and its figures."""
     found, rows = figures["found"], figures["rows"]
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items()) or "none"
     lines: list[Block] = [

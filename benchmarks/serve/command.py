@@ -50,7 +50,7 @@ class Figures:
     segment_ms: float
     """Median time of one picture alone."""
     statuses: dict[int, int]
-    """Of the long run."""
+    """Answers of the long run: HTTP status -> number."""
     memory_mib: tuple[float, float, float]
     """After a tenth of the long run, at its end, and the most in between."""
     crowd_statuses: dict[int, int]

@@ -1,4 +1,4 @@
-"""What an engine of TensorRT for RTX computes in one kernel, read from the plan: its layers stand there as text.
+"""Layers of an engine of TensorRT for RTX, read from its plan, where they stand as text: what one kernel computes.
 
 The plan is read as it lies in the file, so no GPU and no driver are needed.
 """

@@ -18,7 +18,7 @@ from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError
 
 NO_WAIT = {"disable_synchronize_execution_providers": "1"}
-"""Of a run: it returns when its work is on the stream."""
+"""Options of a run that returns when its work is on the stream."""
 
 
 class BoundSession:

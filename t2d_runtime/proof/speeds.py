@@ -218,7 +218,7 @@ def _quick_rounds(calls: Calls) -> Iterator[Mapping[str, Timing]]:
 
 
 def _thorough_rounds(calls: Calls) -> Iterator[Mapping[str, Timing]]:
-    """As many rounds as fit into PAIR_SECONDS, by the time of the first, which counts for nothing else."""
+    """Rounds that fit into PAIR_SECONDS, by the time of the first, which counts for nothing else."""
     first = in_turn(calls, 1, 0)
     first_s = sum(timing.median_ms for timing in first.values()) / 1e3
     fitting = int(PAIR_SECONDS / first_s) - 1

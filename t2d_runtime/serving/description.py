@@ -1,4 +1,4 @@
-"""What the service says about itself in OpenAPI, beyond what FastAPI finds in the code."""
+"""Parts of the service's OpenAPI description that FastAPI does not find in the code."""
 
 from __future__ import annotations
 

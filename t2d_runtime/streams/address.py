@@ -26,7 +26,7 @@ BEGINNING = 256
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a server has at an address."""
+    """Kind of content that a server has at an address."""
 
     live: bool
     picture: bytes | None = None

@@ -17,7 +17,7 @@ content takes 27 of the same range, on hue, saturation and value."""
 
 
 class Changed(NamedTuple):
-    """What changed since other frames."""
+    """Comparison of a frame with earlier ones."""
 
     still: bool
     """True where no block changed since the frame that was encoded last."""

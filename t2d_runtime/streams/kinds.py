@@ -66,7 +66,7 @@ class GivenSource:
 
     kind: Kind
     given: Any
-    """As the caller gave it; a camera's number as int."""
+    """The source as the caller gave it; a camera's number as int."""
     name: str
     """Name for messages and results: the text given, without a password."""
 
