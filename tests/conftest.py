@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,11 @@ EXPORT_CODE = (
     "t2d_runtime/proof/selftest.py",
     "models/tiny/*",
 )
+
+
+def hear_interrupts() -> None:
+    """Lets a new process (`preexec_fn`) hear Ctrl-C also where the tests run in a shell's background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

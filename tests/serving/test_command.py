@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from t2d_runtime.cli import main
+from tests.conftest import hear_interrupts
 
 from .conftest import TIMEOUT_S
 
@@ -28,17 +29,13 @@ KEY = "0123456789abcdef"
 @contextmanager
 def running(bundle: Path, *options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-m", "t2d_runtime", "serve", str(bundle), "--port", "0", "--backend", "onnxruntime"]
-
-    def hear() -> None:  # Ctrl-C, also where the tests run in a shell's background
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     with subprocess.Popen(
         [*command, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
-        preexec_fn=hear,
+        preexec_fn=hear_interrupts,
     ) as process:
         try:
             assert process.stdout is not None

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from t2d_runtime.cli import main
+from tests.conftest import hear_interrupts
 from tests.streams.clips import decoded, pictures, write_clip
 
 WORDS = ("--classes", "sky,grass,person,road", "--backend", "onnxruntime", "--threads", "1")
@@ -119,12 +120,8 @@ def test_an_interrupt_leaves_a_playable_file(
     out = tmp_path / "out.mp4"
     arguments = [str(exported_bundle), str(tmp_path / "in"), "--watch", "--output", str(out), *WORDS]
     command = [sys.executable, "-m", "t2d_runtime", "video", *arguments]
-
-    def hear() -> None:  # Ctrl-C, also where the tests run in a shell's background
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
     ) as running:
         deadline = time.monotonic() + 120
         while not any(path.suffix == "" or path.name.startswith(".out") for path in tmp_path.glob(".out*")):

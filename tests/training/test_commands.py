@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import safetensors
 
+from tests.conftest import hear_interrupts
 from training import folders
 from training.__main__ import COMMANDS, main
 from training.config import TrainConfig
@@ -187,13 +188,9 @@ def test_a_package_that_is_not_installed(tmp_path, command):
 
 @contextmanager
 def running(program: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A command in a session of its own, which hears Ctrl-C also where the tests run in a shell's background."""
-
-    def hear() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
+    """A command in a session of its own."""
     with subprocess.Popen(
-        program, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear
+        program, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_interrupts
     ) as process:
         try:
             yield process
