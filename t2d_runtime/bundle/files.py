@@ -37,6 +37,17 @@ FOR_WORDS = (TEXT_ENCODER, TEXT_ENCODER + EXTERNAL_DATA_SUFFIX, TOKENIZER)
 """Files of the text encoder, in any precision. A device with a vocabulary file may leave them off."""
 
 
+def graph_folder(precision: str) -> str:
+    """Folder of a precision's graphs in the bundle, with a slash at its end; empty for fp32."""
+    return "" if precision == "fp32" else f"{PRECISIONS_FOLDER}/{precision}/"
+
+
+def weights_of(graph: str) -> str:
+    """Name of the file that holds a graph's weights, where it has one; the fused graph shares the image encoder's."""
+    folder, slash, name = graph.rpartition("/")
+    return f"{folder}{slash}{IMAGE_ENCODER if name == SEGMENTER else name}{EXTERNAL_DATA_SUFFIX}"
+
+
 class Bundle:
     """An opened bundle. Files are checked against the manifest before they are first used."""
 
@@ -169,8 +180,7 @@ class Bundle:
 
     def _graph_files(self, name: str, precision: str) -> list[str]:
         """The files that make up a graph: its external weights, where it has some, and the graph last."""
-        folder = "" if precision == "fp32" else f"{PRECISIONS_FOLDER}/{precision}/"
-        key = folder + name
+        key = graph_folder(precision) + name
         if key not in self.manifest.files:
             wanted = "fp32" if precision == "fp32" else f"fp32,{precision}"
             fused = " --fused" if name == SEGMENTER else ""
@@ -178,7 +188,7 @@ class Bundle:
                 f"{self.folder} has no {name} in precision {precision!r}, only in "
                 f"{self.graph_precisions(name)}; export it with --precision {wanted}{fused}"
             )
-        weights = folder + (IMAGE_ENCODER if name == SEGMENTER else name) + EXTERNAL_DATA_SUFFIX
+        weights = weights_of(key)
         return [weights, key] if weights in self.manifest.files else [key]
 
     def file(self, name: str) -> Path:

@@ -18,7 +18,6 @@ from t2d_runtime.bundle.engines import ENGINES_FOLDER
 from t2d_runtime.bundle.external_data import external_files
 from t2d_runtime.bundle.files import (
     ENCODERS,
-    EXTERNAL_DATA_SUFFIX,
     IMAGE_ENCODER,
     MANIFEST,
     PRECISIONS_FOLDER,
@@ -27,7 +26,9 @@ from t2d_runtime.bundle.files import (
     SELFTEST,
     TEXT_ENCODER,
     TOKENIZER,
+    graph_folder,
     sha256_of,
+    weights_of,
 )
 from t2d_runtime.bundle.manifest import FileRecord, Manifest
 from t2d_runtime.errors import BundleError, BundleNotFoundError, HubUnreachableError, OptionError, OutputError
@@ -120,14 +121,14 @@ def wanted_files(manifest: Manifest, precisions: Collection[str], *, fused: bool
     names = [SELFTEST, *([TOKENIZER] if words else [])]
     held = ["fp32", *sorted({PurePosixPath(file).parts[1] for file in manifest.files if _is_in_precision(file)})]
     for precision in precisions if set(precisions) != set(ALL) else held:
-        stored = "" if precision == "fp32" else f"{PRECISIONS_FOLDER}/{precision}/"
+        stored = graph_folder(precision)
         # OpenVINO computes bf16 from the graphs in fp32, so these are taken too.
         for folder in {"bf16": ["", *([stored] if "bf16" in held else [])]}.get(precision, [stored]):
             names += [folder + graph for graph in graphs]
     missing = [file for file in names if file not in manifest.files]
     if missing:
         raise BundleError(f"{where} has no {missing[0]}; it has the precisions {', '.join(held)}")
-    weights = [_weights_of(file) for file in names]
+    weights = [weights_of(file) for file in names]
     return list(dict.fromkeys(file for file in (*weights, *names) if file in manifest.files))
 
 
@@ -154,13 +155,6 @@ def check_names(names: Iterable[str], where: str) -> None:
 def _is_in_precision(file: str) -> bool:
     parts = PurePosixPath(file).parts
     return len(parts) == 3 and parts[0] == PRECISIONS_FOLDER and parts[2] == IMAGE_ENCODER
-
-
-def _weights_of(file: str) -> str:
-    """The file of a graph's weights, where it has one; the fused graph shares the image encoder's."""
-    folder, _, name = file.rpartition("/")
-    graph = IMAGE_ENCODER if name == SEGMENTER else name
-    return f"{folder}/{graph}{EXTERNAL_DATA_SUFFIX}".lstrip("/")
 
 
 def _folder(repository: str, commit: str) -> Path:
@@ -262,8 +256,8 @@ def _fault(path: Path, file: str, records: Mapping[str, FileRecord]) -> str:
     if sha256_of(path) != records[file].sha256:
         return "does not have the sha256 in the manifest"
     if PurePosixPath(file).name in (*ENCODERS, SEGMENTER):
-        odd = external_files(path) - {PurePosixPath(_weights_of(file)).name}
-        if odd or (external_files(path) and _weights_of(file) not in records):
+        odd = external_files(path) - {PurePosixPath(weights_of(file)).name}
+        if odd or (external_files(path) and weights_of(file) not in records):
             named = sorted(odd or external_files(path))[0]
             return f"takes weights from {named!r:.100}, which is no file of the bundle"
     return ""

@@ -44,11 +44,15 @@ def add_verbose(parser: argparse.ArgumentParser, default: object) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", default=default, help=help_text)
 
 
-def add_words(group: argparse._MutuallyExclusiveGroup) -> None:
-    """Add the two ways of naming classes."""
+def add_words(parser: argparse.ArgumentParser, *, vocabulary: bool = False) -> None:
+    """Add the ways of naming classes, of which one must be given; with `vocabulary` also --vocabulary."""
+    group = parser.add_mutually_exclusive_group(required=True)
     class_file = "file with one class a line, as 'person; man @0.57', negatives after '- '; or JSON"
     group.add_argument("--classes", metavar="WORDS", help='any words, separated by commas: "cat,green grass"')
     group.add_argument("--classes-file", type=named_path, metavar="F", help=class_file)
+    if vocabulary:
+        encoded = "words encoded by 't2d classes': .npz or .safetensors"
+        group.add_argument("--vocabulary", type=named_path, metavar="F", help=encoded)
 
 
 def add_prompts(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from t2d_runtime.commands.terminal import say
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_bundle(parser)
-    add_words(parser.add_mutually_exclusive_group(required=True))
+    add_words(parser)
     add_prompts(parser)
     parser.add_argument(
         "--output",

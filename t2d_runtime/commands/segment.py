@@ -41,11 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images = "files, folders of them, patterns such as '*.jpg', or - for one image from standard input"
     parser.add_argument("images", nargs="+", metavar="IMAGE|DIR|-", help=images)
     parser.add_argument("--recursive", action="store_true", help="also search subfolders; the output has the same ones")
-    words = parser.add_mutually_exclusive_group(required=True)
-    add_words(words)
-    words.add_argument(
-        "--vocabulary", type=named_path, metavar="F", help="words encoded by 't2d classes': .npz or .safetensors"
-    )
+    add_words(parser, vocabulary=True)
     add_prompts(parser)
     add_background(parser)
     add_mask_options(parser)

@@ -32,13 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the repository."""
-    from t2d_runtime.bundle.files import PRECISIONS_FOLDER, SEGMENTER, Bundle
+    from t2d_runtime.bundle.files import SEGMENTER, Bundle, graph_folder
     from t2d_runtime.bundle.from_hub import local_bundle
     from t2d_runtime.serving.triton.repository import GRAPHS, RepositorySettings, write_repository
 
     offered = Bundle.open(local_bundle(args.bundle, []))
-    stored = "" if args.precision == "fp32" else f"{PRECISIONS_FOLDER}/{args.precision}/"
-    fused = stored + SEGMENTER in offered.manifest.files
+    fused = graph_folder(args.precision) + SEGMENTER in offered.manifest.files
     folder = local_bundle(args.bundle, [args.precision], fused=fused)
     models = None if args.models is None else tuple(name.strip() for name in args.models.split(",") if name.strip())
     settings = RepositorySettings(

@@ -50,11 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "several are worked on at once"
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=sources)
-    words = parser.add_mutually_exclusive_group(required=True)
-    add_words(words)
-    words.add_argument(
-        "--vocabulary", type=named_path, metavar="F", help="words encoded by 't2d classes': .npz or .safetensors"
-    )
+    add_words(parser, vocabulary=True)
     add_prompts(parser)
     add_background(parser)
     add_mask_options(parser)

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=named_path, required=True, metavar="DIR", help=labels)
     names = "names of the label values from 0, a line each, or JSON; default: background, then the classes in order"
     parser.add_argument("--label-names", type=named_path, metavar="F", help=names)
-    add_words(parser.add_mutually_exclusive_group(required=True))
+    add_words(parser)
     output = "class file to write, with the thresholds found: text, or JSON where it ends in .json"
     parser.add_argument("--output", type=named_path, metavar="G", help=output)
     add_prompts(parser)
