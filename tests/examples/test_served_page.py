@@ -14,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from t2d_runtime import Segmenter
+from tests.examples.pages import KEEP_RESULTS, LAST_RESULT, TIMEOUT_MS
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVED, EXAMPLE = ROOT / "t2d_runtime" / "serving" / "page", ROOT / "examples" / "web"
@@ -23,22 +24,8 @@ SHARED = ("page.js", "picture.js", "style.css", "t2d/errors.js", "t2d/palette.js
 
 KEY = "0123456789abcdef"
 
-TIMEOUT_MS = 120_000
-"""For machines that are busy with other tests too."""
 
 expect.set_options(timeout=TIMEOUT_MS)
-
-KEEP_RESULTS = """
-    window.results = [];
-    document.addEventListener("segmentation", ({ detail }) =>
-      window.results.push({ ...detail, labels: Array.from(detail.labels) }));
-"""
-LAST_RESULT = """(options) => {
-    const result = window.results.at(-1);
-    const idle = document.querySelector("#canvases").ariaBusy === "false";
-    const right = ([name, value]) => JSON.stringify(result[name]) === JSON.stringify(value);
-    return idle && result && Object.entries(options).every(right) && result;
-}"""
 
 
 @pytest.fixture(scope="module")

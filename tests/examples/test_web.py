@@ -22,24 +22,12 @@ from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.bundle.files import record_of
 from t2d_runtime.bundle.manifest import sealed
 from t2d_runtime.results.palette import palette
+from tests.examples.pages import KEEP_RESULTS, LAST_RESULT, TIMEOUT_MS
 
 Serve = Callable[..., AbstractContextManager[str]]
 
-TIMEOUT_MS = 120_000
-"""For machines that are busy with other tests too."""
 
 expect.set_options(timeout=TIMEOUT_MS)
-
-KEEP_RESULTS = """
-    window.results = [];
-    document.addEventListener("segmentation", ({ detail }) =>
-      window.results.push({ ...detail, labels: Array.from(detail.labels) }));
-"""
-LAST_RESULT = """(options) => {
-    const result = window.results.at(-1);
-    const idle = document.querySelector("#canvases").ariaBusy === "false";
-    return idle && result && Object.entries(options).every(([name, value]) => result[name] === value) && result;
-}"""
 
 
 @pytest.fixture(scope="module")
