@@ -55,21 +55,37 @@ const calls = {
  */
 async function download(base, file, progress) {
   const url = new URL(file.path, base);
-  const response = await fetch(url, { cache: "no-cache" }); // asks whether the cached file is still the server's
+  // The cached file saves the download where it is the right one, whatever the server's dates say.
+  let response = await fetch(url, { cache: "force-cache" });
+  if (response.ok) {
+    const bytes = await read(response, file.bytes, progress);
+    if ((await sha256(bytes)) === file.sha256) return bytes;
+    progress(-file.bytes);
+  }
+  response = await fetch(url, { cache: "reload" });
   if (!response.ok) throw new InputError(`${url.pathname} cannot be loaded: ${response.status} ${response.statusText}`);
-  const bytes = new Uint8Array(file.bytes);
+  const bytes = await read(response, file.bytes, progress);
+  if ((await sha256(bytes)) === file.sha256) return bytes;
+  throw new InputError(`${url.pathname} is not the file that manifest.json names; copy the bundle again`);
+}
+
+/**
+ * A response's bytes; one of another size is cut or filled with zeros, and fails its checksum.
+ * @param {Response} response
+ * @param {number} size bytes
+ * @param {(bytes: number) => void} progress
+ */
+async function read(response, size, progress) {
+  const bytes = new Uint8Array(size);
   let filled = 0;
   for (const reader = response.body.getReader(); ;) {
     const { done, value } = await reader.read();
-    if (done) break;
-    if (filled + value.length > bytes.length) break; // longer than the manifest says: its checksum fails
+    if (done || filled + value.length > size) break;
     bytes.set(value, filled);
     filled += value.length;
     progress(value.length);
   }
-  if ((await sha256(bytes)) !== file.sha256) {
-    throw new InputError(`${url.pathname} is not the file that manifest.json names; copy the bundle again`);
-  }
+  progress(size - filled);
   return bytes;
 }
 

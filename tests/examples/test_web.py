@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -312,25 +312,36 @@ def test_a_bundle_that_cannot_be_used_is_said(
 ) -> None:
     bundle = tmp_path / "bundle"
     bundle.mkdir()
-    shutil.copyfile(fused_bundle / "manifest.json", bundle / "manifest.json")
+
+    def write(name: str, content: bytes) -> None:
+        """Write a file whose date stands still, as for two writes within the second that servers tell apart."""
+        (bundle / name).write_bytes(content)
+        os.utime(bundle / name, (1_600_000_000, 1_600_000_000))
+
+    graph, manifest = (fused_bundle / "segmenter.onnx").read_bytes(), (fused_bundle / "manifest.json").read_bytes()
+    write("manifest.json", manifest)
     with serve(bundle) as url:
         page = new_page(url)
         error = page.locator("#error")
         expect(error).to_have_text(re.compile(r"^/bundle/segmenter\.onnx cannot be loaded: 404"))
         expect(page.locator("#loading")).to_be_hidden()
-        (bundle / "segmenter.onnx").write_bytes(b"damaged")
+        write("segmenter.onnx", b"damaged")
         page.goto(url)
         expect(error).to_contain_text("/bundle/segmenter.onnx is not the file that manifest.json names")
         page.goto(url + "?precision=fp8")
         expect(error).to_contain_text("the bundle has no precisions/fp8/segmenter.onnx")
         page.goto(url + "?threads=none")
         expect(error).to_have_text("threads is none, expected 1 or more")
-        (bundle / "manifest.json").write_text((bundle / "manifest.json").read_text().replace("0.56", "0.46"))
+        write("manifest.json", manifest.replace(b"0.56", b"0.46"))
         page.goto(url)
         expect(error).to_contain_text("manifest.json is not a bundle's manifest (it was changed since the export")
-        (bundle / "manifest.json").write_text("{")
+        write("manifest.json", b"{")
         page.goto(url)
         expect(error).to_contain_text("manifest.json is not a bundle's manifest")
+        write("manifest.json", manifest)
+        write("segmenter.onnx", graph)
+        page.goto(url)
+        expect(page.locator("#status")).to_have_text("Ready for a picture.")
         page.close()
 
 

@@ -4,7 +4,8 @@ import { InputError } from "./errors.js";
 
 /** @param {URL} url @param {string} advice */
 export async function fetchBytes(url, advice) {
-  const response = await fetch(url, { cache: "no-cache" }); // of one bundle, not of the one that was here before
+  // A bundle may replace another within the second that servers compare dates by: no cached copy is asked about.
+  const response = await fetch(url, { cache: "no-store" });
   if (!response.ok) {
     throw new InputError(`${url.pathname} cannot be loaded (${response.status} ${response.statusText}); ${advice}`);
   }
