@@ -37,7 +37,10 @@ def image_encoders(setup: Setup) -> Comparison:
     on_gpu = {one.name: partial(one.encode, window) for one in contenders if one.on_gpu}
     timings = in_turn(on_cpu, setup.rounds) | cuda_in_turn(on_gpu, setup.rounds)
     roofline = measure_roofline(setup.reference)
-    rates = ", ".join(f"{rate / 1e12:.2f} TFLOP/s in {name}" for name, rate in roofline.flop_per_second.items())
+    rates = ", ".join(
+        f"{rate / 1e12:.2f} TFLOP/s in {name} ({roofline.libraries[name]})"
+        for name, rate in roofline.flop_per_second.items()
+    )
     note = (
         f"The floor is the window's {roofline.encoder_flop / 1e9:.1f} GFLOP at the rate that nothing but matrix "
         f"products reach here: {rates}."

@@ -9,8 +9,8 @@ from t2d_runtime.bundle.files import PRECISIONS_FOLDER
 from t2d_runtime.bundle.manifest import Manifest
 
 LICENCES: Mapping[str, str] = {
-    "lorebianchi98/Talk2DINOv3": "Talk2DINO's repository names none: ask its authors; DINOv3 License for the backbone; MIT for CLIP",
-    "lorebianchi98/Talk2DINO": "Talk2DINO's repository names none: ask its authors; Apache-2.0 for DINOv2; MIT for CLIP",
+    "lorebianchi98/Talk2DINOv3": "Talk2DINO names none: ask its authors; DINOv3 License for the backbone; MIT for CLIP",
+    "lorebianchi98/Talk2DINO": "Talk2DINO names none: ask its authors; Apache-2.0 for DINOv2; MIT for CLIP",
     "timm/vit_base_patch16_clip": "MIT (OpenAI's CLIP)",
     "timm/vit_large_patch14_clip": "MIT (OpenAI's CLIP)",
     "dinov3": "DINOv3 License (Meta)",

@@ -121,7 +121,9 @@ def test_the_encoders_work_is_what_pytorch_counts(reference: Reference) -> None:
 def test_rows_hold_ratios_and_the_share_of_the_machines_rate(reference: Reference, segmenter: Segmenter) -> None:
     found = [*torch_contenders(reference, ["eager"]), engine_contender(segmenter)]
     timings = {found[0].name: Timing((40.0,) * 3), found[1].name: Timing((10.0,) * 3)}
-    rows = encoder_rows(found, timings, Roofline(10**9, {"fp32": 2e11, "bf16": 1e12}))
+    rows = encoder_rows(
+        found, timings, Roofline(10**9, {"fp32": 2e11, "bf16": 1e12}, {"fp32": "OpenVINO", "bf16": "PyTorch"})
+    )
     assert (rows[1].ratio, rows[1].low, rows[1].high) == (4.0, 4.0, 4.0)
     assert (rows[1].ours, rows[1].theirs) == (10.0, 40.0)
     assert rows[1].floor == pytest.approx(5.0)
