@@ -119,6 +119,13 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compute-capability", metavar="LIST", help="GPUs to build for with tensorrt-rtx, such as 8.6,8.9"
     )
+    parser.add_argument(
+        "--max-batch",
+        type=int,
+        metavar="N",
+        help="most windows in one call of a TensorRT image encoder, for callers with many at once; default: 4, as "
+        "'t2d segment' passes them",
+    )
 
 
 def parse_input_size(text: str) -> tuple[int, int]:
@@ -166,12 +173,12 @@ def _engine(args: argparse.Namespace) -> int:
     from t2d_runtime.bundle.files import Bundle
 
     if args.compute_capability is None:
-        targets = [Target(args.backend)]
+        targets = [Target(args.backend, None, args.max_batch)]
     else:
         capabilities = dict.fromkeys(name.strip() for name in args.compute_capability.split(","))
-        targets = [Target(args.backend, capability) for capability in capabilities]
+        targets = [Target(args.backend, capability, args.max_batch) for capability in capabilities]
     for target in targets:
-        check_target(target)
+        check_target(target, fused=args.fused)
     for target in targets:
         for precision in args.precision.split(","):
             folder = build_engine(args.bundle, target, precision, fused=args.fused)

@@ -156,12 +156,12 @@ def fused(bundle: str, backend: str, precision: str) -> Figures:
     yield {"device_ms": median_ms(lambda: graph.segment(pixels, words, background=True, refine=True))}
 
 
-def build(bundle: str, backend: str, precision: str, capability: str) -> Figures:
-    """Build the engines of both encoders for this GPU."""
+def build(bundle: str, backend: str, precision: str, capability: str, max_batch: int) -> Figures:
+    """Build the engines of both encoders for this GPU, for up to `max_batch` windows at once."""
     from t2d_export.engines.to_engine import Target, build_engine
 
     start = time.perf_counter()
-    target = Target(backend, capability if backend == "tensorrt-rtx" else None)
+    target = Target(backend, capability if backend == "tensorrt-rtx" else None, max_batch)
     folder = build_engine(Path(bundle), target, precision)
     yield {"build_s": time.perf_counter() - start, "engine": folder.name}
 

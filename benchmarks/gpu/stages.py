@@ -62,7 +62,13 @@ def stages_of(found: Found, bundle: Bundle, folder: Path) -> list[Stage]:
                 precision,
                 "build",
                 "build",
-                {"bundle": str(folder), "backend": backend, "precision": precision, "capability": found.capability},
+                {
+                    "bundle": str(folder),
+                    "backend": backend,
+                    "precision": precision,
+                    "capability": found.capability,
+                    "max_batch": max(BATCHES),
+                },
                 SLOW,
             )
             stages += [build, *_engine(backend, precision, str(folder), build.name)]

@@ -73,21 +73,26 @@ class Target:
     backend: str
     compute_capability: str | None = None
     """Compute capability such as 8.6; None is this machine's GPU."""
+    max_batch: int | None = None
+    """Most windows that the image encoder takes in one call; None is what the runtime passes. The runtime runs a larger
+    batch in parts. Each window takes the GPU's memory, used or not."""
 
 
 def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = False) -> Path:
     """Build both encoders of a bundle, or its fused graph, for a target; returns the new folder under bundle/engines.
 
-    Raises OptionError (a wrong compute capability), BackendUnavailableError (no library, no GPU), BundleError (no such
-    precision), BackendError (a precision that this processor lacks) and ExportError (TensorRT refuses a graph).
+    Raises OptionError (a wrong or useless part of the target), BackendUnavailableError (no library, no GPU),
+    BundleError (no such precision), BackendError (a precision that this processor lacks) and ExportError (TensorRT
+    refuses a graph).
     """
-    check_target(target)
+    check_target(target, fused=fused)
     bundle = Bundle.open(folder)
     if target.backend == "openvino":
         return build_openvino(bundle, precision, fused=fused)
     trt = load_tensorrt(target.backend)
     name = target.compute_capability or _this_gpu()
-    sources = list(_fused_sources(bundle, precision) if fused else _encoder_sources(bundle, precision))
+    most = target.max_batch or WINDOW_BATCH
+    sources = list(_fused_sources(bundle, precision) if fused else _encoder_sources(bundle, precision, most))
     identity = EngineIdentityKey(
         backend=target.backend,
         version=trt.__version__,
@@ -104,8 +109,8 @@ def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = 
     return output
 
 
-def check_target(target: Target) -> None:
-    """Raise OptionError for a backend without engines, or a compute capability that is invalid or has no effect."""
+def check_target(target: Target, *, fused: bool = False) -> None:
+    """Raise OptionError for a backend without engines, or another part that is invalid or has no effect."""
     if target.backend not in BACKENDS:
         raise OptionError(
             f"backend {target.backend!r} has no engines to build, expected {', '.join(BACKENDS)}; ONNX Runtime reads "
@@ -118,13 +123,20 @@ def check_target(target: Target) -> None:
         raise OptionError(
             f"tensorrt-rtx builds for a compute capability such as 8.6, got {given!r}; NVIDIA lists each GPU's"
         )
+    if target.max_batch is None:
+        return
+    if target.max_batch < 1:
+        raise OptionError(f"max_batch is {target.max_batch}, expected 1 window or more")
+    if fused or target.backend == "openvino":
+        what = "the fused graph takes one image" if fused else "openvino takes any number of windows"
+        raise OptionError(f"max_batch has no effect, since {what}; leave it out")
 
 
-def _encoder_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
+def _encoder_sources(bundle: Bundle, precision: str, most_windows: int) -> Iterator[_Source]:
     """Both encoders, with the input shapes that the runtime uses."""
     model = bundle.manifest.model
     size, length = model.input_size, model.context_length
-    image = Profile((1, 3, *size), (1, 3, *size), (WINDOW_BATCH, 3, *size))
+    image = Profile((1, 3, *size), (1, 3, *size), (most_windows, 3, *size))
     text = Profile((1, 1, 2), (TEXT_BATCH, 7, min(12, length)), (TEXT_BATCH, MOST_PROMPTS, length))
     for graph, profiles in ((IMAGE_ENCODER, {"pixel_values": image}), (TEXT_ENCODER, {"input_ids": text})):
         path = bundle.graph(graph, precision)

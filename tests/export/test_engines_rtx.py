@@ -51,6 +51,25 @@ def test_the_command_prints_layers_sizes_and_warnings(bundle_copy: Path, capsys:
     assert "Int64 binding" in printed
 
 
+def test_an_engine_takes_as_many_windows_as_it_was_built_for(
+    bundle_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["engine", str(bundle_copy), "--backend", "tensorrt-rtx", "--compute-capability", "8.6"]
+    assert main([*command, "--max-batch", "16"]) == 0
+    (built,) = read_engines(Bundle.open(bundle_copy), "tensorrt-rtx").values()
+    assert built.graphs[IMAGE_ENCODER].profiles["pixel_values"].maximum[0] == 16
+    refused = {
+        ("--max-batch", "0"): "max_batch is 0, expected 1 window or more",
+        ("--max-batch", "8", "--fused"): "max_batch has no effect, since the fused graph takes one image",
+    }
+    capsys.readouterr()
+    for arguments, message in refused.items():
+        assert main([*command, *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["engine", str(bundle_copy), "--backend", "openvino", "--max-batch", "8"]) == 2
+    assert "max_batch has no effect, since openvino takes any number of windows" in capsys.readouterr().err
+
+
 def test_capabilities_are_judged_before_the_first_engine_is_built(
     bundle_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,7 +240,7 @@ def test_a_capability_that_is_refused_is_an_error() -> None:
 def test_no_input_or_output_must_stand_in_the_hosts_memory(exported_bundle: Path) -> None:
     """Shape tensors would; the runtime puts all into the device's."""
     trt, bundle = load_tensorrt("tensorrt-rtx"), Bundle.open(exported_bundle)
-    for source in (*to_engine._encoder_sources(bundle, "fp32"), *to_engine._fused_sources(bundle, "fp32")):
+    for source in (*to_engine._encoder_sources(bundle, "fp32", 4), *to_engine._fused_sources(bundle, "fp32")):
         logger = make_logger(trt, lambda message: None)
         builder = trt.Builder(logger)
         network = builder.create_network(to_engine._network_flags(trt))
