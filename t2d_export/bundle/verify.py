@@ -87,5 +87,10 @@ def _verdict(folder: Path, backend: Backend, precision: str) -> Verdict:
     if failed is not None:
         return Verdict("failed", f"{backend.identity}: {failed.verdict}")
     stages = {stage.stage: stage for stage in run}
-    norm, agreement = stages["patch_tokens"].relative_frobenius, stages["label_map"].label_agreement
-    return Verdict("passed", f"patch tokens differ by {norm:.1e} of their norm, {agreement:.3%} of the labels agree")
+    tokens, embeds = (stages[stage].relative_frobenius for stage in ("patch_tokens", "text_embeds"))
+    agreement = stages["label_map"].label_agreement
+    return Verdict(
+        "passed",
+        f"patch tokens differ by {tokens:.1e} of their norm and class embeddings by {embeds:.1e} of theirs, "
+        f"{agreement:.3%} of the labels agree",
+    )

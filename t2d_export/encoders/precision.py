@@ -1,7 +1,8 @@
 """Both encoders in precisions below float32. The graph contains the precision, and every engine reads it there.
 
 fp16, bf16   linear layers in half, the rest in float32 (`t2d_export.encoders.tracing`)
-int8         linear layers between symmetric Quantize and Dequantize nodes, the scales found on calibration images
+int8         linear layers between symmetric Quantize and Dequantize nodes, the scales found on calibration images;
+             the table of token embeddings row by row (`t2d_export.encoders.token_table`)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from t2d_export.encoders.graphs import ImageEncoderGraph, TextEncoderGraph, in_half
 from t2d_export.encoders.to_onnx import export_image_encoder, export_text_encoder, write_graph
+from t2d_export.encoders.token_table import quantise_token_tables
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER
 
 HALF_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -54,7 +56,10 @@ def write_int8(
 
 
 def quantise(source: Path, target: Path, feeds: Iterable[Feed]) -> None:
-    """Quantise the linear layers of a float32 graph: signed, symmetric, weights per channel, activations per tensor."""
+    """Quantise the linear layers and the token table of a float32 graph: signed and symmetric.
+
+    Layers have a scale for each channel of their weights and one for their input; the table has one for each row.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".int8-") as temporary:
         prepared, quantised = (Path(temporary) / name for name in ("prepared.onnx", "quantised.onnx"))
@@ -72,7 +77,9 @@ def quantise(source: Path, target: Path, feeds: Iterable[Feed]) -> None:
             use_external_data_format=bool(large),
             extra_options=QUANTISER_OPTIONS,
         )
-        write_graph(onnx.load(quantised), target)
+        model = onnx.load(quantised)
+        quantise_token_tables(model)
+        write_graph(model, target)
 
 
 def linear_layers(model: onnx.ModelProto) -> list[str]:

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from t2d_export.engines.attention import HALF, fuse_attention
 from t2d_export.engines.fused_engine import fused_profiles, with_iterations
 from t2d_export.engines.openvino_engine import build_openvino
+from t2d_export.engines.token_table import dequantise_token_tables
 from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
 from t2d_runtime.bundle.engines import (
     ENGINE_MANIFEST,
@@ -140,16 +141,18 @@ def _encoder_sources(bundle: Bundle, precision: str, most_windows: int) -> Itera
     text = Profile((1, 1, 2), (TEXT_BATCH, 7, min(12, length)), (TEXT_BATCH, MOST_PROMPTS, length))
     for graph, profiles in ((IMAGE_ENCODER, {"pixel_values": image}), (TEXT_ENCODER, {"input_ids": text})):
         path = bundle.graph(graph, precision)
-        yield _Source(graph, _with_fused_attention(path, precision), path, profiles)
+        yield _Source(graph, _for_tensorrt(path, precision), path, profiles)
 
 
-def _with_fused_attention(path: Path, precision: str) -> bytes:
-    """A graph whose attentions TensorRT fuses, where it can in this precision; otherwise the file as it is."""
+def _for_tensorrt(path: Path, precision: str) -> bytes:
+    """A graph whose attentions and token table TensorRT takes in this precision; in float32 the file as it is."""
     if precision not in HALF:
         return path.read_bytes()
     loaded = ir.load(path)
     fuse_attention(loaded.graph, precision)
-    return bytes(ir.to_proto(loaded).SerializeToString())
+    model = ir.to_proto(loaded)
+    dequantise_token_tables(model)
+    return bytes(model.SerializeToString())
 
 
 def _fused_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:

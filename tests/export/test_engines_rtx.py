@@ -7,19 +7,23 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from t2d_export.cli import main
 from t2d_export.engines import to_engine
 from t2d_export.engines.to_engine import Target, build_engine
+from t2d_export.engines.token_table import dequantise_token_tables
 from t2d_runtime.backends import tensorrt
 from t2d_runtime.backends.registry import open_backend
 from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
 from t2d_runtime.bundle.engines import WantedEngine, find_engine, read_engine, read_engines
-from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from t2d_runtime.bundle.files import IMAGE_ENCODER, SELFTEST, TEXT_ENCODER, Bundle
 from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError, BackendUnavailableError, BundleError, ExportError, OptionError
 from t2d_runtime.proof.parity import PRECISIONS
+from t2d_runtime.proof.selftest import SelfTestVectors
 
 CAPABILITIES = ("8.6", "8.9")
 NO_CAPABILITY = ("1.20", "12", "8.60", "08.6", "8,6", "sm_86", "8.6a", "", " 8.6", "٨.٦")
@@ -40,6 +44,28 @@ def test_every_precision_of_both_encoders_parses_and_builds(bundle_copy: Path, p
             assert len(read_engine(folder, manifest, graph)) > 100_000
     assert len(read_engines(Bundle.open(bundle_copy), "tensorrt-rtx")) == len(CAPABILITIES)
     assert not list((bundle_copy / "engines").glob(".*"))
+
+
+def test_the_token_table_that_tensorrt_takes_gives_the_same_numbers(exported_bundle: Path) -> None:
+    bundle = Bundle.open(exported_bundle)
+    ids = SelfTestVectors.load(bundle.file(SELFTEST)).input_ids
+    stored = bundle.graph(TEXT_ENCODER, "int8")
+    changed = onnx.load(stored)
+    assert dequantise_token_tables(changed) == 1
+    onnx.checker.check_model(changed, full_check=True)
+    int8 = {tensor.name for tensor in changed.graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    users = {node.op_type for node in changed.graph.node if int8 & set(node.input)}
+    assert users == {"DequantizeLinear", "QuantizeLinear"}, "no stored int8 tensor goes elsewhere"
+    as_written = onnxruntime.SessionOptions()
+    as_written.add_session_config_entry("session.disable_quant_qdq", "1")
+    as_written.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    expected, got = (
+        onnxruntime.InferenceSession(content, as_written).run(None, {"input_ids": ids})[0]
+        for content in (stored.read_bytes(), changed.SerializeToString())
+    )
+    np.testing.assert_array_equal(got, expected)
+    for graph, precision in ((TEXT_ENCODER, "fp16"), (IMAGE_ENCODER, "int8")):
+        assert dequantise_token_tables(onnx.load(bundle.graph(graph, precision))) == 0
 
 
 def test_the_command_prints_layers_sizes_and_warnings(bundle_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

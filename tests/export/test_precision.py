@@ -21,6 +21,7 @@ from t2d_export.bundle.verify import matrix_row
 from t2d_export.cli import main
 from t2d_export.encoders.calibration import calibration_images, calibration_windows
 from t2d_export.encoders.precision import linear_layers
+from t2d_export.encoders.token_table import quantise_rows
 from t2d_runtime.backends.base import Arrays
 from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
@@ -111,8 +112,37 @@ def test_int8_is_symmetric_per_channel_and_of_the_linear_layers_alone(exported_b
     assert quantised.isdisjoint(n.output[0] for n in products)
 
 
+def test_int8_stores_the_token_table_row_by_row(exported_bundle: Path) -> None:
+    model, full = graph(exported_bundle, TEXT_ENCODER, "int8"), graph(exported_bundle, TEXT_ENCODER, "fp32")
+    stored, expected = (
+        {tensor.name: numpy_helper.to_array(tensor) for tensor in m.graph.initializer} for m in (model, full)
+    )
+    (name,) = {n.input[0] for n in full.graph.node if n.op_type == "Gather"} & expected.keys()
+    table = expected[name]
+    tables = {
+        n.input[0]: stored[n.input[0]] for n in model.graph.node if n.op_type == "Gather" and n.input[0] in stored
+    }
+    rows, scales = sorted(tables.values(), key=lambda array: -array.shape[1])
+    assert (rows.dtype, rows.shape) == (np.int8, table.shape)
+    assert (scales.dtype, scales.shape) == (np.float32, (len(table), 1))
+    seldom = ~table.any(axis=1)  # tokens that the small model never met
+    assert (np.abs(rows).max(axis=1) == np.where(seldom, 0, 127)).all(), "each row fills its range"
+    assert (np.abs(rows * scales - table) <= 0.501 * scales * ~seldom[:, None]).all()
+    assert name not in stored
+    assert not any(array.dtype == np.float32 and array.size >= table.size for array in stored.values())
+
+
+def test_rows_of_zeros_and_of_one_value() -> None:
+    rows, scales = quantise_rows(np.array([[0, 0, 0], [0, -3, 1.5], [1e-30, 0, 0]], np.float32))
+    np.testing.assert_array_equal(rows, [[0, 0, 0], [0, -127, 64], [127, 0, 0]])
+    np.testing.assert_allclose(scales, [[1], [3 / 127], [1e-30 / 127]], rtol=1e-6)
+
+
 def test_lower_precisions_are_smaller(exported_bundle: Path) -> None:
     files = Bundle.open(exported_bundle).manifest.files
+    words = files[TEXT_ENCODER].size_bytes
+    assert files[f"precisions/fp16/{TEXT_ENCODER}"].size_bytes < 0.6 * words
+    assert files[f"precisions/int8/{TEXT_ENCODER}"].size_bytes < 0.3 * words
     full = files[IMAGE_ENCODER].size_bytes
     assert files[f"precisions/fp16/{IMAGE_ENCODER}"].size_bytes < 0.6 * full
     assert files[f"precisions/int8/{IMAGE_ENCODER}"].size_bytes < 0.4 * full
@@ -129,6 +159,7 @@ def test_the_matrix_says_what_runs_where_and_why_not(exported_bundle: Path) -> N
     for precision in GATES:
         assert matrix[precision][EMULATION].status == "passed"
         assert "of the labels agree" in matrix[precision][EMULATION].reason
+        assert "class embeddings by" in matrix[precision][EMULATION].reason
 
 
 @pytest.mark.parametrize("precision", GATES)
@@ -143,7 +174,7 @@ def test_the_matrix_tests_what_this_processor_runs(exported_bundle: Path, precis
 
 
 def figures_of(verdict: Verdict) -> list[float]:
-    """Of the patch tokens and the labels."""
+    """Of the patch tokens, the class embeddings and the labels."""
     return [float(figure) for figure in re.findall(r"[\d.]+(?:e-\d+)?(?= of|%)", verdict.reason)]
 
 
