@@ -42,6 +42,7 @@ from t2d_runtime.streams.frames import Frame
 from t2d_runtime.streams.kinds import SourceLike, sources_of
 from t2d_runtime.streams.settings import Errors, StreamOptions, split_options
 from t2d_runtime.streams.stream import FrameStream, stream_frames
+from t2d_runtime.words.class_list import ClassNames
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 logger = logging.getLogger(__name__)
@@ -258,6 +259,7 @@ class _FrameStages:
     segmenter: FusedSegmenter
     classes: ClassEmbeddings
     options: MaskOptions
+    labels_at_once = True
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return resized_size(size, self.segmenter.manifest.windows)
@@ -267,3 +269,11 @@ class _FrameStages:
 
     def label(self, encoded: Segmentation, score_filter: ScoreFilter | None) -> Segmentation:
         return encoded
+
+    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: MaskOptions) -> _FrameStages:
+        if not isinstance(classes, ClassEmbeddings):
+            raise OptionError(
+                f"classes are {type(classes).__name__}, expected ClassEmbeddings: the fused graph encodes no words"
+            )
+        self.segmenter._checked(classes, options)
+        return _FrameStages(self.segmenter, classes, options)

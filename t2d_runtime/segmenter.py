@@ -30,6 +30,7 @@ from t2d_runtime.proof.choice import fastest_precision, open_for
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.verdicts import require_proven
 from t2d_runtime.results.options import (
+    MaskOptions,
     SegmentationSettings,
     SegmentOptions,
     check_classes,
@@ -335,6 +336,7 @@ class Segmenter:
         number, an iterable of images, or a list of these, whose frames then come in turn. Files lose no frame; of a
         live source the newest frame is segmented, and frames before it are dropped and counted.
         `errors` as in `segment_batch`. `options`: those of `segment`, and those of `StreamOptions`.
+        The stream's `set_classes` changes words and options between frames.
         Closing the iterator frees threads, files and cameras.
         Raises the errors of `segment` for options and classes at once, ImageNotFoundError for a missing file, and
         MissingPackageError where PyAV is needed and missing.
@@ -441,6 +443,7 @@ class _FrameStages:
     classes: ClassEmbeddings
     settings: SegmentationSettings
     options: SegmentOptions
+    labels_at_once = False
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return resized_size(size, self.segmenter.manifest.windows)
@@ -450,6 +453,13 @@ class _FrameStages:
 
     def label(self, encoded: ImageEncoding, score_filter: ScoreFilter | None) -> Segmentation:
         return self.segmenter._label(encoded, self.classes, self.settings, self.options, score_filter)
+
+    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: MaskOptions) -> _FrameStages:
+        if "window" in options:
+            raise OptionError("window stays as it was when the stream began; leave it out")
+        given: SegmentOptions = {**options, "window": self.settings.window}
+        classes = self.segmenter._embeddings(classes)
+        return _FrameStages(self.segmenter, classes, self.segmenter.check_options(classes, **given), given)
 
 
 def _reopened(

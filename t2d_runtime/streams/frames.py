@@ -45,7 +45,7 @@ class Frame:
     dropped: int = 0
     """Frames of this source dropped so far, because newer ones came before they could be segmented."""
     reused: bool = False
-    """True for a still frame, whose labels are those of the frame encoded before it."""
+    """True for a still frame, which was not encoded again: its labels are those of the frame encoded before it."""
     source_number: int = 0
     """Place of the source among several, from 0."""
 

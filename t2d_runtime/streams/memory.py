@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from t2d_runtime.errors import T2DError
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.streams.changes import Changed, Changes
+from t2d_runtime.streams.frame_segmenter import FrameSegmenter
 from t2d_runtime.streams.frames import SourceFrame
 from t2d_runtime.streams.settings import StreamSettings
 from t2d_runtime.streams.smoothing import Smoothing
@@ -31,6 +32,8 @@ class Memory:
         self._file: str | None = None
         self._encoded: Any = None
         self._result: Segmentation | None = None
+        self._encoded_by: FrameSegmenter[Any] | None = None
+        self._labelled_by: FrameSegmenter[Any] | None = None
 
     def changes(
         self,
@@ -46,29 +49,41 @@ class Memory:
             self._file = found.file
         return self._changes.of(pixels, working_size(size_of(pixels)))
 
-    def encoded(self, pixels: NDArray[np.uint8], changed: Changed, encode: Callable[[Any], Any]) -> tuple[Any, Changed]:
+    def encoded(
+        self, pixels: NDArray[np.uint8], changed: Changed, segmenter: FrameSegmenter[Any]
+    ) -> tuple[Any, Changed]:
         """The encoding of a frame; of a still frame that of the frame before, with this frame's own picture.
 
         The changes then say that a frame is not still where there was no encoding to be used again.
         """
+        if segmenter.labels_at_once and segmenter is not self._encoded_by:
+            self._encoded = None  # it holds labels of other words
+        self._encoded_by = segmenter
         if changed.still and self._encoded is not None and self._encoded.image.shape == pixels.shape:
             return replace(self._encoded, image=pixels), changed
         self._encoded = None  # stays so where encoding fails
-        encoded = encode(pixels)
+        encoded = segmenter.encode(pixels)
         if self._keeps_encoding:
             self._encoded = encoded
         return encoded, changed._replace(still=False)
 
-    def labelled(self, encoded: Any, changed: Changed, label: Callable[[Any, Any], Segmentation]) -> Segmentation:
-        """The result of a frame; of a still frame that of the frame before, unless scores are smoothed."""
+    def labelled(self, encoded: Any, changed: Changed, segmenter: FrameSegmenter[Any]) -> Segmentation:
+        """The result of a frame; of a still frame that of the frame before, unless scores are smoothed.
+
+        With other words than before, scores and results so far are forgotten.
+        """
+        other_words = segmenter is not self._labelled_by
+        self._labelled_by = segmenter
         if self._smoothing is not None:
-            if changed.cut:
+            if changed.cut or other_words:
                 self._smoothing.reset()
-            return label(encoded, self._smoothing)
+            return segmenter.label(encoded, self._smoothing)
+        if other_words:
+            self._result = None
         if changed.still and self._result is not None and self._result.image.shape == encoded.image.shape:
             return replace(self._result, image=encoded.image)
         self._result = None
-        result = label(encoded, None)
+        result = segmenter.label(encoded, None)
         if self._keeps_encoding:
             self._result = result
         return result

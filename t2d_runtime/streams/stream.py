@@ -8,11 +8,12 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from t2d_runtime.errors import T2DError
 from t2d_runtime.overlap import overlapped
 from t2d_runtime.streams.changes import Changed
+from t2d_runtime.streams.frame_segmenter import FrameSegmenter
 from t2d_runtime.streams.frames import Frame, SourceFrame
 from t2d_runtime.streams.kinds import GivenSource
 from t2d_runtime.streams.memory import Memory
@@ -24,34 +25,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from t2d_runtime.image.encoding import ImageEncoding
-    from t2d_runtime.masks.postprocess import ScoreFilter
+    from t2d_runtime.results.options import MaskOptions
     from t2d_runtime.results.segmentation import Segmentation
     from t2d_runtime.streams.sinks.base import Sink
+    from t2d_runtime.words.class_list import ClassNames
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 FrameT = TypeVar("FrameT", covariant=True)
 
 AHEAD = 2
 """Frames in work besides one for each stage, so that a stage need not wait for the one before."""
-
-
-EncodedT = TypeVar("EncodedT", "ImageEncoding", "Segmentation")
-
-
-class FrameSegmenter(Protocol[EncodedT]):
-    """Interface of segmenters for streams: two stages, which work on two frames at the same time.
-
-    A segmenter that cannot be divided gives its whole result in the first stage.
-    """
-
-    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The (height, width) at which an image of this (height, width) is encoded."""
-
-    def encode(self, pixels: NDArray[np.uint8]) -> EncodedT:
-        """The long stage, for pixels (H,W,3)."""
-
-    def label(self, encoded: EncodedT, score_filter: ScoreFilter | None) -> Segmentation:
-        """The result of what `encode` gave, with filtered scores."""
-
 
 UNCHANGED = Changed(still=False, cut=False)
 """The changes of a frame before they are looked for."""
@@ -75,8 +58,9 @@ class FrameStream(Generic[FrameT]):
     block, and forgetting it.
     """
 
-    def __init__(self, sources: Sources, frames: Generator[FrameT, None, None]) -> None:
+    def __init__(self, sources: Sources, stages: _Stages, frames: Generator[FrameT, None, None]) -> None:
         self._sources = sources
+        self._stages = stages
         self._frames = frames
 
     def __iter__(self) -> Iterator[FrameT]:
@@ -98,6 +82,17 @@ class FrameStream(Generic[FrameT]):
         """Frames of live sources dropped so far, because newer ones came before they could be segmented."""
         return self._sources.dropped
 
+    def set_classes(self, classes: ClassEmbeddings | ClassNames, **options: Unpack[MaskOptions]) -> None:
+        """Look for other words from now on. Frames that are labelled already keep theirs: see `result.class_names`.
+
+        `classes` and `options` are those of `segment`, without `window`, and take the place of all former ones: an
+        option that is left out takes its default. Smoothing begins anew, and a still frame is labelled again, without
+        being encoded again. Any thread may call this while another takes frames; new words are encoded in the calling
+        thread, and the stream goes on with the former ones meanwhile. Raises the errors of `segment` for options and
+        classes; the former words then stay.
+        """
+        self._stages.segmenter = self._stages.segmenter.with_classes(classes, options)
+
     def close(self) -> None:
         """End the stream and free its sources."""
         self._sources.close()
@@ -110,7 +105,8 @@ def stream_frames(
 ) -> FrameStream[Frame | T2DError]:
     """Segment the frames of a source, or of several. Raises MissingPackageError where that needs PyAV."""
     sources = Sources(given, settings)
-    return FrameStream(sources, _frames(sources, _Stages(segmenter, sources, settings), errors))
+    stages = _Stages(segmenter, sources, settings)
+    return FrameStream(sources, stages, _frames(sources, stages, errors))
 
 
 def _frames(sources: Sources, stages: _Stages, errors: Errors) -> Generator[Frame | T2DError, None, None]:
@@ -137,7 +133,8 @@ class _Stages:
     """The stages of one stream. Each is run by one thread."""
 
     def __init__(self, segmenter: FrameSegmenter[Any], sources: Sources, settings: StreamSettings) -> None:
-        self._segmenter = segmenter
+        self.segmenter = segmenter
+        """Replaced by another one where the words change. Each stage takes the one that is there for its frame."""
         self._sources = sources
         # A live source's newest frame is taken when the encoder has nothing to do, not earlier.
         self._idle = threading.Semaphore(1) if sources.live else None
@@ -176,9 +173,9 @@ class _Stages:
             with self._placed(work):
                 if work.pixels is not None:
                     pixels, work.pixels = work.pixels, None
-                    memory = self._memories[work.drawn.number]
-                    changed = memory.changes(pixels, work.drawn.found, self._segmenter.working_size)
-                    work.encoded, work.changed = memory.encoded(pixels, changed, self._segmenter.encode)
+                    memory, segmenter = self._memories[work.drawn.number], self.segmenter
+                    changed = memory.changes(pixels, work.drawn.found, segmenter.working_size)
+                    work.encoded, work.changed = memory.encoded(pixels, changed, segmenter)
         finally:
             if self._idle is not None:
                 self._idle.release()
@@ -189,7 +186,7 @@ class _Stages:
         with self._placed(work):
             if work.encoded is not None:
                 encoded, work.encoded = work.encoded, None
-                result = self._memories[work.drawn.number].labelled(encoded, work.changed, self._segmenter.label)
+                result = self._memories[work.drawn.number].labelled(encoded, work.changed, self.segmenter)
                 work.outcome = self._frame(work, result)
         return work
 

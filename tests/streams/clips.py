@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime import T2DError
+from t2d_runtime.errors import OptionError
 from t2d_runtime.results.options import SegmentationSettings
 from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.streams.frames import Frame
@@ -90,6 +91,8 @@ def write_sound(container: Any, stream: Any, seconds: float) -> None:
 class NoModel:
     """A segmenter that labels nothing, for tests of what comes before and after it."""
 
+    labels_at_once = False
+
     def encode(self, pixels: NDArray[np.uint8]) -> Segmentation:
         return Segmentation(pixels, np.zeros(pixels.shape[:2], np.uint8), ("thing",), None, SETTINGS)
 
@@ -99,6 +102,9 @@ class NoModel:
     def label(self, encoded: Any, score_filter: Any = None) -> Segmentation:
         result: Segmentation = encoded
         return result
+
+    def with_classes(self, classes: Any, options: Any) -> Any:
+        raise OptionError("there are no words")
 
 
 def opened(source: Any, errors: Any = "raise", segmenter: Any = None, **options: Any) -> FrameStream[Frame | T2DError]:
