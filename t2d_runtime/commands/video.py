@@ -63,6 +63,11 @@ def _add_stream_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="segment every N-th frame; default: 1")
     parser.add_argument("--max-fps", type=float, metavar="X", help="segment at most X frames of each second")
     parser.add_argument(
+        "--realtime",
+        action="store_true",
+        help="play videos at their own speed, as a camera: frames that come too early for the encoder are dropped",
+    )
+    parser.add_argument(
         "--motion-threshold",
         type=float,
         metavar="X",
@@ -113,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
     options: StreamOptions = {
         "every": args.every,
         "max_fps": args.max_fps,
+        "realtime": args.realtime,
         "motion_threshold": args.motion_threshold,
         "smoothing": args.smoothing,
         "watch": args.watch,

@@ -40,6 +40,9 @@ class Kind(Enum):
 LIVE = (Kind.RTSP, Kind.CAMERA)
 """Kinds that go on whether frames are taken or not. An address may be live too; that shows when it is opened."""
 
+PLAYED = (Kind.VIDEO, Kind.URL)
+"""Kinds that may be played in real time."""
+
 TIMED = (Kind.VIDEO, Kind.URL, Kind.RTSP, Kind.CAMERA, Kind.FOLDER, Kind.PATTERN)
 """Kinds whose frames may have times."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from t2d_runtime.errors import OptionError
 from t2d_runtime.results.options import SegmentOptions, checked_flag
-from t2d_runtime.streams.kinds import TIMED, GivenSource, Kind
+from t2d_runtime.streams.kinds import PLAYED, TIMED, GivenSource, Kind
 
 if TYPE_CHECKING:
     from t2d_runtime.streams.sinks.base import Sink
@@ -30,6 +30,9 @@ class StreamOptions(SegmentOptions, total=False):
     """Segment every N-th frame. Default: 1."""
     max_fps: float | None
     """Segment at most this many frames of each second of the source."""
+    realtime: bool
+    """Play videos at the speed of their time stamps, as a camera gives its frames: those that come before the encoder
+    is free are dropped and counted. Default: False, all frames as fast as they are segmented."""
     motion_threshold: float | None
     """Frames whose picture changed by less than this since the frame encoded last are not encoded again; their labels
     are that frame's. In levels of 255, for the mean colour of every block of 8 x 8 pixels at the working size; 4 is
@@ -50,6 +53,7 @@ class StreamSettings:
     watch: bool = False
     every: int = 1
     max_fps: float | None = None
+    realtime: bool = False
     motion_threshold: float | None = None
     smoothing: float = 0.0
     retries: int | None = None
@@ -79,6 +83,8 @@ def _check(settings: StreamSettings, given: dict[str, Any], kinds: set[Kind]) ->
         _number("max_fps", settings.max_fps, least=0.0, most=1000.0)
         if not kinds & set(TIMED):
             raise OptionError("max_fps has no effect on images without times; leave it out, or use every")
+    if checked_flag("realtime", settings.realtime) and not kinds & set(PLAYED):
+        raise OptionError("realtime has no effect without a video file or an address; leave it out")
     if settings.motion_threshold is not None:
         _number("motion_threshold", settings.motion_threshold, least=0.0, most=255.0)
     if settings.smoothing != 0:

@@ -16,8 +16,9 @@ from t2d_runtime.streams.files import Found, picture_frames, video_frames
 from t2d_runtime.streams.folders import folder_files, listed_frames, pattern_files, watched_frames
 from t2d_runtime.streams.frames import SourceFrame
 from t2d_runtime.streams.images import image_frames
-from t2d_runtime.streams.kinds import GivenSource, Kind
+from t2d_runtime.streams.kinds import LIVE, PLAYED, GivenSource, Kind
 from t2d_runtime.streams.live import live_frames
+from t2d_runtime.streams.pacing import in_real_time
 from t2d_runtime.streams.settings import StreamSettings
 from t2d_runtime.streams.thinning import thinned
 
@@ -48,8 +49,8 @@ class Sources:
 
     @property
     def live(self) -> bool:
-        """True where a source may be live, so that frames must not wait."""
-        return any(source.kind in (Kind.URL, Kind.RTSP, Kind.CAMERA) for source in self.given)
+        """True where a source may be live, or is played like one, so that frames must not wait."""
+        return self._settings.realtime or any(source.kind in (Kind.URL, *LIVE) for source in self.given)
 
     @property
     def dropped(self) -> int:
@@ -115,10 +116,13 @@ class Sources:
 
         def frames(stopped: threading.Event) -> Found:
             found = _frames_of(source, settings, stopped)
-            return thinned(found, every=settings.every, max_fps=settings.max_fps)
+            found = thinned(found, every=settings.every, max_fps=settings.max_fps)
+            return in_real_time(found, stopped) if settings.realtime and source.kind in PLAYED else found
 
-        if source.kind in (Kind.PICTURE, Kind.VIDEO, Kind.PATTERN) or (
-            source.kind is Kind.FOLDER and not settings.watch
+        if (
+            source.kind in (Kind.PICTURE, Kind.PATTERN)
+            or (source.kind is Kind.VIDEO and not settings.realtime)
+            or (source.kind is Kind.FOLDER and not settings.watch)
         ):
             return DirectFeed(frames(self._stopped))
         return ThreadFeed(frames, self._changed, self._stopped)
