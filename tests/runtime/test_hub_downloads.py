@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from t2d_runtime.errors import HubError, HubUnreachableError, OptionError, OutputError, T2DError
+from t2d_runtime.storage import hub as client
 from t2d_runtime.storage.hub import look_up
 from t2d_runtime.storage.hub_download import fetch
 from t2d_runtime.storage.hub_names import HubName
@@ -133,6 +134,19 @@ def test_trouble_that_stays_is_told(hub: LoopbackHub, tmp_path: Path, status: in
     assert not (tmp_path / "out").exists()
 
 
+def test_waits_double_unless_the_hub_asks_for_others(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(client, "FIRST_WAIT_S", 1.0)
+    monkeypatch.setattr(client.time, "sleep", waits.append)
+    hub.add(NAME, FILES)
+    hub.fail("/api/models", status=503, times=4)
+    hub.fail("/resolve/", status=429, retry_after=7, times=2)
+    get(tmp_path / "out")
+    assert waits == [1, 2, 4, 8, 7, 7]
+
+
 def test_a_hub_that_asks_to_wait_for_long_is_told(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add(NAME, FILES)
     hub.fail("/resolve/", status=429, retry_after=3600)
@@ -237,6 +251,7 @@ def test_an_address_that_is_no_hub_is_told(tmp_path: Path, monkeypatch: pytest.M
 CHILD = """
 import sys
 from pathlib import Path
+from t2d_runtime.storage import hub as client
 from t2d_runtime.storage.hub import look_up
 from t2d_runtime.storage.hub_download import fetch
 from t2d_runtime.storage.hub_names import HubName
