@@ -32,6 +32,7 @@ from t2d_runtime.results.label_map import LabelMap
 from t2d_runtime.results.options import (
     MaskOptions,
     SegmentationSettings,
+    SegmentOptions,
     check_classes,
     checked_num_threads,
     label_names,
@@ -252,14 +253,17 @@ def _confidence(
     return confidence
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _FrameStages:
     """A stream's frames in one stage, since the graph gives labels at once."""
 
     segmenter: FusedSegmenter
     classes: ClassEmbeddings
     options: MaskOptions
-    labels_at_once = True
+
+    @property
+    def encoding_key(self) -> object:
+        return self
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return resized_size(size, self.segmenter.manifest.windows)
@@ -270,7 +274,7 @@ class _FrameStages:
     def label(self, encoded: Segmentation, score_filter: ScoreFilter | None) -> Segmentation:
         return encoded
 
-    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: MaskOptions) -> _FrameStages:
+    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: SegmentOptions) -> _FrameStages:
         if not isinstance(classes, ClassEmbeddings):
             raise OptionError(
                 f"classes are {type(classes).__name__}, expected ClassEmbeddings: the fused graph encodes no words"

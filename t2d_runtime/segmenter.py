@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from typing import Literal, Unpack, get_args, overload
@@ -30,7 +30,6 @@ from t2d_runtime.proof.choice import fastest_precision, open_for
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.verdicts import require_proven
 from t2d_runtime.results.options import (
-    MaskOptions,
     SegmentationSettings,
     SegmentOptions,
     check_classes,
@@ -443,7 +442,10 @@ class _FrameStages:
     classes: ClassEmbeddings
     settings: SegmentationSettings
     options: SegmentOptions
-    labels_at_once = False
+
+    @property
+    def encoding_key(self) -> object:
+        return self.settings.window
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return resized_size(size, self.segmenter.manifest.windows)
@@ -452,14 +454,12 @@ class _FrameStages:
         return self.segmenter.encode_image(pixels, self.settings.window)
 
     def label(self, encoded: ImageEncoding, score_filter: ScoreFilter | None) -> Segmentation:
-        return self.segmenter._label(encoded, self.classes, self.settings, self.options, score_filter)
+        settings = replace(self.settings, window=encoded.window_mode)  # another one since it was encoded, perhaps
+        return self.segmenter._label(encoded, self.classes, settings, self.options, score_filter)
 
-    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: MaskOptions) -> _FrameStages:
-        if "window" in options:
-            raise OptionError("window stays as it was when the stream began; leave it out")
-        given: SegmentOptions = {**options, "window": self.settings.window}
+    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: SegmentOptions) -> _FrameStages:
         classes = self.segmenter._embeddings(classes)
-        return _FrameStages(self.segmenter, classes, self.segmenter.check_options(classes, **given), given)
+        return _FrameStages(self.segmenter, classes, self.segmenter.check_options(classes, **options), options)
 
 
 def _reopened(

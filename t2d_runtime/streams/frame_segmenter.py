@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from t2d_runtime.image.encoding import ImageEncoding
     from t2d_runtime.masks.postprocess import ScoreFilter
-    from t2d_runtime.results.options import MaskOptions
+    from t2d_runtime.results.options import SegmentOptions
     from t2d_runtime.results.segmentation import Segmentation
     from t2d_runtime.words.class_list import ClassNames
     from t2d_runtime.words.vocabulary import ClassEmbeddings
@@ -26,8 +26,8 @@ class FrameSegmenter(Protocol[EncodedT]):
     """
 
     @property
-    def labels_at_once(self) -> bool:
-        """True where `encode` gives the whole result, words included."""
+    def encoding_key(self) -> object:
+        """Equal for segmenters whose `encode` gives the same for the same picture."""
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) at which an image of this (height, width) is encoded."""
@@ -38,5 +38,5 @@ class FrameSegmenter(Protocol[EncodedT]):
     def label(self, encoded: EncodedT, score_filter: ScoreFilter | None) -> Segmentation:
         """The result of what `encode` gave, with filtered scores."""
 
-    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: MaskOptions) -> Self:
+    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: SegmentOptions) -> Self:
         """The same segmenter for other words. Raises the errors of `segment` for options and classes."""

@@ -32,7 +32,7 @@ class Memory:
         self._file: str | None = None
         self._encoded: Any = None
         self._result: Segmentation | None = None
-        self._encoded_by: FrameSegmenter[Any] | None = None
+        self._encoding_key: object = None
         self._labelled_by: FrameSegmenter[Any] | None = None
 
     def changes(
@@ -56,9 +56,8 @@ class Memory:
 
         The changes then say that a frame is not still where there was no encoding to be used again.
         """
-        if segmenter.labels_at_once and segmenter is not self._encoded_by:
-            self._encoded = None  # it holds labels of other words
-        self._encoded_by = segmenter
+        if segmenter.encoding_key != self._encoding_key:
+            self._encoding_key, self._encoded = segmenter.encoding_key, None
         if changed.still and self._encoded is not None and self._encoded.image.shape == pixels.shape:
             return replace(self._encoded, image=pixels), changed
         self._encoded = None  # stays so where encoding fails

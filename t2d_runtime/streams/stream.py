@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from t2d_runtime.image.encoding import ImageEncoding
-    from t2d_runtime.results.options import MaskOptions
+    from t2d_runtime.results.options import SegmentOptions
     from t2d_runtime.results.segmentation import Segmentation
     from t2d_runtime.streams.sinks.base import Sink
     from t2d_runtime.words.class_list import ClassNames
@@ -82,12 +82,12 @@ class FrameStream(Generic[FrameT]):
         """Frames of live sources dropped so far, because newer ones came before they could be segmented."""
         return self._sources.dropped
 
-    def set_classes(self, classes: ClassEmbeddings | ClassNames, **options: Unpack[MaskOptions]) -> None:
+    def set_classes(self, classes: ClassEmbeddings | ClassNames, **options: Unpack[SegmentOptions]) -> None:
         """Look for other words from now on. Frames that are labelled already keep theirs: see `result.class_names`.
 
-        `classes` and `options` are those of `segment`, without `window`, and take the place of all former ones: an
-        option that is left out takes its default. Smoothing begins anew, and a still frame is labelled again, without
-        being encoded again. Any thread may call this while another takes frames; new words are encoded in the calling
+        `classes` and `options` are those of `segment`, and take the place of all former ones: an option that is left
+        out takes its default. Smoothing begins anew. A still frame is labelled again, and is encoded again only for
+        another `window`. Any thread may call this while another takes frames; new words are encoded in the calling
         thread, and the stream goes on with the former ones meanwhile. Raises the errors of `segment` for options and
         classes; the former words then stay.
         """

@@ -91,7 +91,7 @@ def write_sound(container: Any, stream: Any, seconds: float) -> None:
 class NoModel:
     """A segmenter that labels nothing, for tests of what comes before and after it."""
 
-    labels_at_once = False
+    encoding_key = None
 
     def encode(self, pixels: NDArray[np.uint8]) -> Segmentation:
         return Segmentation(pixels, np.zeros(pixels.shape[:2], np.uint8), ("thing",), None, SETTINGS)

@@ -60,16 +60,18 @@ def test_words_change_between_frames(segmenter: Segmenter, classes: ClassEmbeddi
         np.testing.assert_array_equal(result.label_map, expected.label_map)
 
 
-def test_the_window_stays(segmenter: Segmenter, classes: ClassEmbeddings, handed: Handed) -> None:
-    with segmenter.stream(handed([ONE, TWO]), classes, window="whole") as stream:
+def test_the_window_changes_too(segmenter: Segmenter, classes: ClassEmbeddings, handed: Handed) -> None:
+    """Also for a still frame, which is then encoded again."""
+    wide = pictures(1, (96, 288))[0]
+    with segmenter.stream(handed([wide] * 3), classes, window="whole", motion_threshold=4) as stream:
         handed.next(stream)
-        stream.set_classes(["tree", "wall"])
-        result = handed.next(stream).result
-        np.testing.assert_array_equal(
-            result.label_map, segmenter.segment(TWO, ["tree", "wall"], window="whole").label_map
-        )
-        with pytest.raises(OptionError, match="window stays as it was when the stream began"):
-            stream.set_classes(["tree"], window="slide")  # type: ignore[call-arg]
+        for window in ("slide", "whole"):
+            stream.set_classes(["tree", "wall"], window=window)
+            frame = handed.next(stream)
+            assert not frame.reused
+            assert frame.result.settings.window == window
+            expected = segmenter.segment(wide, ["tree", "wall"], window=window)
+            np.testing.assert_array_equal(frame.result.label_map, expected.label_map)
 
 
 def test_wrong_words_leave_the_former_ones(segmenter: Segmenter, classes: ClassEmbeddings, handed: Handed) -> None:
