@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from typing import TYPE_CHECKING
 
 from t2d_runtime.commands.arguments import add_bundle, add_engine_options, named_path
@@ -85,7 +86,14 @@ def run(args: argparse.Namespace) -> int:
         segmenter = open_segmenter(args)
         application = application_of(segmenter, limits=limits, hosts=hosts, keys=keys)
         model = f"{segmenter.manifest.model.backbone}, {segmenter.backend_name} in {segmenter.precision}"
-        server = Server(application, limits, on_start=lambda: say(f"{address} serves {args.bundle}: {model}"))
+
+        def begin() -> None:
+            # A collection that looks at everything that was loaded stops all requests for a tenth of a second or more.
+            gc.collect()
+            gc.freeze()
+            say(f"{address} serves {args.bundle}: {model}")
+
+        server = Server(application, limits, on_start=begin)
         try:
             server.run(sockets=[bound])
         except (KeyboardInterrupt, SystemExit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -89,6 +90,31 @@ def test_a_full_queue_refuses_at_once_and_frees_its_places(serve: Serve, held: H
         held.free.set()
         assert [future.result().status_code for future in waiting] == [200] * 3
         assert ask(running.url, photo).status_code == 200
+
+
+def test_a_refusal_waits_for_no_body_and_keeps_the_connection(serve: Serve, held: HeldSegmenter, photo: bytes) -> None:
+    """Neither for one that is announced with Expect, nor for one that is on its way."""
+    with serve(Limits(queue=1), of=held) as running, ThreadPoolExecutor(1) as pool:
+        held.free.clear()
+        waiting = pool.submit(ask, running.url, photo)
+        wait_until(lambda: taken(running.url) == 1)
+        for expects in ("Expect: 100-continue\r\n", ""):
+            head = f"POST /segment?classes=sky HTTP/1.1\r\nHost: localhost\r\n{expects}Content-Type: image/png\r\n"
+            with socket.create_connection(("127.0.0.1", running.port), timeout=TIMEOUT_S) as connection:
+                connection.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + b"x" * (0 if expects else 10))
+                answers = connection.makefile("rb")
+                assert answers.readline().startswith(b"HTTP/1.1 429")
+                lines = list(iter(answers.readline, b"\r\n"))
+                assert any(line.lower().startswith(b"retry-after:") for line in lines)
+                assert not any(line.lower().startswith(b"connection:") for line in lines)
+                length = next(int(line.split()[1]) for line in lines if line.lower().startswith(b"content-length:"))
+                answers.read(length)
+                connection.sendall(
+                    b"x" * (1000 if expects else 990) + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                )
+                assert answers.readline().startswith(b"HTTP/1.1 200")
+        held.free.set()
+        assert waiting.result().status_code == 200
 
 
 def test_a_client_that_leaves_frees_its_place(serve: Serve, held: HeldSegmenter, photo: bytes) -> None:
