@@ -44,7 +44,8 @@ def test_there_and_back(writable: LoopbackHub, bundle_copy: Path, capsys: pytest
     card = bytes(held.pop("README.md")).decode()  # type: ignore[arg-type]
     assert held.pop(".gitattributes")
     assert held == {name: content for name, content in files_of(bundle_copy).items() if not name.startswith("engines/")}
-    rows = ("| patch_tokens | passed |", "| fp32 | onnxruntime | passed |", "| int8 | 17")
+    int8 = sum(len(content) for name, content in files_of(bundle_copy).items() if name.startswith("precisions/int8/"))
+    rows = ("| patch_tokens | passed |", "| fp32 | onnxruntime | passed |", f"| int8 | {int8 / 2**20:.1f} MiB |")
     for part in ("library_name: t2d-runtime", f"t2d segment hf://{NAME}", "backbone.safetensors", *rows):
         assert part in card, part
     Segmenter.open(f"hf://{NAME}", backend="onnxruntime")
