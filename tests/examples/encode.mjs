@@ -1,0 +1,178 @@
+// Encodes words as the page does: node encode.mjs STEP BUNDLE < JSON > JSON
+
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import * as tokenizers from "@huggingface/tokenizers";
+
+import { dropCached, readCached } from "../../examples/web/t2d/file-cache.js";
+import { WordEncoder } from "../../examples/web/t2d/words.js";
+
+const ort = createRequire(new URL("../../examples/node/", import.meta.url))("onnxruntime-node");
+const [step, path] = process.argv.slice(2);
+
+/** A bundle's files, and the names of those that were read. */
+function openBundle() {
+  const { files, model, prompt_sets: promptSets } = JSON.parse(readFileSync(join(path, "manifest.json")));
+  const records = Object.entries(files).map(([name, { sha256, size_bytes: bytes }]) => {
+    return [name, { path: name, sha256, bytes }];
+  });
+  const read = [];
+  return {
+    read_files: read,
+    source: { name: path, locate: (name) => join(path, name) },
+    manifest: {
+      files: Object.fromEntries(records),
+      width: model.embed_dim,
+      contextLength: model.context_length,
+      promptSets,
+    },
+    read: async (name, { progress = () => {}, signal } = {}) => {
+      signal?.throwIfAborted();
+      read.push(name);
+      const bytes = new Uint8Array(await readFile(join(path, name)));
+      progress(bytes.length);
+      return bytes;
+    },
+  };
+}
+
+function countingEngine() {
+  const counts = { created: 0, runs: [], released: 0 };
+  const create = async (...given) => {
+    const session = await ort.InferenceSession.create(...given);
+    counts.created += 1;
+    return {
+      run: (inputs) => {
+        counts.runs.push(inputs.input_ids.dims);
+        return session.run(inputs);
+      },
+      release: async () => {
+        counts.released += 1;
+        await session.release();
+      },
+    };
+  };
+  return { counts, ort: { Tensor: ort.Tensor, InferenceSession: { create } } };
+}
+
+/** A cache like the browser's, in memory; `full` refuses to keep anything. */
+function memoryCaches(full = false) {
+  const entries = new Map();
+  const place = (key) => (typeof key === "string" ? key : key.url).split("?")[0];
+  const store = {
+    match: async (key) => entries.get(key)?.clone(),
+    keys: async (key) => [...entries.keys()].filter((kept) => place(kept) === place(key)).map((url) => ({ url })),
+    delete: async ({ url }) => entries.delete(url),
+    put: async (key, response) => {
+      if (full) throw new DOMException("Quota exceeded.", "QuotaExceededError");
+      entries.set(key, response);
+    },
+  };
+  return { entries, open: async () => store, delete: async () => entries.clear() };
+}
+
+async function failure(action) {
+  try {
+    await action();
+    return "nothing was thrown";
+  } catch (error) {
+    return `${error.constructor.name}: ${error.message}`;
+  }
+}
+
+const steps = {
+  async encode({ precision = undefined, calls }) {
+    const session = { intraOpNumThreads: 1 };
+    const encoder = await WordEncoder.open(openBundle(), { ort, tokenizers, precision, session });
+    const results = await Promise.all(calls.map(({ words, ...options }) => encoder.encode(words, options)));
+    await encoder.close();
+    return { precision: encoder.precision, results: results.map((one) => ({ ...one, vectors: [...one.vectors] })) };
+  },
+
+  async known({ words, more }) {
+    const { ort: engine, counts } = countingEngine();
+    const encoder = await WordEncoder.open(openBundle(), { ort: engine, tokenizers });
+    counts.runs.length = 0;
+    const first = await encoder.encode(words);
+    const runs = counts.runs.length;
+    const again = await encoder.encode([...words].reverse());
+    const same = counts.runs.length === runs;
+    await encoder.encode([...words, ...more]);
+    const added = counts.runs.slice(runs);
+    await encoder.encode(words, { prompts: "simple" });
+    await encoder.close();
+    const last = again.vectors.slice(-encoder.manifest.width);
+    return {
+      runs,
+      same,
+      added,
+      others: counts.runs.slice(runs + added.length),
+      released: counts.released,
+      equal: last.every((value, index) => value === first.vectors[index]),
+    };
+  },
+
+  async loading() {
+    const seen = [];
+    const bundle = openBundle();
+    await (await WordEncoder.open(bundle, { ort, tokenizers, progress: (now) => seen.push(now) })).close();
+    return { seen, read: bundle.read_files };
+  },
+
+  async cancelled() {
+    const { ort: engine, counts } = countingEngine();
+    const controller = new AbortController();
+    const bundle = openBundle();
+    const progress = () => controller.abort();
+    const loading = await failure(() =>
+      WordEncoder.open(bundle, { ort: engine, tokenizers, progress, signal: controller.signal }),
+    );
+    const encoder = await WordEncoder.open(bundle, { ort: engine, tokenizers });
+    const encoding = await failure(() => encoder.encode(["cat"], { signal: AbortSignal.abort() }));
+    const after = (await encoder.encode(["cat"])).readings[0].read;
+    await encoder.close();
+    return { loading, encoding, after, open: counts.created - counts.released };
+  },
+
+  async refused({ calls, precision }) {
+    const encoder = await WordEncoder.open(openBundle(), { ort, tokenizers });
+    const messages = [];
+    for (const { words, ...options } of calls) messages.push(await failure(() => encoder.encode(words, options)));
+    messages.push(await failure(() => WordEncoder.open(openBundle(), { ort, tokenizers, precision })));
+    return messages;
+  },
+
+  async cache() {
+    const [caches, bundle] = [memoryCaches(), openBundle()];
+    const file = "tokenizer.json";
+    const found = {};
+    const read = async (progress) =>
+      createHash("sha256").update(await readCached(bundle, file, { progress }, caches)).digest("hex");
+    found.first = await read();
+    found.second = await read((bytes) => (found.progress = bytes));
+    found.reads = bundle.read_files.length;
+    const [key] = caches.entries.keys();
+    caches.entries.set(key, new Response("damaged"));
+    found.damaged = await read();
+    found.readsAfterDamage = bundle.read_files.length;
+    bundle.manifest.files[file] = { ...bundle.manifest.files[file], sha256: "0".repeat(64) };
+    await readCached(bundle, file, {}, caches);
+    await readCached(bundle, "selftest.npz", {}, caches);
+    found.keys = [...caches.entries.keys()];
+    await dropCached(caches);
+    found.left = caches.entries.size;
+    const told = [];
+    const kept = await readCached(bundle, file, { uncached: (reason) => told.push(reason) }, memoryCaches(true));
+    const closed = { open: async () => Promise.reject(new DOMException("Access is denied.", "SecurityError")) };
+    await readCached(bundle, file, { uncached: (reason) => told.push(reason) }, closed);
+    const controller = new AbortController();
+    controller.abort();
+    found.cancelled = await failure(() => readCached(bundle, file, { signal: controller.signal }, memoryCaches()));
+    return { ...found, told, withoutRoom: kept.length, key };
+  },
+};
+
+process.stdout.write(JSON.stringify(await steps[step](JSON.parse(readFileSync(0)))));

@@ -1,0 +1,159 @@
+"""The text encoder in JavaScript: Python's vectors, words that are known, files that are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from t2d_runtime import Segmenter
+from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER
+from t2d_runtime.proof.parity import GATES, TOKEN_TOLERANCE
+
+SCRIPT = Path(__file__).with_name("encode.mjs")
+
+WORDS = ["sky", "Traffic  Light", "a small boat on the sea", "don’t walk", "猫", "🐈‍⬛ cat", "tree " * 80, "umbrella"]
+PROMPTS: list[str | list[str] | None] = [None, "simple", "identity", ["a {}.", "the {} beside another {}, far away"]]
+
+Run = Callable[[str, object], Any]
+
+
+@pytest.fixture(scope="module")
+def run(node: str, fused_bundle: Path) -> Run:
+    """Run a step of the script."""
+
+    def run_step(step: str, given: object = None) -> Any:
+        command = [node, SCRIPT, step, fused_bundle]
+        done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run_step
+
+
+def call(words: Sequence[Any], prompts: Any) -> dict[str, Any]:
+    return {"words": words} | ({} if prompts is None else {"prompts": prompts})
+
+
+def vectors_of(segmenter: Segmenter, words: Sequence[str], prompts: str | list[str] | None) -> NDArray[np.float32]:
+    return segmenter.encode_classes(words, "subset" if prompts is None else prompts).vectors
+
+
+@pytest.mark.parametrize("precision", ["fp32", None])
+def test_vectors_are_those_of_python(run: Run, segmenter: Segmenter, precision: str | None) -> None:
+    calls = [call(WORDS, prompts) for prompts in PROMPTS]
+    found = run("encode", {"calls": calls} | ({} if precision is None else {"precision": precision}))
+    assert found["precision"] == (precision or "int8")
+    for prompts, result in zip(PROMPTS, found["results"], strict=True):
+        expected = vectors_of(segmenter, WORDS, prompts)
+        got = np.array(result["vectors"], np.float32).reshape(expected.shape)
+        np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)
+        if precision == "fp32":
+            np.testing.assert_allclose(got, expected, rtol=0, atol=TOKEN_TOLERANCE * np.abs(expected).max())
+        else:
+            gate = GATES["int8"].relative_frobenius
+            assert 0 < np.linalg.norm(got - expected) < gate * np.linalg.norm(expected)
+        readings = result["readings"]
+        assert [reading["read"] for reading in readings][1:4] == [
+            "traffic light",
+            "a small boat on the sea",
+            "don't walk",
+        ]
+        assert [reading["repaired"] for reading in readings] == [word == "don’t walk" for word in WORDS]
+        assert [reading["cut"] for reading in readings] == [word.startswith("tree") for word in WORDS]
+
+
+def test_int8_vectors_are_those_of_python_in_int8(run: Run, fused_bundle: Path) -> None:
+    python = Segmenter.open(fused_bundle, backend="onnxruntime", precision="int8")
+    (result,) = run("encode", {"calls": [{"words": WORDS}]})["results"]
+    expected = vectors_of(python, WORDS, None)
+    got = np.array(result["vectors"], np.float32).reshape(expected.shape)
+    # A sum in another order may round to the next of 255 steps.
+    assert np.linalg.norm(got - expected) < 0.1 * GATES["int8"].relative_frobenius * np.linalg.norm(expected)
+
+
+def test_known_words_are_not_encoded_again(run: Run) -> None:
+    many = [f"word {'long ' * (index % 7)}{index}" for index in range(60)]
+    found = run("known", {"words": many, "more": ["sky", "sea"]})
+    assert 1 < found["runs"] < 20, "words of similar length are encoded together"
+    assert found["same"]
+    assert found["equal"]
+    assert [dims[:2] for dims in found["added"]] == [[2, 7]], "only the new ones"
+    assert sum(dims[0] for dims in found["others"]) == 60, "other prompts give other vectors"
+    assert {dims[1] for dims in found["others"]} == {1}
+    assert found["released"] == 1
+
+
+def test_loading_tells_how_much_has_come(run: Run, fused_bundle: Path) -> None:
+    found = run("loading", None)
+    paths = [TOKENIZER, f"precisions/int8/{TEXT_ENCODER}"]
+    assert sorted(found["read"]) == sorted(paths)
+    total = sum((fused_bundle / path).stat().st_size for path in paths)
+    assert {now["total"] for now in found["seen"]} == {total}
+    loaded = [now["loaded"] for now in found["seen"]]
+    assert loaded == sorted(loaded)
+    assert loaded[-1] == total
+
+
+def test_loading_and_encoding_are_given_up(run: Run) -> None:
+    assert run("cancelled", None) == {
+        "loading": "DOMException: This operation was aborted",
+        "encoding": "DOMException: This operation was aborted",
+        "after": "cat",
+        "open": 0,
+    }
+
+
+def test_what_is_refused(run: Run) -> None:
+    refused: list[tuple[list[Any], Any, str]] = [
+        ([], None, "expected at least one word, got none"),
+        (["cat", " \n"], None, "“ \n” is blank, expected a word"),
+        (["&nbsp;"], None, "“&nbsp;” is blank, expected a word"),
+        ([3], None, "a word is 3, expected text"),
+        (["x" * 1001], None, f"“{'x' * 40}…” has 1001 letters, expected at most 1000"),
+        (
+            ["zero\u200bwidth"],
+            None,
+            "“zero\u200bwidth” has a sign that is not seen (U+200B) but would be read; leave it out",
+        ),
+        (["don't", "Don’t"], None, "“don't” and “Don’t” are the same; give each one once"),
+        (
+            ["cat"],
+            "best",
+            "no prompt set is called best, expected one of full, identity, maskclip, simple, subset, or a list of "
+            "templates",
+        ),
+        (["cat"], [], "expected one or more prompt templates, got none"),
+        (["cat"], ["a photo"], "the prompt template “a photo” has no place for the word; write it as {}"),
+    ]
+    calls = [call(words, prompts) for words, prompts, _ in refused]
+    *messages, last = run("refused", {"calls": calls, "precision": "fp8"})
+    assert messages == [f"InputError: {message}" for _, _, message in refused]
+    assert last == f"InputError: the bundle has no precisions/fp8/{TEXT_ENCODER}; export it with that precision"
+
+
+def test_files_are_kept_by_their_checksums(run: Run, fused_bundle: Path) -> None:
+    found = run("cache", None)
+    content = (fused_bundle / TOKENIZER).read_bytes()
+    assert {found["first"], found["second"], found["damaged"]} == {hashlib.sha256(content).hexdigest()}
+    assert found["progress"] == len(content)
+    assert found["reads"] == 1, "the second time from the cache"
+    assert found["readsAfterDamage"] == 2, "a damaged copy is not used"
+    assert found["key"].endswith(f"/{TOKENIZER}?sha256={hashlib.sha256(content).hexdigest()}")
+    tokenizer, other = found["keys"]
+    assert tokenizer.endswith(f"/{TOKENIZER}?sha256={'0' * 64}"), "another version takes the place of the old one"
+    assert "/selftest.npz?sha256=" in other
+    assert found["left"] == 0
+    assert found["withoutRoom"] == len(content)
+    assert found["told"] == [
+        f"the browser keeps no copy of {TOKENIZER}: Quota exceeded.",
+        "the browser keeps no files of this page: Access is denied.",
+    ]
+    assert found["cancelled"] == "DOMException: This operation was aborted"
