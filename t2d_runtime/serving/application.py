@@ -197,20 +197,18 @@ async def _attended(
     work: Callable[[Values, Turn], Awaitable[Answer]],
     status: int = 200,
 ) -> Response:
-    """Read a request's body, take a place in the queue, and work until the answer, the deadline, or nobody waits."""
-    service.queue.check_room()
+    """Take a place in the queue, read a request's body, and work until the answer, the deadline, or nobody waits."""
     turn = Turn(service.limits.deadline_s)
     try:
-        with service.uploads.holding() as held:
-            body = await held.read(request.receive, request.headers)
-            with service.queue.place():
+        with service.queue.place() as place, service.uploads.holding() as held:
+            body = await held.read(request.receive, request.headers, place)
 
-                async def answer() -> Answer:
-                    kind = request.headers.get("content-type", "")
-                    values = await asyncio.to_thread(values_of, kind, body, request.scope["query_string"], known)
-                    return await work(values, turn)
+            async def answer() -> Answer:
+                kind = request.headers.get("content-type", "")
+                values = await asyncio.to_thread(values_of, kind, body, request.scope["query_string"], known)
+                return await work(values, turn)
 
-                done = await turn.attended(answer(), request.receive)
+            done = await turn.attended(answer(), request.receive)
     except ClientLeftError:
         service.metrics.left.inc()
         return NoAnswer()

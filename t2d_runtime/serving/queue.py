@@ -23,6 +23,9 @@ T = TypeVar("T")
 WORD_THREADS = 4
 """Threads for words. Known words do not wait for others' new words; those wait in the encoder itself."""
 
+SLOW_S = 2.0
+"""Time after which a request whose body is still coming gives its place up where another needs it."""
+
 WEIGHT = 0.1
 """Weight of the newest request in the mean time of one."""
 
@@ -71,13 +74,50 @@ class Turn:
             await asyncio.gather(task, left, return_exceptions=True)
 
 
+class Place:
+    """One request's place in the queue. Used from the event loop."""
+
+    def __init__(self) -> None:
+        self.given_up = False
+        self._begun = 0.0
+        self._reading: asyncio.Timeout | None = None
+
+    @asynccontextmanager
+    async def reading(self, most_s: float) -> AsyncIterator[None]:
+        """Read the request's body within some time.
+
+        Raises HttpError, 408, where it took longer, or 2 s and the place was needed.
+        """
+        self._begun = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(most_s) as self._reading:
+                yield
+        except TimeoutError as error:
+            detail = f"the request's body did not come within {most_s:g} s"
+            if self.given_up:
+                detail = f"the request's body did not come within {SLOW_S:g} s, and others wait; try again later"
+            raise HttpError(408, detail, Connection="close") from error
+        finally:
+            self._reading = None
+
+    def slow_since(self, now: float) -> float | None:
+        """The time since which the body is coming; None for a place that is not given up."""
+        slow = self._reading is not None and not self.given_up and now - self._begun >= SLOW_S
+        return self._begun if slow else None
+
+    def give_up(self) -> None:
+        """End the reading."""
+        if self._reading is not None:
+            self.given_up = True
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
+
 class Queue:
-    """Places for requests, from their arrival to their answer, of which a few are in work."""
+    """Places for requests, from their head to their answer, of which a few are in work."""
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self.places = limits.queue
-        self.taken = 0
-        self.draining = False
+        self._taken: list[Place] = []
         self._metrics = metrics
         self._in_work = BESIDE_ENCODING + limits.encoders
         self._slots = asyncio.Semaphore(self._in_work)
@@ -87,15 +127,40 @@ class Queue:
         self._mean_s = 0.0
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the queue. Raises HttpError, 429, where none is left."""
+    def place(self) -> Iterator[Place]:
+        """A place in the queue, before the request's body is read: nobody sends it in vain.
+
+        Where all are taken, a request whose body comes slowly loses its place to this one; otherwise clients that send
+        next to nothing would keep all others out. Raises HttpError, 429, where none is left.
+        """
+        if self.taken >= self.places:
+            self._free_slow()
         self.check_room()
-        self.taken += 1
+        place = Place()
+        self._taken.append(place)
         self._metrics.queue.set(self.taken)
         try:
-            yield
+            yield place
         finally:
-            self.taken -= 1
+            self._leave(place)
+
+    @property
+    def taken(self) -> int:
+        """Places that are taken."""
+        return len(self._taken)
+
+    def _free_slow(self) -> None:
+        """Take the place of the request whose body is coming for longest, where that is long."""
+        now = asyncio.get_running_loop().time()
+        slow = [(since, place) for place in self._taken if (since := place.slow_since(now)) is not None]
+        if slow:
+            _, slowest = min(slow, key=lambda item: item[0])
+            slowest.give_up()
+            self._leave(slowest)
+
+    def _leave(self, place: Place) -> None:
+        if place in self._taken:  # it is not where the place was given up
+            self._taken.remove(place)
             self._metrics.queue.set(self.taken)
 
     def check_room(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,7 +10,7 @@ from starlette.types import Receive
 from t2d_runtime.serving.limits import MIB, Limits
 from t2d_runtime.serving.metrics import Metrics
 from t2d_runtime.serving.problems import HttpError
-from t2d_runtime.serving.queue import ClientLeftError
+from t2d_runtime.serving.queue import ClientLeftError, Place
 
 
 class Uploads:
@@ -44,8 +43,8 @@ class Held:
         self._uploads = uploads
         self.size_bytes = 0
 
-    async def read(self, receive: Receive, headers: Mapping[str, str]) -> bytes:
-        """The whole body.
+    async def read(self, receive: Receive, headers: Mapping[str, str], place: Place) -> bytes:
+        """The whole body of the request that has this place.
 
         Raises HttpError: 413 for a body above the limit, by its Content-Length or by its bytes, 408 for a slow one, 429
         where all bodies together exceed theirs. Raises ClientLeftError.
@@ -54,21 +53,16 @@ class Held:
         declared = headers.get("content-length", "0")
         self._check(int(declared) if declared.isascii() and declared.isdecimal() else 0)
         parts = []
-        try:
-            async with asyncio.timeout(limits.upload_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientLeftError
-                    part = message.get("body", b"")
-                    self._count(len(part))
-                    parts.append(part)
-                    if not message.get("more_body", False):
-                        return b"".join(parts)
-        except TimeoutError as error:
-            raise HttpError(
-                408, f"the request's body did not come within {limits.upload_s:g} s", Connection="close"
-            ) from error
+        async with place.reading(limits.upload_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeftError
+                part = message.get("body", b"")
+                self._count(len(part))
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
 
     def _count(self, size_bytes: int) -> None:
         self.size_bytes += size_bytes

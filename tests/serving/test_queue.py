@@ -7,8 +7,9 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from t2d_runtime import Segmenter
+from t2d_runtime.serving import queue
 from t2d_runtime.serving.limits import Limits
 from t2d_runtime.serving.problems import HttpError
 from t2d_runtime.serving.queue import Turn
@@ -115,6 +117,36 @@ def test_a_refusal_waits_for_no_body_and_keeps_the_connection(serve: Serve, held
                 assert answers.readline().startswith(b"HTTP/1.1 200")
         held.free.set()
         assert waiting.result().status_code == 200
+
+
+@contextmanager
+def half_sent(running: Running, photo: bytes) -> Iterator[tuple[socket.socket, bytes]]:
+    """A request that has its place, and the half of its body that did not come yet."""
+    head = "POST /segment?classes=sky HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nConnection: close\r\n"
+    half = len(photo) // 2
+    with socket.create_connection(("127.0.0.1", running.port), timeout=TIMEOUT_S) as connection:
+        connection.sendall(f"{head}Content-Length: {len(photo)}\r\n\r\n".encode() + photo[:half])
+        wait_until(lambda: taken(running.url) == 1)
+        yield connection, photo[half:]
+
+
+def test_nobody_sends_a_body_in_vain(serve: Serve, photo: bytes) -> None:
+    """A place is taken before the body comes, so that no other request gets it meanwhile."""
+    with serve(Limits(queue=1)) as running, half_sent(running, photo) as (connection, rest):
+        assert ask(running.url, photo).status_code == 429
+        connection.sendall(rest)
+        assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 200")
+
+
+def test_a_slow_body_gives_its_place_up(serve: Serve, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the place is needed; clients that send next to nothing keep nobody out."""
+    monkeypatch.setattr(queue, "SLOW_S", 0.0)
+    with serve(Limits(queue=1)) as running, half_sent(running, photo) as (connection, _):
+        assert ask(running.url, photo).status_code == 200
+        said = connection.makefile("rb").read()
+        assert said.startswith(b"HTTP/1.1 408")
+        assert b"the request's body did not come within 0 s, and others wait; try again later" in said
+        assert taken(running.url) == 0
 
 
 def test_a_client_that_leaves_frees_its_place(serve: Serve, held: HeldSegmenter, photo: bytes) -> None:
