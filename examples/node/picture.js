@@ -4,8 +4,8 @@ import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { encode } from "fast-png";
 import sharp from "sharp";
 
-import { InputError } from "../web/t2d/errors.js";
-import { labelColours } from "../web/t2d/palette.js";
+import { labelColours } from "../../t2d_runtime/serving/page/palette.js";
+import { InputError } from "../web/t2d/index.js";
 
 const MAX_PIXELS = Math.floor(1024 ** 3 / 4 / 3); // as t2d_runtime/image/sizes.py
 
@@ -43,9 +43,8 @@ export async function readPicture(path) {
  * Write labels as a PNG, whole or not at all: palette indices up to 256 labels, else 16-bit grey.
  * @param {string} path
  * @param {import("../web/t2d/segmenter.js").Segmentation} segmentation
- * @param {{width: number, height: number}} size
  */
-export async function writeLabels(path, { labels, names, background }, { width, height }) {
+export async function writeLabels(path, { labels, names, background, width, height }) {
   const palette = labelColours(names.length, background);
   if (background) palette[0] = [0, 0, 0];
   const coded = labels instanceof Uint8Array ? { depth: 8, palette } : { depth: 16 };

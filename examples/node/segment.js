@@ -1,22 +1,17 @@
-// Segment a picture with the words of a vocabulary file: one graph, no Python.
+// Segment a picture with the words of a vocabulary file, without Python.
 //
 //     node segment.js BUNDLE VOCABULARY.safetensors PICTURE LABELS.png [--classes "sky,sea"] [--background] [--refine]
 
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
+import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 
-import { InputError } from "../web/t2d/errors.js";
-import { checkVocabulary, readManifest } from "../web/t2d/manifest.js";
-import { Segmenter, sessionOptions } from "../web/t2d/segmenter.js";
-import { chooseWords, readVocabulary } from "../web/t2d/vocabulary.js";
+import { InputError, chooseWords, open, readVocabulary } from "../web/t2d/index.js";
+import { folder } from "../web/t2d/node.js";
 import { readBytes, readPicture, writeLabels } from "./picture.js";
 
 const USAGE = `usage: node segment.js BUNDLE VOCABULARY PICTURE LABELS.png [options]
 
-BUNDLE       folder written by 't2d-export bundle --fused'
+BUNDLE       folder written by 't2d-export bundle'
 VOCABULARY   written by 't2d classes BUNDLE --classes ... --output F.safetensors'
 PICTURE      JPEG, PNG, WebP
 LABELS.png   the label of every pixel as a palette index
@@ -25,7 +20,7 @@ LABELS.png   the label of every pixel as a palette index
 --background      label 0 where no word exceeds the threshold
 --threshold X     0 to 1; default: the bundle's
 --refine          refine edges with PAMR
---precision P     of the graph: fp32 (default), or another that the bundle has
+--precision P     of the image encoder: fp32 (default), or another that the bundle has
 --threads N       default: the engine's choice`;
 
 const BAD_INPUT = 2;
@@ -33,48 +28,32 @@ const BAD_INPUT = 2;
 async function main() {
   const { paths, values } = parseCommand();
   const [bundle, vocabularyPath, picturePath, output] = paths;
-  const manifestPath = join(bundle, "manifest.json");
-  const manifestText = (await readBytes(manifestPath, "bundle")).toString();
-  const manifest = await readManifest(manifestText, manifestPath, values.precision);
   const vocabulary = await readVocabulary(await readBytes(vocabularyPath, "vocabulary"), vocabularyPath);
-  checkVocabulary(manifest, vocabulary);
   const words = values.classes === undefined ? vocabulary : chooseWords(vocabulary, values.classes.split(","));
   const picture = await readPicture(picturePath);
 
   const opening = performance.now();
-  const segmenter = await open(bundle, manifest, values.threads);
+  const segmenter = await openBundle(bundle, values);
   const start = performance.now();
-  const segmentation = await segmenter.segment(picture, words, values);
+  const encoding = await segmenter.encodeImage(picture);
+  const encoded = performance.now();
+  const segmentation = await segmenter.segment(encoding, words, values);
   const end = performance.now();
-  await writeLabels(output, segmentation, picture);
-  const times = `graph opened in ${ms(start - opening)}, segmented in ${ms(end - start)}`;
-  console.log(`${picturePath}: ${picture.width} x ${picture.height} pixels, ${times}`);
+  await writeLabels(output, segmentation);
+  const times = `encoded in ${ms(encoded - start)}, masks in ${ms(end - encoded)}`;
+  console.log(`${picturePath}: ${picture.width} x ${picture.height} pixels, opened in ${ms(start - opening)}, ${times}`);
   console.log(`    ${shares(segmentation)}`);
   console.log(`    ${output}`);
+  await segmenter.close();
 }
 
-/**
- * @param {string} bundle
- * @param {import("../web/t2d/manifest.js").Manifest} manifest
- * @param {number} [threads] the engine's choice where left out
- */
-async function open(bundle, manifest, threads) {
-  for (const { path, sha256 } of manifest.files) {
-    const hash = createHash("sha256");
-    try {
-      await pipeline(createReadStream(join(bundle, path)), hash);
-    } catch (error) {
-      throw new InputError(`${join(bundle, path)} cannot be read: ${error.code}; copy or export the bundle again`);
-    }
-    if (hash.digest("hex") !== sha256) {
-      throw new InputError(`${join(bundle, path)} is not the exported file; copy or export the bundle again`);
-    }
-  }
-  const options = { ...sessionOptions(manifest.precision), intraOpNumThreads: threads ?? 0 };
+/** @param {string} bundle @param {{precision: string, threads?: number}} options */
+async function openBundle(bundle, { precision, threads }) {
   // From 1.29 on ONNX Runtime reports usage to its makers, unless this is turned off before it is loaded.
   process.env.ORT_DISABLE_TELEMETRY ??= "1";
   const ort = await import("onnxruntime-node");
-  return new Segmenter(ort, await ort.InferenceSession.create(join(bundle, manifest.files[0].path), options), manifest);
+  const session = { intraOpNumThreads: threads ?? 0 };
+  return open(folder(bundle), { ort, precision, session, workers: threads ?? availableParallelism() });
 }
 
 function parseCommand() {

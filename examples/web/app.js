@@ -1,37 +1,40 @@
-// The page: a bundle's graph and a vocabulary in this browser, segmenting again whenever something changes.
+// The page: a bundle and words in this browser, segmenting again whenever something changes.
 //
-// The page's address may choose them: ?bundle=URL/&vocabulary=URL&precision=int8&threads=2
+// The page's address may choose: ?bundle=URL/&vocabulary=URL&precision=int8&engine=webgpu|wasm&threads=2
 
-import { GraphEngine } from "./engine.js";
+import { BrowserEngine } from "./engine.js";
+import { InputError } from "./errors.js";
 import { Page } from "./page.js";
-import { fetchBytes } from "./t2d/fetching.js";
-import { checkVocabulary } from "./t2d/manifest.js";
-import { readVocabulary } from "./t2d/vocabulary.js";
-import { WordList } from "./words.js";
+import { VocabularyList } from "./vocabulary-list.js";
+import { TypedWords } from "./words.js";
 
 const address = new URLSearchParams(location.search);
 const elements = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
-const engine = new GraphEngine(address, showProgress);
-const words = new WordList(elements, () => page.update());
+const engine = new BrowserEngine(address, showProgress);
+const words = new TypedWords(elements, () => page.update());
+const list = new VocabularyList(elements);
 const page = new Page(elements, engine, words, { ".safetensors": takeVocabulary });
 
 async function start() {
-  await engine.readManifest();
+  await page.start();
   elements.vocabulary.disabled = false;
   await fetchVocabulary().catch((error) => page.complain(error)); // another may be chosen
-  await page.start();
+  await page.update();
 }
 
 async function fetchVocabulary() {
   const url = new URL(address.get("vocabulary") ?? "vocabulary.safetensors", location.href);
-  await useVocabulary(await fetchBytes(url, "'t2d classes' makes one"), url.pathname);
+  const response = await fetch(url, { cache: "no-cache" });
+  if (!response.ok) {
+    throw new InputError(`${url.pathname} cannot be loaded (${response.status}); 't2d classes' makes a vocabulary`);
+  }
+  await useVocabulary(new Uint8Array(await response.arrayBuffer()), url.pathname);
 }
 
 /** @param {Uint8Array} bytes @param {string} name */
 async function useVocabulary(bytes, name) {
-  const vocabulary = await readVocabulary(bytes, name);
-  checkVocabulary(engine.manifest, vocabulary);
-  words.use(vocabulary);
+  list.use(await engine.addVocabulary(bytes, name));
+  words.complain("");
 }
 
 /** @param {File} file */
@@ -50,6 +53,9 @@ elements.vocabulary.addEventListener("change", () => {
   page.takeAll(elements.vocabulary.files);
   elements.vocabulary.value = ""; // the same file may be chosen again
 });
+
+// For visits without a network. Browsers have none of these without https or localhost.
+navigator.serviceWorker?.register("offline.js").catch(() => {});
 
 start().catch((error) => {
   elements.loading.hidden = true;

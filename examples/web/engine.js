@@ -1,23 +1,23 @@
-// The graph in this browser as the page's engine; it runs in worker.js.
+// A bundle in this browser as the page's engine; it runs in worker.js.
 
+import { InputError } from "./errors.js";
 import { seconds } from "./page.js";
-import { InputError } from "./t2d/errors.js";
-import { fetchBytes } from "./t2d/fetching.js";
-import { readManifest } from "./t2d/manifest.js";
 
 /** More threads gain little on one picture, and take cores that keep the page responsive. */
 const MAX_THREADS = 4;
 
-export class GraphEngine {
-  /** The bundle's manifest, after `readManifest`. */
-  manifest;
+/** The smallest program that uses SIMD: a function that returns one vector. */
+const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+
+export class BrowserEngine {
+  live = true;
   #address;
   #base;
   #worker;
 
   /**
-   * @param {URLSearchParams} address bundle, precision and threads, where they are not the defaults
-   * @param {(progress: {loaded: number, total: number}) => void} onProgress bytes of the graph
+   * @param {URLSearchParams} address bundle, precision, engine and threads, where they are not the defaults
+   * @param {(progress: {loaded: number, total: number}) => void} onProgress bytes of the model
    */
   constructor(address, onProgress) {
     this.#address = address;
@@ -25,24 +25,32 @@ export class GraphEngine {
     this.#worker = new WorkerCalls(onProgress);
   }
 
-  async readManifest() {
-    const url = new URL("manifest.json", this.#base);
-    const text = new TextDecoder().decode(await fetchBytes(url, "see README.md for how to serve a bundle"));
-    this.manifest = await readManifest(text, url.pathname, this.#address.get("precision") ?? "fp32");
+  async open() {
+    requireWebAssembly();
+    const precision = this.#address.get("precision") ?? "fp32";
+    const begun = performance.now();
+    const { threads, told } = this.#threads();
+    const { engine, why } = await this.#engine(precision);
+    const settings = { base: this.#base.href, precision, engine, threads };
+    const { threshold, backbone, bytes } = await this.#worker.call("open", settings);
+    const megabytes = (bytes / 1e6).toFixed(1);
+    return {
+      threshold,
+      facts: [
+        ["Model", `${backbone}, ${megabytes} MB, ${precision}, loaded in ${seconds(performance.now() - begun)}`],
+        ["Engine", why],
+        ["Threads", told],
+      ],
+    };
   }
 
-  async open() {
-    const { manifest } = this;
-    const begun = performance.now();
-    const threads = this.#threads();
-    await this.#worker.call("open", { base: this.#base.href, manifest, threads });
-    const megabytes = manifest.files.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6;
-    const told = crossOriginIsolated ? `${threads}` : `${threads}: this server lets pages have no more (see README.md)`;
-    const facts = [
-      ["Model", `${megabytes.toFixed(1)} MB, ${manifest.precision}, loaded in ${seconds(performance.now() - begun)}`],
-      ["Threads", told],
-    ];
-    return { threshold: manifest.threshold, facts };
+  /**
+   * Take the words of a vocabulary file.
+   * @param {Uint8Array} bytes @param {string} name of the file
+   * @returns {Promise<{names: string[], phrases: string[], classIndices: number[], thresholds: Record<string, number>}>}
+   */
+  addVocabulary(bytes, name) {
+    return this.#worker.call("addVocabulary", { bytes, name });
   }
 
   /** @param {{image: ImageData}} picture */
@@ -51,13 +59,14 @@ export class GraphEngine {
   }
 
   /**
-   * @param {import("./t2d/vocabulary.js").Vocabulary} words
-   * @param {import("./t2d/segmenter.js").Options} options
+   * @param {import("./words.js").Chosen} chosen
+   * @param {import("./t2d/segmenter.js").MaskOptions} options
    */
-  async segment(words, options) {
-    // Thresholds of words are those of words against background.
-    const asWanted = options.background ? words : { ...words, thresholds: {} };
-    return this.#worker.call("segment", { words: asWanted, options });
+  async segment(chosen, options) {
+    const result = await this.#worker.call("segment", { chosen, options });
+    const { image, masks } = result.times;
+    const encoded = image > 0 ? `picture encoded in ${seconds(image)}` : "picture already encoded";
+    return { ...result, facts: [["Times", `${encoded}, masks in ${seconds(masks)}`]] };
   }
 
   /** Pages share memory between threads only where the server isolates them from other sites. */
@@ -65,7 +74,43 @@ export class GraphEngine {
     const given = this.#address.get("threads");
     const wanted = Number(given ?? Math.min(navigator.hardwareConcurrency, MAX_THREADS));
     if (!Number.isInteger(wanted) || wanted < 1) throw new InputError(`threads is ${given}, expected 1 or more`);
-    return crossOriginIsolated ? wanted : 1;
+    if (crossOriginIsolated) return { threads: wanted, told: `${wanted}` };
+    return { threads: 1, told: "1: this page is not isolated from other sites, so it has no more (see README.md)" };
+  }
+
+  /**
+   * WebGPU where there is an adapter of its own hardware, unless the address or the precision says otherwise.
+   * @param {string} precision
+   */
+  async #engine(precision) {
+    const given = this.#address.get("engine") ?? "auto";
+    if (!["auto", "wasm", "webgpu"].includes(given)) {
+      throw new InputError(`engine is ${given}, expected webgpu or wasm`);
+    }
+    const wasm = (/** @type {string} */ reason) => ({ engine: "wasm", why: `WebAssembly with SIMD${reason}` });
+    if (given === "wasm") return wasm(", as asked for");
+    const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+    if (given === "webgpu") {
+      if (!adapter) throw new InputError("this browser has no WebGPU adapter; leave ?engine=webgpu out");
+      return { engine: "webgpu", why: `WebGPU (${adapterName(adapter)}), as asked for` };
+    }
+    if (!adapter) return wasm(": there is no WebGPU adapter");
+    if (adapter.info?.isFallbackAdapter || adapter.isFallbackAdapter) return wasm(": WebGPU has a software adapter only");
+    if (precision === "int8") return wasm(": faster for int8 than WebGPU");
+    return { engine: "webgpu", why: `WebGPU (${adapterName(adapter)})` };
+  }
+}
+
+/** @param {any} adapter of WebGPU */
+function adapterName({ info = {} }) {
+  return info.description || [info.vendor, info.architecture].filter(Boolean).join(" ") || "an adapter without a name";
+}
+
+function requireWebAssembly() {
+  if (typeof WebAssembly !== "object" || !WebAssembly.validate(new Uint8Array(SIMD))) {
+    throw new InputError(
+      "this browser has no WebAssembly with SIMD, which the model needs; take a browser of 2023 or newer, or allow it",
+    );
   }
 }
 
@@ -76,24 +121,23 @@ class WorkerCalls {
   #calls = 0;
   #failure = null; // of the worker itself: no call is answered any more
 
-  /** @param {(progress: {loaded: number, total: number}) => void} onProgress bytes of the graph */
+  /** @param {(progress: {loaded: number, total: number}) => void} onProgress bytes of the model */
   constructor(onProgress) {
-    this.#worker.onmessage = ({ data: { id, value, error, progress } }) => {
+    this.#worker.onmessage = ({ data: { id, value, error, about, progress } }) => {
       if (progress) return onProgress(progress);
       const { resolve, reject } = this.#waiting.get(id);
       this.#waiting.delete(id);
-      if (error) reject(new InputError(error));
+      if (error) reject(Object.assign(new InputError(error), { about }));
       else resolve(value);
     };
     this.#worker.onerror = ({ message }) => {
-      const reason = message ?? "is the folder onnxruntime beside the page? 'npm ci' makes it";
-      this.#failure = new InputError(`the worker failed: ${reason}`);
+      this.#failure = new InputError(`the worker failed: ${message ?? "is the folder t2d beside the page?"}`);
       for (const { reject } of this.#waiting.values()) reject(this.#failure);
     };
   }
 
   /**
-   * @param {"open" | "setPicture" | "segment"} call
+   * @param {"open" | "addVocabulary" | "setPicture" | "segment"} call
    * @param {object} argument
    */
   call(call, argument) {

@@ -1,25 +1,37 @@
-// The engine, in a thread of its own: it downloads and opens the graph, and segments.
+// The engine, in a thread of its own: it downloads and opens a bundle, encodes pictures and words, and makes masks.
 
-import * as ort from "./onnxruntime/ort.wasm.bundle.min.mjs";
-import { InputError } from "./t2d/errors.js";
-import { Segmenter, sessionOptions } from "./t2d/segmenter.js";
-import { sha256 } from "./t2d/sha256.js";
+import { InputError, open, readVocabulary } from "./t2d/index.js";
+
+const MODULES = {
+  wasm: "./onnxruntime/ort.wasm.bundle.min.mjs",
+  webgpu: "./onnxruntime/ort.webgpu.bundle.min.mjs",
+};
+const NO_MEMORY = /out of memory|bad_alloc|allocation failed|could not allocate|invalid array length|memory\.grow/i;
 
 let segmenter;
 let picture;
+let encoding = null; // of the picture, once it is needed
 
 const calls = {
-  /** @param {{base: string, manifest: import("./t2d/manifest.js").Manifest, threads: number}} settings */
-  async open({ base, manifest, threads }) {
+  /** @param {{base: string, precision: string, engine: "wasm" | "webgpu", threads: number}} settings */
+  async open({ base, precision, engine, threads }) {
+    const ort = await import(MODULES[engine]).catch(() => {
+      throw new InputError(`${MODULES[engine].slice(2)} cannot be loaded; 'npm ci' in this folder makes it`);
+    });
     ort.env.wasm.numThreads = threads;
-    const progress = counter(manifest.files);
-    const [graph, ...weights] = await Promise.all(manifest.files.map((file) => download(base, file, progress)));
-    const externalData = weights.map((data, index) => ({
-      path: manifest.files[index + 1].path.split("/").pop(),
-      data,
-    }));
-    const options = { ...sessionOptions(manifest.precision), externalData };
-    segmenter = new Segmenter(ort, await ort.InferenceSession.create(graph, options), manifest);
+    const session = { executionProviders: [engine] };
+    const progress = (done) => postMessage({ progress: done });
+    segmenter = await open(base, { ort, precision, session, workers: threads, progress });
+    const { threshold, backbone, imageEncoder } = segmenter.manifest;
+    return { threshold, backbone, bytes: imageEncoder.reduce((sum, { bytes }) => sum + bytes, 0) };
+  },
+
+  /** @param {{bytes: Uint8Array, name: string}} file */
+  async addVocabulary({ bytes, name }) {
+    const vocabulary = await readVocabulary(bytes, name);
+    segmenter.addVocabulary(vocabulary);
+    const { names, phrases, classIndices, thresholds } = vocabulary;
+    return { names, phrases, classIndices, thresholds };
   },
 
   /** @param {ImageData} image opaque; the picture to segment from now on */
@@ -31,82 +43,43 @@ const calls = {
       pixels[to++] = data[from + 2];
     }
     picture = { pixels, width, height };
+    encoding = null;
   },
 
-  /**
-   * @param {{
-   *   words: import("./t2d/vocabulary.js").Vocabulary,
-   *   options: import("./t2d/segmenter.js").Options,
-   * }} request
-   */
-  async segment({ words, options }) {
-    const { width, height } = picture; // which may be another one when this is done
+  /** @param {{chosen: import("./words.js").Chosen, options: import("./t2d/segmenter.js").MaskOptions}} request */
+  async segment({ chosen: { classes, negatives, thresholds }, options: { background, threshold, refine } }) {
     const start = performance.now();
-    const segmentation = await segmenter.segment(picture, words, options);
-    return { ...segmentation, width, height, milliseconds: performance.now() - start };
+    const words = await segmenter.encodeWords(classes, { negatives, thresholds: background ? thresholds : {} });
+    const encoded = performance.now();
+    const asked = picture; // which may be another one when this is done
+    const known = encoding !== null;
+    const used = encoding ?? (await segmenter.encodeImage(asked));
+    if (picture === asked) encoding = used;
+    const masked = performance.now();
+    const segmentation = await segmenter.segment(used, words, { background, threshold, refine });
+    const end = performance.now();
+    return {
+      ...segmentation,
+      milliseconds: end - start,
+      times: { words: encoded - start, image: known ? 0 : masked - encoded, masks: end - masked },
+    };
   },
 };
 
-/**
- * A file of the bundle, whole and unchanged.
- * @param {string} base URL of the bundle
- * @param {import("./t2d/manifest.js").BundleFile} file
- * @param {(bytes: number) => void} progress
- */
-async function download(base, file, progress) {
-  const url = new URL(file.path, base);
-  // The cached file saves the download where it is the right one, whatever the server's dates say.
-  let response = await fetch(url, { cache: "force-cache" });
-  if (response.ok) {
-    const bytes = await read(response, file.bytes, progress);
-    if ((await sha256(bytes)) === file.sha256) return bytes;
-    progress(-file.bytes);
+/** A message for the visitor. @param {string} call @param {any} error */
+function told(call, error) {
+  if (error instanceof InputError) return error.message;
+  const reason = String(error?.message ?? error); // the engine throws numbers and errors of every kind
+  if (error instanceof RangeError || NO_MEMORY.test(reason)) {
+    return `this page has not enough memory (${reason}); close other pages, or take a smaller model or ?precision=int8`;
   }
-  response = await fetch(url, { cache: "reload" });
-  if (!response.ok) throw new InputError(`${url.pathname} cannot be loaded: ${response.status} ${response.statusText}`);
-  const bytes = await read(response, file.bytes, progress);
-  if ((await sha256(bytes)) === file.sha256) return bytes;
-  throw new InputError(`${url.pathname} is not the file that manifest.json names; copy the bundle again`);
-}
-
-/**
- * A response's bytes; one of another size is cut or filled with zeros, and fails its checksum.
- * @param {Response} response
- * @param {number} size bytes
- * @param {(bytes: number) => void} progress
- */
-async function read(response, size, progress) {
-  const bytes = new Uint8Array(size);
-  let filled = 0;
-  for (const reader = response.body.getReader(); ;) {
-    const { done, value } = await reader.read();
-    if (done || filled + value.length > size) break;
-    bytes.set(value, filled);
-    filled += value.length;
-    progress(value.length);
-  }
-  progress(size - filled);
-  return bytes;
-}
-
-/** Tells the page how much of all files has been downloaded. @param {{bytes: number}[]} files */
-function counter(files) {
-  const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
-  let loaded = 0;
-  return (bytes) => {
-    loaded += bytes;
-    postMessage({ progress: { loaded, total } });
-  };
+  return `${call} failed: ${reason}`;
 }
 
 onmessage = async ({ data: { id, call, argument } }) => {
   try {
     postMessage({ id, value: await calls[call](argument) });
   } catch (error) {
-    // The engine throws numbers and errors of every kind, which the page shows.
-    postMessage({
-      id,
-      error: error instanceof InputError ? error.message : `${call} failed: ${error.message ?? error}`,
-    });
+    postMessage({ id, error: told(call, error), about: error?.about });
   }
 };

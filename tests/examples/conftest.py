@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.bundle.files import SEGMENTER
+from t2d_runtime.image.reading import ImageLike
 from training.drawing.scenes import draw_scene
 
 HERE = Path(__file__).resolve().parent
@@ -74,13 +75,13 @@ def vocabulary(words: ClassEmbeddings, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def check_labels(
-    segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmbeddings
-) -> Callable[[NDArray[Any], bool, bool], None]:
-    """Asserts that labels of the scene are the Python runtime's wherever its best score leads by the margin."""
+def check_labels(segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmbeddings) -> Callable[..., None]:
+    """Asserts that labels of a picture are the Python runtime's wherever its best score leads by the margin."""
 
-    def check(labels: NDArray[Any], background: bool, refine: bool) -> None:
-        result = segmenter.segment(scene, words, background=background, refine=refine, window="whole", keep_scores=True)
+    def check(labels: NDArray[Any], background: bool, refine: bool, picture: ImageLike = scene) -> None:
+        result = segmenter.segment(
+            picture, words, background=background, refine=refine, window="whole", keep_scores=True
+        )
         assert result.scores is not None
         rivals = list(result.scores)
         if background:
@@ -121,8 +122,10 @@ def browser(node: str) -> Iterator[Browser]:
             "FONTCONFIG_PATH": str(unpacked / "fonts"),
         }
     # Its sandbox needs rights that containers and root do not have; it loads nothing but the project's own page.
+    # Its camera is a drawn one, which pages may use unasked.
+    options = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, env=environment, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(executable_path=program, env=environment, args=options)
         yield launched
         launched.close()
 

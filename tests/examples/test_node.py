@@ -83,7 +83,9 @@ def grouped(segmenter: Segmenter, tmp_path: Path) -> Path:
     return tmp_path / "grouped.safetensors"
 
 
-@pytest.mark.parametrize("chosen", [None, ["thing", "plant"]])
+@pytest.mark.parametrize(
+    ("chosen", "refine"), [(None, False), (None, True), (["thing", "plant"], False)], ids=["all", "refined", "some"]
+)
 @pytest.mark.parametrize("background", [False, True])
 def test_phrases_negatives_and_thresholds(
     run: Run,
@@ -91,6 +93,7 @@ def test_phrases_negatives_and_thresholds(
     segmenter: Segmenter,
     scene: NDArray[np.uint8],
     chosen: list[str] | None,
+    refine: bool,
     background: bool,
     tmp_path: Path,
 ) -> None:
@@ -99,15 +102,18 @@ def test_phrases_negatives_and_thresholds(
         words = replace(words, thresholds={})
         words.save(grouped)
     words = words if chosen is None else words.subset(chosen)
-    done = run(*["--background"] * background, *(["--classes", ",".join(chosen)] if chosen else []), vocabulary=grouped)
+    options = [*["--background"] * background, *["--refine"] * refine]
+    done = run(*options, *(["--classes", ",".join(chosen)] if chosen else []), vocabulary=grouped)
     assert done.returncode == 0, done.stderr
     got = np.asarray(Image.open(tmp_path / "out.png"))
-    expected = segmenter.segment(scene, words, background=background, window="whole")
+    expected = segmenter.segment(scene, words, background=background, refine=refine, window="whole")
     assert expected.class_names[0] == "background"
     assert len(np.unique(expected.label_map)) > 2
     # Where the best phrase leads by the margin.
     rows = ClassEmbeddings(words.all_phrases, words.vectors, words.digest)
-    scores = segmenter.segment(scene, rows, background=background, window="whole", keep_scores=True).scores
+    scores = segmenter.segment(
+        scene, rows, background=background, refine=refine, window="whole", keep_scores=True
+    ).scores
     assert scores is not None
     default = segmenter.manifest.defaults.threshold
     above = [words.thresholds.get(name, default) for name in words.names] + [default]
@@ -119,7 +125,8 @@ def test_phrases_negatives_and_thresholds(
     assert firm.mean() > 0.99
     np.testing.assert_array_equal(got[firm], expected.label_map[firm])
     if background:
-        plain = segmenter.segment(scene, replace(words, thresholds={}), background=True, window="whole").label_map
+        same = replace(words, thresholds={})
+        plain = segmenter.segment(scene, same, background=True, refine=refine, window="whole").label_map
         assert (plain != expected.label_map).any(), "the threshold matters"
 
 
@@ -127,25 +134,20 @@ def test_thresholds_without_background_are_refused(run: Run, grouped: Path, tmp_
     refused(run(vocabulary=grouped), "the thresholds of plant have no effect without", tmp_path / "out.png")
 
 
-def test_an_older_bundles_graph_has_one_threshold(node: str, picture: Path, tmp_path: Path) -> None:
+def test_an_older_bundle(node: str, picture: Path, tmp_path: Path) -> None:
     files = Path(__file__).parents[1] / "golden" / "written_by_0.1.0"
     with tarfile.open(files / "bundle.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     older = Segmenter.open(tmp_path / "bundle", backend="onnxruntime")
     output = tmp_path / "out.png"
-
-    def run_older(words: Path) -> subprocess.CompletedProcess[str]:
-        command = [node, str(PROGRAM), *map(str, (tmp_path / "bundle", words, picture, output)), "--background"]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    done = run_older(files / "words.safetensors")
-    assert done.returncode == 0, done.stderr
     words = ClassEmbeddings.load(files / "words.safetensors")
-    expected = older.segment(picture, words, background=True, window="whole").label_map
-    assert (np.asarray(Image.open(output)) == expected).mean() > 0.999
-    output.unlink()
     replace(words, thresholds={"sky": 0.5, "sea": 0.6}).save(tmp_path / "own.safetensors")
-    refused(run_older(tmp_path / "own.safetensors"), "this bundle's graph has one threshold for all words", output)
+    for path in (files / "words.safetensors", tmp_path / "own.safetensors"):
+        command = [node, str(PROGRAM), *map(str, (tmp_path / "bundle", path, picture, output)), "--background"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        expected = older.segment(picture, ClassEmbeddings.load(path), background=True, window="whole").label_map
+        assert (np.asarray(Image.open(output)) == expected).mean() > 0.999
 
 
 def test_int8(run: Run, segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmbeddings, tmp_path: Path) -> None:
@@ -191,23 +193,22 @@ def sliver(scene: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(scene[:1])
 
 
+@pytest.mark.parametrize("refine", [False, True])
 @pytest.mark.parametrize("kind", [grey, transparent, portrait, one_pixel, sliver])
 def test_pictures_of_every_kind(
     run: Run,
     kind: Callable[[NDArray[np.uint8]], Image.Image],
+    refine: bool,
     segmenter: Segmenter,
     scene: NDArray[np.uint8],
-    words: ClassEmbeddings,
+    check_labels: Callable[..., None],
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "picture.png"
     kind(scene).save(path)
-    done = run("--background", picture=path)
+    done = run("--background", *["--refine"] * refine, picture=path)
     assert done.returncode == 0, done.stderr
-    expected = segmenter.segment(path, words, background=True, window="whole").label_map
-    labels = np.asarray(Image.open(tmp_path / "out.png"))
-    assert labels.shape == expected.shape
-    assert (labels == expected).mean() > 0.999
+    check_labels(np.asarray(Image.open(tmp_path / "out.png")), True, refine, path)
 
 
 def test_a_photograph_is_turned_upright(
@@ -265,7 +266,7 @@ def refused(done: subprocess.CompletedProcess[str], message: str, output: Path) 
         (["--threads", "0"], "--threads is 0, expected 1 or more"),
         (["--classes", "sky,zebra"], "“zebra”: not among the 8 words of this vocabulary"),
         (["--classes", ""], "“”: not among the 8 words"),
-        (["--precision", "fp8"], "the bundle has no precisions/fp8/segmenter.onnx"),
+        (["--precision", "fp8"], "the bundle has no precisions/fp8/image_encoder.onnx, only image_encoder.onnx, "),
         (["--colour"], "Unknown option '--colour'"),
         (["surplus"], "expected BUNDLE VOCABULARY PICTURE LABELS.png, got 5 of these"),
     ],
@@ -338,19 +339,22 @@ def test_another_bundle_is_refused(run: Run, fused_bundle: Path, tmp_path: Path)
     bundle.mkdir()
     text = (fused_bundle / "manifest.json").read_text()
     (bundle / "manifest.json").write_text(text)
-    refused(run(bundle=bundle), "segmenter.onnx cannot be read: ENOENT", output)
-    shutil.copyfile(fused_bundle / "segmenter.onnx", bundle / "segmenter.onnx")
-    with (bundle / "segmenter.onnx").open("r+b") as file:
+    refused(run(bundle=bundle), "image_encoder.onnx cannot be read: ENOENT", output)
+    shutil.copyfile(fused_bundle / "image_encoder.onnx", bundle / "image_encoder.onnx")
+    with (bundle / "image_encoder.onnx").open("r+b") as file:
         file.seek(1000)
         file.write(hashlib.sha256(b"damage").digest())
-    refused(run(bundle=bundle), "segmenter.onnx is not the exported file", output)
+    refused(run(bundle=bundle), "image_encoder.onnx is not the file that manifest.json names", output)
     manifest = json.loads(text)
-    del manifest["files"]["segmenter.onnx"]
+    del manifest["files"]["image_encoder.onnx"]
     (bundle / "manifest.json").write_text(sealed(manifest))
-    refused(run(bundle=bundle), "the bundle has no segmenter.onnx; export it with 't2d-export bundle --fused'", output)
+    refused(run(bundle=bundle), "the bundle has no image_encoder.onnx, only precisions/", output)
+    for version, advice in ((1, "export the bundle again"), (3, "take a newer version of this program")):
+        (bundle / "manifest.json").write_text(json.dumps(manifest | {"schema_version": version}))
+        refused(run(bundle=bundle), f"is of schema version {version}, this program reads 2; {advice}", output)
     changed = text.replace('"cleaning_weight": 0', '"cleaning_weight": 1')
     assert changed != text
-    for content in ("{", "[]", '{"schema_version": 1}', '{"schema_version": 2}', changed):
+    for content in ("{", "[]", "{}", '{"schema_version": 2}', changed):
         (bundle / "manifest.json").write_text(content)
         refused(run(bundle=bundle), "manifest.json is not a bundle's manifest", output)
 

@@ -16,12 +16,6 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 from t2d_runtime import Segmenter
 from tests.examples.pages import KEEP_RESULTS, LAST_RESULT, TIMEOUT_MS
 
-ROOT = Path(__file__).resolve().parents[2]
-SERVED, EXAMPLE = ROOT / "t2d_runtime" / "serving" / "page", ROOT / "examples" / "web"
-
-SHARED = ("page.js", "picture.js", "style.css", "t2d/errors.js", "t2d/palette.js")
-"""Files that the page of the server and that of the example have in common: each folder is whole by itself."""
-
 KEY = "0123456789abcdef"
 
 
@@ -65,11 +59,6 @@ def last_result(page: Page, **options: Any) -> dict[str, Any]:
 
 def labels_of(result: dict[str, Any]) -> NDArray[np.intp]:
     return np.array(result["labels"]).reshape(result["height"], result["width"])
-
-
-def test_both_pages_share_their_files() -> None:
-    for name in SHARED:
-        assert (SERVED / name).read_bytes() == (EXAMPLE / name).read_bytes(), f"{name} differs; copy the changed one"
 
 
 def test_masks_change_as_words_are_typed(

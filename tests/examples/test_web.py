@@ -39,7 +39,7 @@ def address(node: str, serve: Serve, fused_bundle: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Opens pages that keep their results; what a page logs as an error fails the test, unless it is expected."""
-    context = browser.new_context()
+    context = browser.new_context(service_workers="block")
     context.add_init_script(KEEP_RESULTS)
 
     def open_page(url: str) -> Page:
@@ -109,10 +109,14 @@ def test_labels_are_those_of_python(
     assert page.complaints == []  # type: ignore[attr-defined]
 
 
-def test_threads_and_times_are_told(page: Page) -> None:
+def test_engine_threads_and_times_are_told(page: Page, picture: Path) -> None:
+    show(page, picture)
+    last_result(page)
     facts = page.locator("#facts").inner_text()
-    assert re.search(r"Model\n7\.\d MB, fp32, loaded in .+s\n", facts)
-    assert re.search(r"Threads\n[1-4]\n", facts)
+    assert re.search(r"Model\ntiny, 7\.\d MB, fp32, loaded in .+s\n", facts)
+    assert re.search(r"Engine\nWebAssembly with SIMD: .*WebGPU.* adapter", facts)
+    assert re.search(r"Threads\n[1-4]\b", facts)
+    assert re.search(r"Times\npicture .*encoded.*, masks in .+s", facts)
     assert page.evaluate("crossOriginIsolated")
 
 
@@ -132,25 +136,56 @@ def test_masks_and_legend_have_the_colours_of_the_overlay(page: Page, picture: P
     assert (masks[~inside] == 255).all()
 
 
-def test_typed_words(page: Page, picture: Path) -> None:
+def test_masks_change_as_words_are_typed(
+    page: Page, picture: Path, words: ClassEmbeddings, segmenter: Segmenter, scene: NDArray[np.uint8]
+) -> None:
+    """Each time with Python's labels, and the picture is not encoded again."""
     show(page, picture)
     last_result(page)
-    page.get_by_role("button", name="None").click()
-    expect(page.locator("#status")).to_have_text("Tick a word to look for.")
+    field = page.locator("#typed")
+    typed = field.input_value()
+    field.fill("")
+    expect(page.locator("#status")).to_have_text("Type a word to look for.")
     expect(page.locator("#legend")).to_be_hidden()
-    page.fill("#typed", "TREE, zebra")
-    page.press("#typed", "Enter")
+    page.evaluate("window.results = []")
+    field.press_sequentially("sky; sea, TREE\n- sand")
+    result = last_result(page, names=["background", "sky", "TREE"])
+    expected = segmenter.segment(
+        scene, segmenter.encode_classes({"sky": ["sky", "sea"], "TREE": "tree"}, negatives=["sand"]), window="whole"
+    ).label_map
+    assert (labels_of(result) == expected).mean() > 0.999
+    assert all(result["times"]["image"] == 0 for result in page.evaluate("window.results"))
+    expect(page.locator("#facts")).to_contain_text("picture already encoded, masks in")
+    field.fill("tree, zebra")
     unknown = page.locator("#unknown")
-    expect(unknown).to_contain_text("“zebra”: not among the 8 words of this vocabulary")
+    expect(unknown).to_contain_text("“zebra”: not among the")
     expect(unknown).to_contain_text('t2d classes BUNDLE --classes "zebra" --output F.safetensors')
-    expect(page.locator("#count")).to_have_text("1 of 8")
-    assert last_result(page)["names"] == ["tree"]
-    page.fill("#typed", "s")
+    field.fill(typed)
+    last_result(page, names=list(words.names))
     expect(unknown).to_be_hidden()
+
+
+def test_words_of_the_vocabulary_are_ticked(page: Page, picture: Path, words: ClassEmbeddings) -> None:
+    show(page, picture)
+    last_result(page)
+    expect(page.locator("#count")).to_have_text("8 of 8")
+    page.get_by_role("button", name="None").click()
+    expect(page.locator("#status")).to_have_text("Type a word to look for.")
+    expect(page.locator("#typed")).to_have_value("")
+    page.get_by_role("checkbox", name="tree").check()
+    assert last_result(page, names=["tree"])
+    page.get_by_role("checkbox", name="sky").check()
+    last_result(page, names=["tree", "sky"])
+    expect(page.locator("#typed")).to_have_value("tree, sky")
+    expect(page.locator("#count")).to_have_text("2 of 8")
+    page.get_by_role("checkbox", name="tree").uncheck()
+    last_result(page, names=["sky"])
+    page.fill("#find", "s")
     assert page.locator("#list label").all_inner_texts() == ["sky", "sea", "sand", "person"]
-    page.fill("#typed", "")
+    page.fill("#find", "")
     page.get_by_role("button", name="All").click()
-    page.wait_for_function("() => window.results.at(-1).names.length === 8")
+    last_result(page, names=["sky", *[name for name in words.names if name != "sky"]])
+    page.fill("#typed", ", ".join(words.names))
 
 
 def test_the_threshold_is_live(page: Page, picture: Path) -> None:
@@ -174,7 +209,7 @@ def test_the_keyboard_alone_is_enough(page: Page, picture: Path) -> None:
     for _ in range(20):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.value"))
-    for control in ("all", "none", "typed", "sky", "vocabulary", "background", "refine", "opacity"):
+    for control in ("camera", "typed", "all", "none", "find", "sky", "vocabulary", "background", "refine", "opacity"):
         assert control in reached
     page.focus("#refine")
     page.keyboard.press("Space")
@@ -225,8 +260,10 @@ def test_another_vocabulary(page: Page, words: ClassEmbeddings, picture: Path, t
     expect(page.locator("#count")).to_have_text("8 of 8")
 
 
+@pytest.mark.parametrize("refine", [False, True])
 def test_phrases_negatives_and_thresholds_of_words(
     page: Page,
+    refine: bool,
     words: ClassEmbeddings,
     segmenter: Segmenter,
     scene: NDArray[np.uint8],
@@ -239,16 +276,20 @@ def test_phrases_negatives_and_thresholds_of_words(
     grouped.save(path)
     page.set_input_files("#vocabulary", path)
     page.wait_for_function("() => window.results.at(-1)?.names.join() === 'background,ground,plant'")
-    page.set_checked("#refine", False)
+    expect(page.locator("#typed")).to_have_value("ground, plant @0.585\n- sky")
+    page.set_checked("#refine", refine)
     for background in (True, False):
         page.set_checked("#background", background)
         show(page, picture)
-        result = last_result(page, background=True, refine=False)
+        result = last_result(page, background=True, refine=refine)  # negatives have label 0 in any case
         used = grouped if background else dataclasses.replace(grouped, thresholds={})
         threshold = result["threshold"] if background else None
-        expected = segmenter.segment(scene, used, background=background, threshold=threshold, window="whole")
+        expected = segmenter.segment(
+            scene, used, background=background, threshold=threshold, refine=refine, window="whole"
+        )
         assert len(np.unique(expected.label_map)) > 1
         assert (labels_of(result) == expected.label_map).mean() > 0.999
+    page.set_checked("#refine", False)
     words.save(path)
     page.set_input_files("#vocabulary", path)
     expect(page.locator("#count")).to_have_text("8 of 8")
@@ -282,7 +323,7 @@ def test_progress_is_shown_while_the_model_loads(new_page: Callable[..., Page], 
     """A picture that is chosen meanwhile is segmented as soon as the model is there."""
     page = new_page("about:blank")
     held: list[Route] = []
-    page.route("**/segmenter.onnx", lambda route: held.append(route))
+    page.route("**/image_encoder.onnx", lambda route: held.append(route))
     page.goto(address)
     expect(page.locator("#loading")).to_be_visible()
     page.set_input_files("#file", picture)
@@ -301,7 +342,7 @@ def test_one_thread_without_the_headers(
     with serve(fused_bundle, "--no-isolation") as url:
         page = new_page(url)
         expect(page.locator("#status")).to_have_text("Ready for a picture.")
-        expect(page.locator("#facts")).to_contain_text("1: this server lets pages have no more")
+        expect(page.locator("#facts")).to_contain_text("1: this page is not isolated from other sites")
         show(page, picture)
         last_result(page)
         page.close()
@@ -318,28 +359,31 @@ def test_a_bundle_that_cannot_be_used_is_said(
         (bundle / name).write_bytes(content)
         os.utime(bundle / name, (1_600_000_000, 1_600_000_000))
 
-    graph, manifest = (fused_bundle / "segmenter.onnx").read_bytes(), (fused_bundle / "manifest.json").read_bytes()
+    graph, manifest = (fused_bundle / "image_encoder.onnx").read_bytes(), (fused_bundle / "manifest.json").read_bytes()
     write("manifest.json", manifest)
     with serve(bundle) as url:
         page = new_page(url)
         error = page.locator("#error")
-        expect(error).to_have_text(re.compile(r"^/bundle/segmenter\.onnx cannot be loaded: 404"))
+        expect(error).to_have_text(re.compile(r"^/bundle/image_encoder\.onnx cannot be loaded: 404"))
         expect(page.locator("#loading")).to_be_hidden()
-        write("segmenter.onnx", b"damaged")
+        write("image_encoder.onnx", b"damaged")
         page.goto(url)
-        expect(error).to_contain_text("/bundle/segmenter.onnx is not the file that manifest.json names")
+        expect(error).to_contain_text("/bundle/image_encoder.onnx is not the file that manifest.json names")
         page.goto(url + "?precision=fp8")
-        expect(error).to_contain_text("the bundle has no precisions/fp8/segmenter.onnx")
+        expect(error).to_contain_text("the bundle has no precisions/fp8/image_encoder.onnx")
         page.goto(url + "?threads=none")
         expect(error).to_have_text("threads is none, expected 1 or more")
         write("manifest.json", manifest.replace(b"0.56", b"0.46"))
         page.goto(url)
         expect(error).to_contain_text("manifest.json is not a bundle's manifest (it was changed since the export")
+        write("manifest.json", manifest.replace(b'"schema_version": 2', b'"schema_version": 3'))
+        page.goto(url)
+        expect(error).to_contain_text("is of schema version 3, this program reads 2; take a newer version")
         write("manifest.json", b"{")
         page.goto(url)
         expect(error).to_contain_text("manifest.json is not a bundle's manifest")
         write("manifest.json", manifest)
-        write("segmenter.onnx", graph)
+        write("image_encoder.onnx", graph)
         page.goto(url)
         expect(page.locator("#status")).to_have_text("Ready for a picture.")
         page.close()
@@ -352,7 +396,7 @@ def test_without_its_vocabulary_the_page_takes_another(
     expect(page.locator("#error")).to_contain_text("/nowhere cannot be loaded (404")
     expect(page.locator("#status")).to_have_text("Ready for a picture.")
     page.set_input_files("#file", picture)
-    expect(page.locator("#status")).to_have_text("Tick a word to look for.")
+    expect(page.locator("#status")).to_have_text("Type a word to look for.")
     page.set_input_files("#vocabulary", vocabulary)
     assert len(last_result(page)["names"]) == 8
     page.close()
@@ -363,7 +407,7 @@ def test_a_missing_engine_is_said(new_page: Callable[..., Page], address: str) -
     page.route("**/onnxruntime/*", lambda route: route.abort())
     page.goto(address)
     expect(page.locator("#error")).to_have_text(
-        "the worker failed: is the folder onnxruntime beside the page? 'npm ci' makes it"
+        "onnxruntime/ort.wasm.bundle.min.mjs cannot be loaded; 'npm ci' in this folder makes it"
     )
     page.close()
 
@@ -372,7 +416,7 @@ def test_weights_in_a_file_of_their_own(
     new_page: Callable[..., Page], serve: Serve, bundle_copy: Path, picture: Path, check_labels: Callable[..., None]
 ) -> None:
     """As large models have them."""
-    graph = bundle_copy / "segmenter.onnx"
+    graph = bundle_copy / "image_encoder.onnx"
     name = "image_encoder.onnx.data"
     onnx.save_model(onnx.load(graph), graph, save_as_external_data=True, location=name)
     manifest = json.loads((bundle_copy / "manifest.json").read_text())

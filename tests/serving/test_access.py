@@ -24,7 +24,7 @@ def test_a_key_is_needed_where_there_is_one(serve: Serve, photo: bytes) -> None:
                 assert answer.status_code == 401
                 assert answer.headers["www-authenticate"] == "Bearer"
             assert client.post("/segment", files={"image": photo}, headers=headers).status_code == 401
-        for address in ("/healthz", "/readyz", "/openapi.json", "/docs", "/", "/page.js", "/t2d/palette.js"):
+        for address in ("/healthz", "/readyz", "/openapi.json", "/docs", "/", "/page.js", "/palette.js"):
             assert client.get(address).status_code == 200
         for headers in ({"x-api-key": ONE}, {"authorization": f"Bearer {OTHER}"}, {"authorization": f"bearer {ONE}"}):
             assert client.get("/info", headers=headers).status_code == 200

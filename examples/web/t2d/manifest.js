@@ -1,39 +1,52 @@
-// The facts about a bundle's graph in its manifest.json.
+// The facts of a bundle's manifest.json that masks need. docs/segmenter-graph.md tells what else it proves.
 
 import { InputError } from "./errors.js";
 import { sha256 } from "./sha256.js";
 
 const SCHEMA_VERSION = 2;
-const GRAPH = "segmenter.onnx";
+const IMAGE_ENCODER = "image_encoder.onnx";
 const LARGE_WEIGHTS = "image_encoder.onnx.data"; // beside the graph where protobuf could not hold them
 const TEXT_ENCODER = "text_encoder.onnx";
 const TOKENIZER = "tokenizer.json";
 
 /**
- * @typedef {{path: string, sha256: string, bytes: number}} BundleFile
+ * @typedef {object} BundleFile
+ * @property {string} path within the bundle
+ * @property {string} sha256 hexadecimal
+ * @property {number} bytes
  *
  * @typedef {object} Manifest
- * @property {BundleFile[]} files the graph, and its weights where they have a file of their own
- * @property {number} width D of the vectors it takes
- * @property {string} digest of the vocabularies it takes
+ * @property {string} precision of the image encoder
+ * @property {BundleFile[]} imageEncoder its graph, and its weights where they have a file of their own
+ * @property {Record<string, BundleFile>} files all files of the bundle, by their paths
+ * @property {string} backbone
+ * @property {number} width D of patch tokens and of vectors of words
+ * @property {[number, number]} inputSize height and width of the encoder's input, in pixels
+ * @property {[number, number]} gridSize height and width in patches
+ * @property {number} contextLength most tokens of a prompt
+ * @property {number[]} mean of red, green and blue, 0 to 1
+ * @property {number[]} std
+ * @property {number} shortSide pixels at which a picture is segmented
+ * @property {number} maxLongSide
  * @property {number} threshold 0 to 1
  * @property {number} cleaningWeight
- * @property {number} pamrIterations
- * @property {string} precision
+ * @property {{dilations: number[], iterations: number}} pamr
+ * @property {Record<string, string[]>} promptSets
+ * @property {string} digest of the vocabularies that fit
  */
 
 /**
  * Read manifest.json.
  * @param {string} text
  * @param {string} name the file's name in messages
- * @param {string} precision of the graph: fp32, or another that the bundle has
+ * @param {string} precision of the image encoder: fp32, or another that the bundle has
  * @returns {Promise<Manifest>}
- * @throws {InputError} where it is not one, or has no graph in this precision
+ * @throws {InputError} where it is not one, or has no image encoder in this precision
  */
 export async function readManifest(text, name, precision) {
   try {
     const manifest = JSON.parse(text);
-    await checkSeal(manifest, text);
+    await checkSeal(manifest, text, name);
     return await parse(manifest, precision);
   } catch (error) {
     // Errors for other JSON, where a key is missing, and for text that is not JSON.
@@ -42,29 +55,52 @@ export async function readManifest(text, name, precision) {
   }
 }
 
-/** @param {object} manifest @param {string} text */
-async function checkSeal({ schema_version: version, content_sha256: stated }, text) {
-  if (version !== SCHEMA_VERSION) throw new TypeError(`schema version ${version}, expected ${SCHEMA_VERSION}`);
+/** @param {any} manifest @param {string} text @param {string} name */
+async function checkSeal({ schema_version: version, content_sha256: stated }, text, name) {
+  if (Number.isInteger(version) && version !== SCHEMA_VERSION) {
+    const newer = version > SCHEMA_VERSION ? "take a newer version of this program" : "export the bundle again";
+    throw new InputError(`${name} is of schema version ${version}, this program reads ${SCHEMA_VERSION}; ${newer}`);
+  }
+  if (version !== SCHEMA_VERSION) throw new TypeError("it has no schema version");
   if ((await sha256(new TextEncoder().encode(text.replace(stated, "")))) !== stated) {
     throw new TypeError("it was changed since the export: its text does not have its content_sha256");
   }
 }
 
-/** @param {object} manifest @param {string} precision */
-async function parse({ files, model, defaults }, precision) {
-  const folder = precision === "fp32" ? "" : `precisions/${precision}/`;
-  const paths = [folder + GRAPH, folder + LARGE_WEIGHTS].filter((path) => path in files);
-  if (paths[0] !== folder + GRAPH) {
-    throw new InputError(`the bundle has no ${folder + GRAPH}; export it with 't2d-export bundle --fused'`);
+/** @param {any} manifest @param {string} precision @returns {Promise<Manifest>} */
+async function parse({ files: records, model, preprocessing, windows, defaults, prompt_sets: promptSets }, precision) {
+  /** @type {Record<string, BundleFile>} */
+  const files = {};
+  for (const [path, { sha256: digest, size_bytes: bytes }] of Object.entries(records)) {
+    files[path] = { path, sha256: digest, bytes };
   }
+  const folder = precision === "fp32" ? "" : `precisions/${precision}/`;
+  const graph = folder + IMAGE_ENCODER;
+  if (!(graph in files)) {
+    const held = Object.keys(files).filter((path) => path.endsWith(IMAGE_ENCODER));
+    throw new InputError(`the bundle has no ${graph}, only ${held.join(", ") || "other files"}; export it with that`);
+  }
+  const [height, width] = model.input_size;
+  const [rows, columns] = [height / model.patch_size, width / model.patch_size];
+  if (!Number.isInteger(rows) || !Number.isInteger(columns)) throw new TypeError("its input size is no number of patches");
   return {
-    files: paths.map((path) => ({ path, sha256: files[path].sha256, bytes: files[path].size_bytes })),
+    precision,
+    imageEncoder: [graph, folder + LARGE_WEIGHTS].filter((path) => path in files).map((path) => files[path]),
+    files,
+    backbone: model.backbone,
     width: model.embed_dim,
-    digest: await sha256(new TextEncoder().encode(files[TEXT_ENCODER].sha256 + files[TOKENIZER].sha256)),
+    inputSize: [height, width],
+    gridSize: [rows, columns],
+    contextLength: model.context_length,
+    mean: preprocessing.mean,
+    std: preprocessing.std,
+    shortSide: windows.short_side,
+    maxLongSide: windows.max_long_side,
     threshold: defaults.threshold,
     cleaningWeight: defaults.cleaning_weight,
-    pamrIterations: defaults.pamr.iterations,
-    precision,
+    pamr: { dilations: defaults.pamr.dilations, iterations: defaults.pamr.iterations },
+    promptSets,
+    digest: await sha256(new TextEncoder().encode(files[TEXT_ENCODER].sha256 + files[TOKENIZER].sha256)),
   };
 }
 

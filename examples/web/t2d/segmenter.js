@@ -1,100 +1,237 @@
-// The graph segmenter.onnx as a function of a picture and words. docs/segmenter-graph.md describes inputs and outputs.
+// A bundle's image encoder in onnxruntime, and all else in JavaScript and WebAssembly: pictures and words to labels.
 
-import { InputError } from "./errors.js";
-import { NEGATIVE } from "./vocabulary.js";
+import { Bundle, download } from "./bundle.js";
+import { checkClasses, classList } from "./classes.js";
+import { InputError, WordsError } from "./errors.js";
+import { checkVocabulary } from "./manifest.js";
+import { MaskWorkers } from "./mask-workers.js";
+import { possibleWinners } from "./planes.js";
+import { pixelValues, resize, workingSize } from "./preprocess.js";
+import { cleanScores, headEmbeddings, patchScores, tokenNorms } from "./scores.js";
+import { NEGATIVE, key, missingWords } from "./vocabulary.js";
 
 /**
- * @typedef {object} Options
- * @property {boolean} [background] label 0 where no word exceeds the threshold, with cleaning, as in the runtime
- * @property {number} [threshold] 0 to 1; default: the bundle's
+ * @typedef {import("./preprocess.js").Picture} Picture
+ * @typedef {import("./vocabulary.js").Vocabulary} Vocabulary
+ * @typedef {import("./scores.js").Features} Features
+ *
+ * @typedef {object} OpenOptions
+ * @property {any} ort the module onnxruntime-node, or onnxruntime-web
+ * @property {string} [precision] of the image encoder: fp32 (default), or another that the bundle has
+ * @property {object} [session] more options of the engine's session, such as executionProviders
+ * @property {number} [workers] threads that make masks beside each other; default: 1, the caller's own
+ * @property {BufferSource} [pamr] bytes of pamr.wasm; default: the file beside this module
+ * @property {(progress: {loaded: number, total: number}) => void} [progress] bytes of the image encoder
+ * @property {AbortSignal} [signal] gives the loading up
+ *
+ * @typedef {object} MaskOptions
+ * @property {boolean} [background] label 0 where no word exceeds its threshold
+ * @property {number} [threshold] 0 to 1, with background; default: the bundle's
+ * @property {boolean} [cleaning] mix scores with the heads' attention; default: as background
  * @property {boolean} [refine] PAMR
+ *
+ * @typedef {object} Encoding a picture that can be segmented again and again
+ * @property {number} width @property {number} height of the picture
+ * @property {Picture} resized as it is segmented
+ * @property {Features} features
+ * @property {Float32Array} norms of the patch tokens
+ * @property {Float32Array} heads their embeddings
+ * @property {number} number different for each encoding
+ * @property {import("./manifest.js").Manifest} manifest of the bundle that encoded it
  *
  * @typedef {object} Segmentation
  * @property {Uint8Array | Uint16Array} labels height x width, row after row
  * @property {string[]} names label -> word; "background" first where there is one
  * @property {boolean} background whether label 0 is background: asked for, or because of negatives
+ * @property {number} width
+ * @property {number} height
  */
 
-/** One graph on one engine: onnxruntime-node, or onnxruntime-web. */
+let encodings = 0;
+
+/** One bundle on one engine. */
 export class Segmenter {
+  /** @type {Map<string, Float32Array>} vectors of known phrases */
+  #vectors = new Map();
+  /** @type {Map<string, string[]>} phrases of the classes of vocabularies */
+  #groups = new Map();
+
   /**
-   * @param {typeof import("onnxruntime-common")} ort
-   * @param {import("onnxruntime-common").InferenceSession} session
-   * @param {import("./manifest.js").Manifest} manifest
+   * @param {any} ort
+   * @param {any} session of the image encoder
+   * @param {Bundle} bundle
+   * @param {MaskWorkers} workers
    */
-  constructor(ort, session, manifest) {
+  constructor(ort, session, bundle, workers) {
     this.ort = ort;
     this.session = session;
-    this.manifest = manifest;
+    this.bundle = bundle;
+    this.workers = workers;
+  }
+
+  get manifest() {
+    return this.bundle.manifest;
   }
 
   /**
-   * @param {{pixels: Uint8Array, width: number, height: number}} picture RGB, row after row
-   * @param {import("./vocabulary.js").Vocabulary} words
-   * @param {Options} options
+   * Encode a picture, as one window. This is the expensive part.
+   * @param {Picture} picture RGB
+   * @returns {Promise<Encoding>}
+   */
+  async encodeImage(picture) {
+    const { width, height, pixels } = picture;
+    const whole = Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0;
+    if (!whole || pixels?.length !== 3 * width * height) {
+      throw new InputError(`the picture has ${pixels?.length} bytes, expected ${height} x ${width} x 3`);
+    }
+    const { manifest, ort } = this;
+    const resized = resize(picture, workingSize(picture, manifest));
+    const input = new ort.Tensor("float32", pixelValues(resized, manifest), [1, 3, ...manifest.inputSize]);
+    const outputs = await this.session.run({ pixel_values: input }, ["patch_tokens", "cls_attention"]);
+    const [patchTokens, clsAttention] = [finite(outputs.patch_tokens.data), finite(outputs.cls_attention.data)];
+    outputs.patch_tokens.dispose();
+    outputs.cls_attention.dispose();
+    const [rows, columns] = manifest.gridSize;
+    const features = { patchTokens, clsAttention, patches: rows * columns, width: manifest.width };
+    return {
+      width,
+      height,
+      resized,
+      features,
+      norms: tokenNorms(features),
+      heads: headEmbeddings(features),
+      number: (encodings += 1),
+      manifest,
+    };
+  }
+
+  /**
+   * Take the words of a vocabulary file: they need no text encoder. A name of its classes stands for its phrases then.
+   * @param {Vocabulary} vocabulary
+   */
+  addVocabulary(vocabulary) {
+    checkVocabulary(this.manifest, vocabulary);
+    vocabulary.phrases.forEach((phrase, row) => {
+      const { width, vectors } = vocabulary;
+      this.#vectors.set(key(phrase), vectors.slice(row * width, (row + 1) * width));
+    });
+    vocabulary.names.forEach((name, index) => {
+      this.#groups.set(
+        key(name),
+        vocabulary.phrases.filter((_, row) => vocabulary.classIndices[row] === index),
+      );
+    });
+  }
+
+  /**
+   * Encode classes: names that are their own phrases, or a mapping from names to one phrase or several.
+   * @param {import("./classes.js").ClassNames} words
+   * @param {import("./classes.js").ClassOptions} [options]
+   * @returns {Promise<Vocabulary>}
+   */
+  async encodeWords(words, options) {
+    const groups = Array.isArray(words) ? words.map((name) => [name, name]) : Object.entries(words);
+    const list = classList(
+      groups.map(([name, phrases]) => [name, this.#phrasesOf(name, [phrases].flat())]),
+      options,
+    );
+    const missing = [...new Set(list.phrases.filter((phrase) => !this.#vectors.has(key(phrase))))];
+    if (missing.length > 0) throw new WordsError(missingWords(missing, this.#vectors.size));
+    const { width, digest } = this.manifest;
+    const vectors = new Float32Array(list.phrases.length * width);
+    list.phrases.forEach((phrase, row) => {
+      vectors.set(/** @type {Float32Array} */ (this.#vectors.get(key(phrase))), row * width);
+    });
+    return { ...list, vectors, width, digest };
+  }
+
+  /** @param {any} name @param {string[]} phrases */
+  #phrasesOf(name, phrases) {
+    const alone = typeof name === "string" && phrases.length === 1 && phrases[0] === name;
+    return (alone && this.#groups.get(key(name))) || phrases;
+  }
+
+  /**
+   * Label every pixel with the class whose words fit best, or with background.
+   * @param {Encoding} encoding
+   * @param {Vocabulary} words from `encodeWords`, or of a vocabulary file
+   * @param {MaskOptions} [options]
    * @returns {Promise<Segmentation>}
    */
-  async segment(picture, words, { background = false, threshold = this.manifest.threshold, refine = false } = {}) {
+  async segment(encoding, words, options = {}) {
+    const { manifest } = this;
+    if (encoding.manifest !== manifest) throw new InputError("the picture was encoded with another bundle; encode it again");
+    checkVocabulary(manifest, words);
+    const { background = false, threshold = manifest.threshold, cleaning = background, refine = false } = options;
     if (!(threshold >= 0 && threshold <= 1)) throw new InputError(`the threshold is ${threshold}, expected 0 to 1`);
-    const { Tensor } = this.ort;
-    const scalar = (value) => new Tensor("float32", [value], []);
-    const iterations = refine ? this.manifest.pamrIterations : 0;
-    const above = rowThresholds(words, background, threshold);
-    const outputs = await this.session.run(
-      {
-        image: new Tensor("uint8", picture.pixels, [1, picture.height, picture.width, 3]),
-        text_embeds: new Tensor("float32", words.vectors, [above.length, words.width]),
-        ...this.#thresholds(above),
-        cleaning_weight: scalar(background ? this.manifest.cleaningWeight : 0),
-        pamr_iterations: new Tensor("int64", [BigInt(iterations)], []),
-      },
-      ["label_map"],
-    );
+    checkClasses(words, background);
+
+    const { features, norms, heads, resized, width, height } = encoding;
+    const scores = patchScores(features, norms, words.vectors);
+    if (cleaning) cleanScores(scores, features, heads, words.vectors, manifest.cleaningWeight);
+    const least = background ? compete(scores, words, threshold, features.patches) : -Infinity;
+    const rows = refine ? possibleWinners(scores, features.patches, least) : [...words.phrases.keys()];
     // A class has the pixels of all its phrases, and background those of negatives.
     const shown = background || words.classIndices.includes(NEGATIVE);
-    const names = shown ? ["background", ...words.names] : words.names;
-    const table = [0, ...words.classIndices.map((index) => (index === NEGATIVE ? 0 : index + (shown ? 1 : 0)))];
-    const labels =
-      names.length <= 256 ? new Uint8Array(outputs.label_map.size) : new Uint16Array(outputs.label_map.size);
-    // In the graph's labels 0 is always background, and 1 the first row.
-    outputs.label_map.data.forEach((label, index) => {
-      labels[index] = table[label];
+    const first = shown ? 1 : 0;
+    const labels = await this.workers.label({
+      scores: refine ? chosen(scores, rows, features.patches) : scores,
+      grid: { height: manifest.gridSize[0], width: manifest.gridSize[1] },
+      names: Uint16Array.from(rows, (row) => words.classIndices[row] + first),
+      working: { width: resized.width, height: resized.height },
+      picture: { width, height },
+      threshold: least,
+      refine: refine
+        ? { ...manifest.pamr, image: encoding.number, pixels: /** @type {Uint8Array} */ (resized.pixels) }
+        : null,
     });
-    outputs.label_map.dispose();
-    return { labels, names, background: shown };
+    const names = shown ? ["background", ...words.names] : words.names;
+    return { labels: names.length <= 256 ? Uint8Array.from(labels) : labels, names, background: shown, width, height };
   }
 
-  /**
-   * The graph's input: a threshold for each row, or one for all in graphs of older bundles.
-   * @param {Float32Array} above
-   */
-  #thresholds(above) {
-    const { Tensor } = this.ort;
-    if (this.session.inputNames.includes("thresholds")) {
-      return { thresholds: new Tensor("float32", above, [above.length]) };
-    }
-    if (above.some((value) => value !== above[0])) {
-      throw new InputError(
-        "this bundle's graph has one threshold for all words; export it again with 't2d-export bundle --fused'",
-      );
-    }
-    return { threshold: new Tensor("float32", above.slice(0, 1), []) };
+  /** End the workers and free the engine's memory. */
+  async close() {
+    this.workers.close();
+    await this.session.release();
   }
 }
 
 /**
- * The threshold of each row: its class's own, or the one of all.
- * @param {import("./vocabulary.js").Vocabulary} words
- * @param {boolean} background
- * @param {number} threshold
- * @returns {Float32Array}
+ * Open a bundle: load its image encoder.
+ * @param {string | URL | import("./bundle.js").Source} bundle its address, or what reads its files
+ * @param {OpenOptions} options
+ * @returns {Promise<Segmenter>}
+ * @throws {InputError} where it is no bundle of this version, or has no image encoder in this precision
  */
-function rowThresholds({ names, classIndices, thresholds }, background, threshold) {
-  if (!background && Object.keys(thresholds).length > 0) {
-    throw new InputError(`the thresholds of ${Object.keys(thresholds).join(", ")} have no effect without background`);
-  }
-  const none = -1; // below every score: no background
-  return Float32Array.from(classIndices, (index) => (background ? (thresholds[names[index]] ?? threshold) : none));
+export async function open(bundle, { ort, precision, session = {}, workers = 1, pamr, progress = () => {}, signal }) {
+  const opened = await Bundle.open(bundle, precision);
+  const { imageEncoder } = opened.manifest;
+  const total = imageEncoder.reduce((sum, { bytes }) => sum + bytes, 0);
+  let loaded = 0;
+  const count = (/** @type {number} */ bytes) => progress({ loaded: (loaded += bytes), total });
+  const [wasm, ...files] = await Promise.all([
+    pamr ?? ownLoops(),
+    ...imageEncoder.map(({ path }) => opened.read(path, { progress: count, signal })),
+  ]);
+  const options = { ...sessionOptions(opened.manifest.precision), ...session };
+  const started = MaskWorkers.start(wasm, workers);
+  const created = opened.source.locate
+    ? ort.InferenceSession.create(opened.source.locate(imageEncoder[0].path), options)
+    : ort.InferenceSession.create(files[0], { ...options, externalData: external(imageEncoder, files) });
+  return new Segmenter(ort, await created, opened, await started);
+}
+
+/** @param {import("./manifest.js").BundleFile[]} records @param {Uint8Array[]} files */
+function external(records, files) {
+  return files.slice(1).map((data, index) => ({ path: records[index + 1].path.split("/").pop(), data }));
+}
+
+/** The file beside this module. @returns {Promise<BufferSource>} */
+async function ownLoops() {
+  const url = new URL("./pamr.wasm", import.meta.url); // as bundlers recognise it
+  if (url.protocol !== "file:") return /** @type {BufferSource} */ (await download(url, null));
+  const { readFile } = await import(/* @vite-ignore */ `node:fs/${"promises"}`);
+  return readFile(url);
 }
 
 /**
@@ -106,4 +243,35 @@ function rowThresholds({ names, classIndices, thresholds }, background, threshol
 export function sessionOptions(precision) {
   if (precision !== "int8") return {};
   return { extra: { optimization: { disable_specified_optimizers: "MatMulAddFusion" } } };
+}
+
+/**
+ * The threshold of all rows. Where classes have their own, scores become what exceeds them, in place, and it is 0.
+ * @param {Float32Array} scores N x P @param {Vocabulary} words @param {number} threshold @param {number} patches
+ */
+function compete(scores, { names, classIndices, thresholds }, threshold, patches) {
+  if (Object.keys(thresholds).length === 0) return Math.fround(threshold);
+  const above = classIndices.map((index) => Math.fround(thresholds[names[index]] ?? threshold));
+  if (above.every((value) => value === above[0])) return above[0];
+  above.forEach((value, row) => {
+    for (let i = row * patches; i < (row + 1) * patches; i++) scores[i] -= value;
+  });
+  return 0;
+}
+
+/** @param {Float32Array} scores N x P @param {number[]} rows @param {number} patches */
+function chosen(scores, rows, patches) {
+  const kept = new Float32Array(rows.length * patches);
+  rows.forEach((row, to) => kept.set(scores.subarray(row * patches, (row + 1) * patches), to * patches));
+  return kept;
+}
+
+/** @param {Float32Array} values */
+function finite(values) {
+  for (const value of values) {
+    if (!Number.isFinite(value)) {
+      throw new InputError("the image encoder gave numbers that are not finite; choose another engine or precision");
+    }
+  }
+  return values;
 }

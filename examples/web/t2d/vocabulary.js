@@ -1,6 +1,6 @@
 // Vocabulary files, as `t2d classes ... --output F.safetensors` writes them. docs/segmenter-graph.md has the format.
 
-import { InputError } from "./errors.js";
+import { InputError, WordsError } from "./errors.js";
 import { sha256 } from "./sha256.js";
 
 const FORMAT = "t2d-vocabulary";
@@ -61,7 +61,8 @@ async function parse(bytes) {
   }
   const fields = version === PLAIN ? ["names"] : ["names", "phrases", "class_indices", "thresholds"];
   const texts = fields.map((field) => metadata[field]);
-  const words = readWords(...texts.map((text) => JSON.parse(text)));
+  const [names, ...grouped] = texts.map((text) => JSON.parse(text));
+  const words = readWords(names, ...grouped);
   if (words.phrases.length !== shape[0]) throw new RangeError(`${shape[0]} vectors for ${words.phrases.length} words`);
   if ((await sha256(new TextEncoder().encode(texts.join("")), data)) !== checksum) {
     throw new TypeError("its content does not have its checksum: it is damaged");
@@ -115,11 +116,11 @@ function split(bytes) {
  * @throws {InputError} for none, and for words that the vocabulary does not have
  */
 export function chooseWords(vocabulary, words) {
-  if (words.length === 0) throw new InputError("expected at least one word, got none");
+  if (words.length === 0) throw new WordsError("expected at least one word, got none");
   const places = new Map(vocabulary.names.map((name, index) => [key(name), index]));
   const missing = words.filter((word) => !places.has(key(word)));
-  if (missing.length > 0) throw new InputError(missingWords(missing, vocabulary.names.length));
-  const chosen = [...new Set(words.map((word) => places.get(key(word))))];
+  if (missing.length > 0) throw new WordsError(missingWords(missing, vocabulary.names.length));
+  const chosen = [...new Set(words.map((word) => /** @type {number} */ (places.get(key(word)))))];
   const { width, classIndices } = vocabulary;
   const rows = [...chosen, NEGATIVE].flatMap((index) => classIndices.flatMap((of, row) => (of === index ? [row] : [])));
   const vectors = new Float32Array(rows.length * width);

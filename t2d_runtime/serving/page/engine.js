@@ -1,6 +1,6 @@
 // The server as the page's engine: a picture is sent once, and asked about again and again.
 
-import { InputError } from "./t2d/errors.js";
+import { InputError } from "./errors.js";
 
 /** Where the key is kept until the tab is closed. */
 const KEY = "t2d-key";

@@ -1,26 +1,42 @@
 // The page: takes a picture, asks an engine whenever something changes, and shows the masks.
 //
-// An engine is an object with
-//   open(): Promise<{threshold: number, facts: [string, string][]}>   the default threshold, and lines to show
-//   setPicture({image: ImageData, file: Blob, shrunk: boolean}): Promise<void>   the picture to segment from now on
-//   segment(chosen, {background, threshold, refine}): Promise<Segmentation>
-// where Segmentation is {labels, names, background, width, height, milliseconds}: a label for each pixel, the name of each
-// label, and whether label 0 is background.
+// Two pages are made of it: that of `t2d serve`, whose engine is the server, and examples/web, whose engine is in the page.
 // Words are an object with chosen(), null for none, and complain(message). What `chosen` returns goes to the engine.
 
+import { Camera } from "./camera.js";
 import { downloadLabels, downloadOverlay, drawMasks, drawPicture, labelAt, shares } from "./picture.js";
-import { InputError } from "./t2d/errors.js";
+
+/**
+ * @typedef {object} Engine
+ * @property {boolean} [live] whether it is made for the frames of a camera
+ * @property {() => Promise<{threshold: number, facts: [string, string][]}>} open gives the default threshold, and lines to
+ *   show
+ * @property {(picture: {image: ImageData, file?: Blob, shrunk?: boolean}) => Promise<void>} setPicture the picture to segment
+ *   from now on; frames of a camera have no file
+ * @property {(chosen: object, options: {background: boolean, threshold: number, refine: boolean}) => Promise<Segmentation>}
+ *   segment
+ *
+ * @typedef {object} Segmentation
+ * @property {Uint8Array | Uint16Array} labels of each pixel
+ * @property {string[]} names of labels
+ * @property {boolean} background whether label 0 is background
+ * @property {number} width
+ * @property {number} height
+ * @property {number} milliseconds
+ * @property {[string, string][]} [facts] more lines to show
+ */
 
 export class Page {
   #ready = false;
   #shown = null; // the picture's size
+  #frame = null; // of the camera, which is shown with its masks
   #result = null;
-  #running = false;
+  #running = null;
   #changed = false;
 
   /**
    * @param {Record<string, HTMLElement>} elements by their ids
-   * @param {object} engine
+   * @param {Engine} engine
    * @param {object} words
    * @param {Record<string, (file: File) => Promise<void>>} [takers] of files other than pictures, by their endings
    */
@@ -29,6 +45,7 @@ export class Page {
     this.engine = engine;
     this.words = words;
     this.takers = takers;
+    this.camera = new Camera(elements, this, engine.live === true);
     this.#listen();
   }
 
@@ -51,9 +68,11 @@ export class Page {
       await this.update();
       return;
     }
+    this.camera.stop();
     const { picture, masks, canvases, legend } = this.elements;
     const { image, original } = await drawPicture(picture, file);
     this.#shown = { width: image.width, height: image.height };
+    this.#frame = null;
     masks.width = masks.height = 0;
     canvases.hidden = false;
     legend.hidden = true;
@@ -67,20 +86,31 @@ export class Page {
     await this.update();
   }
 
+  /** Segment a frame of the camera, and show both. @param {ImageData} image */
+  async takeFrame(image) {
+    const { canvases } = this.elements;
+    if (canvases.hidden) this.#draw(image);
+    canvases.hidden = false;
+    this.#shown = { width: image.width, height: image.height };
+    this.#frame = image;
+    await this.engine.setPicture({ image });
+    await this.update();
+  }
+
   /** Segment the shown picture. Changes wait while that runs, and only the last of them counts. */
   async update() {
     this.#changed = true;
-    if (this.#running || !this.#ready) return;
-    this.#running = true;
-    try {
-      while (this.#changed) {
-        this.#changed = false;
+    if (this.#ready) await (this.#running ??= this.#run().finally(() => (this.#running = null)));
+  }
+
+  async #run() {
+    while (this.#changed) {
+      this.#changed = false;
+      try {
         await this.#segment();
+      } catch (error) {
+        this.complain(error); // what changed meanwhile has its turn all the same
       }
-    } catch (error) {
-      this.complain(error);
-    } finally {
-      this.#running = false;
     }
   }
 
@@ -104,9 +134,10 @@ export class Page {
       this.words.complain(error.message);
       return;
     }
+    this.camera.stop();
     shown.textContent = error.message;
     shown.hidden = false;
-    if (!(error instanceof InputError)) throw error;
+    if (error.name !== "InputError") throw error;
   }
 
   async #segment() {
@@ -114,6 +145,7 @@ export class Page {
     const chosen = this.words.chosen();
     if (!this.#shown || !chosen) {
       status.textContent = this.#shown ? this.words.wanted : "Ready for a picture.";
+      if (this.#frame) this.#draw(this.#frame);
       masks.width = masks.height = 0;
       legend.hidden = true;
       this.#forget();
@@ -124,7 +156,7 @@ export class Page {
       threshold: this.elements.threshold.valueAsNumber,
       refine: this.elements.refine.checked,
     };
-    status.textContent = "Segmenting …";
+    if (!this.camera.on) status.textContent = "Segmenting …";
     canvases.ariaBusy = "true";
     const asked = this.#shown;
     try {
@@ -139,14 +171,27 @@ export class Page {
     const { error, masks, legend, canvases, status, downloads } = this.elements;
     this.#result = result;
     error.hidden = true;
+    this.words.complain("");
+    if (this.#frame) this.#draw(this.#frame);
     drawMasks(masks, result);
     const present = shares(result);
     legend.replaceChildren(...present.map(legendEntry));
     legend.hidden = downloads.hidden = false;
     canvases.ariaLabel = `The picture with the masks of ${present.map(({ name }) => name).join(", ")}`;
-    status.textContent = `Segmented in ${seconds(result.milliseconds)}.`;
+    status.textContent = this.camera.on ? this.camera.rate() : `Segmented in ${seconds(result.milliseconds)}.`;
+    for (const [name, text] of result.facts ?? []) this.fact(name, text);
     // For pages that build on this one, and for tests.
     document.dispatchEvent(new CustomEvent("segmentation", { detail: { ...options, ...result } }));
+  }
+
+  /** @param {ImageData} image */
+  #draw(image) {
+    const { picture } = this.elements;
+    if (picture.width !== image.width || picture.height !== image.height) {
+      picture.width = image.width;
+      picture.height = image.height;
+    }
+    picture.getContext("2d").putImageData(image, 0, 0);
   }
 
   #forget() {
@@ -199,7 +244,6 @@ export class Page {
     );
     elements.labels.addEventListener("click", () => downloadLabels(this.#result));
     this.#listenToTheDocument();
-    this.#listenToTheCamera();
   }
 
   #listenToTheDocument() {
@@ -211,30 +255,6 @@ export class Page {
     }
     addEventListener("drop", ({ dataTransfer }) => this.takeAll(dataTransfer.files));
     addEventListener("paste", ({ clipboardData }) => this.takeAll(clipboardData?.files ?? []));
-  }
-
-  #listenToTheCamera() {
-    const { camera, shutter, video, snap, cancel } = this.elements;
-    camera.hidden = !navigator.mediaDevices?.getUserMedia; // browsers have none without https or localhost
-    camera.addEventListener("click", async () => {
-      try {
-        video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-        shutter.showModal();
-      } catch (error) {
-        this.complain(new InputError(`the camera cannot be used: ${error.message}`));
-      }
-    });
-    shutter.addEventListener("close", () => {
-      for (const track of video.srcObject?.getTracks() ?? []) track.stop();
-      video.srcObject = null;
-    });
-    cancel.addEventListener("click", () => shutter.close());
-    snap.addEventListener("click", async () => {
-      const frame = new OffscreenCanvas(video.videoWidth, video.videoHeight);
-      frame.getContext("2d").drawImage(video, 0, 0);
-      shutter.close();
-      this.takeAll([new File([await frame.convertToBlob()], "camera.png", { type: "image/png" })]);
-    });
   }
 }
 

@@ -1,7 +1,7 @@
 // Pictures from files, and masks over them.
 
-import { InputError } from "./t2d/errors.js";
-import { labelColours } from "./t2d/palette.js";
+import { InputError } from "./errors.js";
+import { labelColours } from "./palette.js";
 
 /** Most pixels of a shown and segmented picture. The model sees fewer, and memory in a page is scarce. */
 const MAX_PIXELS = 4_000_000;
@@ -39,7 +39,7 @@ export async function drawPicture(canvas, file) {
 /**
  * Draw labels in their colours, with white contours; the background is transparent.
  * @param {HTMLCanvasElement} canvas takes the labels' size
- * @param {import("./t2d/segmenter.js").Segmentation & {width: number, height: number}} segmentation
+ * @param {import("./page.js").Segmentation} segmentation
  */
 export function drawMasks(canvas, { labels, names, background, width, height }) {
   canvas.width = width;
@@ -60,7 +60,7 @@ export function drawMasks(canvas, { labels, names, background, width, height }) 
 
 /**
  * Labels in the picture, the largest first, with their share of the pixels.
- * @param {import("./t2d/segmenter.js").Segmentation} segmentation
+ * @param {import("./page.js").Segmentation} segmentation
  * @returns {{name: string, share: number, colour: number[]}[]}
  */
 export function shares({ labels, names, background }) {
@@ -81,7 +81,7 @@ function rgba([red, green, blue]) {
 /**
  * The name of the label under a point of the window; null beside the picture.
  * @param {HTMLCanvasElement} canvas shows the labels, as large as its box allows
- * @param {import("./t2d/segmenter.js").Segmentation & {width: number, height: number}} segmentation
+ * @param {import("./page.js").Segmentation} segmentation
  * @param {number} x @param {number} y in pixels of the window
  */
 export function labelAt(canvas, { labels, names, width, height }, x, y) {

@@ -34,5 +34,5 @@ export function labelColours(count, background) {
 
 /** @param {string} hex six digits a colour */
 function toRows(hex) {
-  return hex.match(/.{6}/g).map((colour) => [0, 2, 4].map((place) => parseInt(colour.slice(place, place + 2), 16)));
+  return (hex.match(/.{6}/g) ?? []).map((colour) => [0, 2, 4].map((place) => parseInt(colour.slice(place, place + 2), 16)));
 }
