@@ -19,7 +19,7 @@ import pytest
 from t2d_runtime import Segmenter
 from t2d_runtime.bundle.external_data import external_files
 from t2d_runtime.bundle.files import IMAGE_ENCODER, MANIFEST, SELFTEST, TEXT_ENCODER, TOKENIZER, Bundle
-from t2d_runtime.bundle.from_hub import pull
+from t2d_runtime.bundle.from_hub import LARGEST_MANIFEST, pull
 from t2d_runtime.bundle.manifest import SEAL, sealed
 from t2d_runtime.cli import main
 from t2d_runtime.commands.command_line import build_parser
@@ -293,6 +293,27 @@ def test_a_manifest_that_was_changed_is_refused(hub: LoopbackHub, exported_bundl
     with pytest.raises(BundleError, match="was changed since the export"):
         pulled(hub, {**files, MANIFEST: files[MANIFEST].replace(b"0.5", b"0.6", 1)})
     assert not list((tmp_path / "t2d").rglob(MANIFEST))
+
+
+def test_a_small_file_that_the_manifest_does_not_mean_is_not_kept(
+    hub: LoopbackHub, exported_bundle: Path, tmp_path: Path
+) -> None:
+    """A hub names no sha256 of a file in Git itself: another file of the same size shows only when it is there."""
+    meant, other = b'{"a": 1}', b'{"a": 2}'
+
+    def name_the_meant_one(data: dict[str, Any]) -> None:
+        data["files"][TOKENIZER] = {"sha256": sha256(meant), "size_bytes": len(meant)}
+
+    with pytest.raises(BundleError, match=r"tokenizer\.json does not have the sha256 in the manifest; nothing of it"):
+        pulled(hub, {**content_of(exported_bundle), TOKENIZER: other}, name_the_meant_one)
+    assert not list(tmp_path.rglob(TOKENIZER))
+
+
+def test_a_manifest_of_any_size_is_not_read(hub: LoopbackHub, exported_bundle: Path) -> None:
+    hub.add(NAME, {**content_of(exported_bundle), MANIFEST: b" " * (LARGEST_MANIFEST + 1)})
+    with pytest.raises(BundleError, match=rf"manifest\.json has {LARGEST_MANIFEST + 1} bytes, expected at most"):
+        pull(HubName.parse(ADDRESS), ["fp32"])
+    assert not hub.sent_bytes
 
 
 def test_engines_in_the_repository_stay_there(hub: LoopbackHub, exported_bundle: Path) -> None:

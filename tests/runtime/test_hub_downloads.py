@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 from t2d_runtime.errors import HubError, HubUnreachableError, OptionError, OutputError, T2DError
 from t2d_runtime.storage import hub as client
 from t2d_runtime.storage.hub import look_up
-from t2d_runtime.storage.hub_download import fetch
+from t2d_runtime.storage.hub_download import fetch, partial_of
 from t2d_runtime.storage.hub_names import HubName
 from tests.hub.fixtures import connect, hub
 from tests.hub.server import LoopbackHub
@@ -155,14 +156,26 @@ def test_a_hub_that_asks_to_wait_for_long_is_told(hub: LoopbackHub, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_connection_that_is_cut_goes_on_where_it_was(hub: LoopbackHub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("places", [(1, 1_000_000, 2_999_999), range(100_000, 900_000, 100_000)])
+def test_a_connection_that_is_cut_goes_on_where_it_was(hub: LoopbackHub, tmp_path: Path, places: Sequence[int]) -> None:
+    """However often, as long as bytes arrive."""
     hub.add(NAME, FILES)
-    for place in (1, 1_000_000, 2_999_999):
-        hub.fail("?oid=", cut_at=place, times=1)
-    hub.fail("model.safetensors", cut_at=None, times=0)
-    hub.faults.sort(key=lambda fault: fault.cut_at or 0)
+    for place in places:
+        hub.fail("model.safetensors", cut_at=place, times=1)
     assert get(tmp_path / "out") == LARGE
     assert hub.sent_bytes == {"model.safetensors": len(LARGE)}
+    assert [seen.range for seen in hub.requests("GET", "?oid=")] == [None, *(f"bytes={place}-" for place in places)]
+
+
+def test_a_part_of_another_file_is_fetched_again(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.add(NAME, FILES)
+    found = look_up(HubName.parse(f"hf://{NAME}")).files["model.safetensors"]
+    partial = partial_of(tmp_path / "out" / "model.safetensors", found)
+    partial.parent.mkdir()
+    partial.write_bytes(b"of another file")
+    assert get(tmp_path / "out") == LARGE
+    assert hub.sent_bytes == {"model.safetensors": 2 * len(LARGE) - len(b"of another file")}
+    assert below(tmp_path / "out") == ["model.safetensors"]
 
 
 def test_a_connection_that_is_cut_always_keeps_its_part(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -253,7 +266,7 @@ import sys
 from pathlib import Path
 from t2d_runtime.storage import hub as client
 from t2d_runtime.storage.hub import look_up
-from t2d_runtime.storage.hub_download import fetch
+from t2d_runtime.storage.hub_download import fetch, partial_of
 from t2d_runtime.storage.hub_names import HubName
 found = look_up(HubName.parse("hf://org/model"))
 fetch({Path(sys.argv[1]) / name: file for name, file in found.files.items()}, label="x", moved_by="X")
