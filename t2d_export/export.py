@@ -15,7 +15,7 @@ from t2d_export.bundle.selftest_vectors import selftest_vectors
 from t2d_export.bundle.tokenizer import write_tokenizer
 from t2d_export.bundle.verify import judge_stored, matrix_row, require_verified, verify_bundle
 from t2d_export.bundle.verify_fused import check_fusible, require_fused_verified
-from t2d_export.encoders.calibration import calibration_images, calibration_windows
+from t2d_export.encoders.calibration import calibration_images, calibration_prompts, calibration_windows
 from t2d_export.encoders.graphs import ImageEncoderGraph, TextEncoderGraph
 from t2d_export.encoders.precision import HALF_TYPES, write_half, write_int8
 from t2d_export.encoders.to_onnx import OPSET, export_image_encoder, export_text_encoder
@@ -139,7 +139,8 @@ def export_bundle(settings: ExportSettings, output: Path, *, overwrite: bool = F
                 write_half(name, image, text, target)
             else:
                 windows = calibration_windows(images or [vectors.image], manifest)
-                write_int8(folder, target, windows, vectors.input_ids)
+                prompts = calibration_prompts(vectors.class_names, manifest, folder / TOKENIZER)
+                write_int8(folder, target, windows, prompts)
             matrix[name] = _judged(folder, manifest, name)
         manifest = replace(manifest, parity=stages, precisions=matrix)
         if settings.fused:

@@ -19,15 +19,21 @@ from t2d_export.bundle.bundle_writer import file_records
 from t2d_export.bundle.emulation import EMULATION, in_float32
 from t2d_export.bundle.verify import matrix_row
 from t2d_export.cli import main
-from t2d_export.encoders.calibration import calibration_images, calibration_windows
+from t2d_export.encoders.calibration import (
+    CALIBRATION_WORDS,
+    calibration_images,
+    calibration_prompts,
+    calibration_windows,
+)
 from t2d_export.encoders.precision import linear_layers
 from t2d_export.encoders.token_table import quantise_rows
 from t2d_runtime.backends.base import Arrays
 from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
 from t2d_runtime.backends.openvino import OpenVinoBackend
-from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle
+from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import Verdict
+from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import OptionError
 from t2d_runtime.proof import parity
 from t2d_runtime.proof.parity import GATES, PRECISIONS, PrecisionGates
@@ -291,6 +297,23 @@ def test_calibration_takes_every_window_of_every_image(exported_bundle: Path, tm
     across = 1 + -(-side // manifest.windows.stride[1])
     assert len(windows) == 1 + across
     assert {window.shape for window in windows} == {(1, 3, *manifest.model.input_size)}
+
+
+def test_int8_is_as_close_for_words_that_the_self_test_lacks(exported_bundle: Path) -> None:
+    bundle = Bundle.open(exported_bundle)
+    full, quantised = (
+        Encoders(bundle, OnnxRuntimeBackend("onnxruntime"), precision=precision) for precision in ("fp32", "int8")
+    )
+    words = ("tree", "boat", "balloon", "umbrella", "flower", "cloud", "road", "tent", "fence", "a rock in the sand")
+    expected, got = (encoders.encode_classes(words).vectors for encoders in (full, quantised))
+    assert np.linalg.norm(got - expected) < 0.1 * GATES["int8"].relative_frobenius * np.linalg.norm(expected)
+
+
+def test_prompts_for_the_calibration_are_of_many_words(exported_bundle: Path) -> None:
+    bundle = Bundle.open(exported_bundle)
+    ids = calibration_prompts(("sky", "dog"), bundle.manifest, bundle.file(TOKENIZER))
+    assert ids.shape[:2] == (1 + len(CALIBRATION_WORDS), 7), "dog is among them"
+    assert ids.shape[2] < 20
 
 
 def test_a_calibration_folder_without_images_is_an_error(tmp_path: Path) -> None:
