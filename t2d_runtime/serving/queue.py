@@ -23,8 +23,11 @@ T = TypeVar("T")
 WORD_THREADS = 4
 """Threads for words. Known words do not wait for others' new words; those wait in the encoder itself."""
 
-SLOW_S = 2.0
-"""Time after which a request whose body is still coming gives its place up where another needs it."""
+SLOW_S = 1.0
+"""Time after which a request whose body is still coming keeps its place, but keeps no other request out."""
+
+MOST_SLOW = 3
+"""Requests whose bodies come slowly, in places of the queue. Together they may fill the queue so many times more."""
 
 WEIGHT = 0.1
 """Weight of the newest request in the mean time of one."""
@@ -78,38 +81,20 @@ class Place:
     """One request's place in the queue. Used from the event loop."""
 
     def __init__(self) -> None:
-        self.given_up = False
-        self._begun = 0.0
-        self._reading: asyncio.Timeout | None = None
+        self._begun: float | None = None
 
-    @asynccontextmanager
-    async def reading(self, most_s: float) -> AsyncIterator[None]:
-        """Read the request's body within some time.
-
-        Raises HttpError, 408, where it took longer, or 2 s and the place was needed.
-        """
-        self._begun = asyncio.get_running_loop().time()
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The time in which the request's body comes."""
+        self._begun = time.monotonic()
         try:
-            async with asyncio.timeout(most_s) as self._reading:
-                yield
-        except TimeoutError as error:
-            detail = f"the request's body did not come within {most_s:g} s"
-            if self.given_up:
-                detail = f"the request's body did not come within {SLOW_S:g} s, and others wait; try again later"
-            raise HttpError(408, detail, Connection="close") from error
+            yield
         finally:
-            self._reading = None
+            self._begun = None
 
-    def slow_since(self, now: float) -> float | None:
-        """The time since which the body is coming; None for a place that is not given up."""
-        slow = self._reading is not None and not self.given_up and now - self._begun >= SLOW_S
-        return self._begun if slow else None
-
-    def give_up(self) -> None:
-        """End the reading."""
-        if self._reading is not None:
-            self.given_up = True
-            self._reading.reschedule(asyncio.get_running_loop().time())
+    def is_slow(self, now: float) -> bool:
+        """True where the body has been coming for long."""
+        return self._begun is not None and now - self._begun >= SLOW_S
 
 
 class Queue:
@@ -130,43 +115,27 @@ class Queue:
     def place(self) -> Iterator[Place]:
         """A place in the queue, before the request's body is read: nobody sends it in vain.
 
-        Where all are taken, a request whose body comes slowly loses its place to this one; otherwise clients that send
-        next to nothing would keep all others out. Raises HttpError, 429, where none is left.
+        Raises HttpError, 429, where none is left.
         """
-        if self.taken >= self.places:
-            self._free_slow()
         self.check_room()
         place = Place()
         self._taken.append(place)
-        self._metrics.queue.set(self.taken)
+        self._metrics.queue.set(len(self._taken))
         try:
             yield place
         finally:
-            self._leave(place)
-
-    @property
-    def taken(self) -> int:
-        """Places that are taken."""
-        return len(self._taken)
-
-    def _free_slow(self) -> None:
-        """Take the place of the request whose body is coming for longest, where that is long."""
-        now = asyncio.get_running_loop().time()
-        slow = [(since, place) for place in self._taken if (since := place.slow_since(now)) is not None]
-        if slow:
-            _, slowest = min(slow, key=lambda item: item[0])
-            slowest.give_up()
-            self._leave(slowest)
-
-    def _leave(self, place: Place) -> None:
-        if place in self._taken:  # it is not where the place was given up
             self._taken.remove(place)
-            self._metrics.queue.set(self.taken)
+            self._metrics.queue.set(len(self._taken))
 
     def check_room(self) -> None:
-        """Raises HttpError, 429, where no place is left. Retry-After is the time in which the queue empties."""
-        if self.taken >= self.places:
-            seconds = max(1, math.ceil(self.taken * self._mean_s))
+        """Raises HttpError, 429, where no place is left. Retry-After is the time in which the queue empties.
+
+        Requests whose bodies come slowly keep no others out, or clients that send next to nothing could do that.
+        """
+        now = time.monotonic()
+        slow = sum(place.is_slow(now) for place in self._taken)
+        if len(self._taken) - slow >= self.places or slow >= MOST_SLOW * self.places:
+            seconds = max(1, math.ceil(len(self._taken) * self._mean_s))
             raise HttpError(
                 429, f"{self.places} requests are waiting already; try again later", Retry_After=str(seconds)
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -53,16 +54,22 @@ class Held:
         declared = headers.get("content-length", "0")
         self._check(int(declared) if declared.isascii() and declared.isdecimal() else 0)
         parts = []
-        async with place.reading(limits.upload_s):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientLeftError
-                part = message.get("body", b"")
-                self._count(len(part))
-                parts.append(part)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
+        try:
+            with place.reading():
+                async with asyncio.timeout(limits.upload_s):
+                    while True:
+                        message = await receive()
+                        if message["type"] == "http.disconnect":
+                            raise ClientLeftError
+                        part = message.get("body", b"")
+                        self._count(len(part))
+                        parts.append(part)
+                        if not message.get("more_body", False):
+                            return b"".join(parts)
+        except TimeoutError as error:
+            raise HttpError(
+                408, f"the request's body did not come within {limits.upload_s:g} s", Connection="close"
+            ) from error
 
     def _count(self, size_bytes: int) -> None:
         self.size_bytes += size_bytes
