@@ -61,6 +61,10 @@ class MissingPackageError(T2DError, ImportError):
     """A missing package of an extra that a command needs."""
 
 
+class ClusterError(T2DError, RuntimeError):
+    """A Ray cluster that cannot be reached, has no place for a worker, or ends during a run."""
+
+
 class SelfTestError(T2DError, RuntimeError):
     """Outputs on this machine that differ from the reference's by more than the tolerance."""
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": ("t2d_runtime.commands.compare", "compare label maps: agreement, IoU, and where they part"),
     "serve": ("t2d_runtime.commands.serve", "answer requests over HTTP, with a page to try it"),
     "triton": ("t2d_runtime.commands.triton", "write a model repository for NVIDIA's Triton Inference Server"),
+    "cluster": ("t2d_runtime.commands.cluster", "label many pictures on a Ray cluster, into a Parquet dataset"),
     "pull": ("t2d_runtime.commands.pull", "get a bundle from a hub, only the files that a precision needs"),
     "push": ("t2d_runtime.commands.push", "put a bundle on a hub, with a model card made of its manifest"),
     "info": ("t2d_runtime.commands.info", "show what a bundle holds and where it runs"),

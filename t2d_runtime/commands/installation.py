@@ -39,6 +39,7 @@ EXTRA_PACKAGES = {
     "video": ("av",),
     "serve": ("fastapi", "uvicorn", "python-multipart", "prometheus-client"),
     "triton": ("tritonclient", "grpcio", "protobuf"),
+    "cluster": ("ray", "pyarrow", "pycocotools"),
 }
 """Extra of a command or a kind of file -> its packages."""
 

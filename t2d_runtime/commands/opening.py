@@ -10,7 +10,9 @@ from t2d_runtime.errors import OptionError, T2DError
 from t2d_runtime.storage.kinds import is_file
 
 if TYPE_CHECKING:
+    from t2d_runtime.bundle.manifest import Manifest
     from t2d_runtime.segmenter import Segmenter
+    from t2d_runtime.words.class_list import ClassList
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 
@@ -31,30 +33,46 @@ def open_classes(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddi
     """The words that the arguments name, encoded, with a progress bar; or a vocabulary from its file."""
     from tqdm import tqdm
 
-    from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
-    from t2d_runtime.words.class_files import parse_words, read_class_file
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
-    if getattr(args, "vocabulary", None) is not None:
-        if args.prompts is not None:
-            raise OptionError("--prompts has no effect on the encoded words of a --vocabulary; give one of the two")
-        return ClassEmbeddings.load(args.vocabulary)
-    classes = parse_words(args.classes) if args.classes is not None else read_class_file(args.classes_file)
-    prompts = args.prompts or DEFAULT_PROMPTS
-    sets = segmenter.manifest.prompt_sets
-    if prompts not in sets:
-        if not is_file(Path(prompts)):
-            raise OptionError(
-                f"--prompts {prompts}: no such file, nor a prompt set of the bundle; expected {', '.join(sets)}, "
-                "or a file of templates with {}, one a line, such as 'a photo of a {}.'"
-            )
-        prompts = _read_lines(Path(prompts), OptionError)
+    classes, templates = named_classes(args, segmenter.manifest)
+    if isinstance(classes, ClassEmbeddings):
+        return classes
     with tqdm(total=len(classes.all_phrases), unit="phrase", desc="encoding words", disable=None, leave=False) as bar:
 
         def advance(done: int, _total: int) -> None:
             bar.update(done - bar.n)
 
-        return segmenter.encode_classes(classes, prompts, progress=advance)
+        return segmenter.encode_classes(classes, templates, progress=advance)
+
+
+def named_classes(
+    args: argparse.Namespace, manifest: Manifest
+) -> tuple[ClassList, tuple[str, ...]] | tuple[ClassEmbeddings, tuple[()]]:
+    """The words that the arguments name and the templates for them; or a vocabulary from its file, without templates.
+
+    Raises ClassNamesError, VocabularyError and OptionError.
+    """
+    from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
+    from t2d_runtime.words.class_files import parse_words, read_class_file
+    from t2d_runtime.words.text import check_templates
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+    if getattr(args, "vocabulary", None) is not None:
+        if args.prompts is not None:
+            raise OptionError("--prompts has no effect on the encoded words of a --vocabulary; give one of the two")
+        return ClassEmbeddings.load(args.vocabulary), ()
+    classes = parse_words(args.classes) if args.classes is not None else read_class_file(args.classes_file)
+    prompts = args.prompts or DEFAULT_PROMPTS
+    sets = manifest.prompt_sets
+    if prompts in sets:
+        return classes, sets[prompts]
+    if not is_file(Path(prompts)):
+        raise OptionError(
+            f"--prompts {prompts}: no such file, nor a prompt set of the bundle; expected {', '.join(sets)}, "
+            "or a file of templates with {}, one a line, such as 'a photo of a {}.'"
+        )
+    return classes, check_templates(_read_lines(Path(prompts), OptionError))
 
 
 def _read_lines(path: Path, error: type[T2DError]) -> list[str]:

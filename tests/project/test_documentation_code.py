@@ -14,9 +14,13 @@ from t2d_runtime import Segmenter
 from tests.streams.clips import pictures, write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
+OTHERS = ("cluster.md",)
+"""Documents whose blocks need an extra that this environment lacks; tests/cluster runs them."""
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DOCUMENTS = [
-    path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if BLOCK.search(path.read_text())
+    path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if BLOCK.search(path.read_text()) and path.name not in OTHERS
 ]
 
 

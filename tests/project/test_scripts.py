@@ -39,6 +39,7 @@ def checkout(tmp_path: Path) -> Path:
         ".venv-streams/bin/python",
         ".venv-serving/bin/python",
         ".venv-triton/bin/python",
+        ".venv-cluster/bin/python",
     ):
         write_program(tmp_path / program, PASSES)
     return tmp_path
