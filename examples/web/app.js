@@ -20,6 +20,7 @@ async function start() {
   elements.vocabulary.disabled = false;
   await fetchVocabulary().catch((error) => page.complain(error)); // another may be chosen
   await page.update();
+  if (navigator.serviceWorker) await keepForOffline().catch((error) => page.fact("Offline", `no: ${error.message}`));
 }
 
 async function fetchVocabulary() {
@@ -54,8 +55,13 @@ elements.vocabulary.addEventListener("change", () => {
   elements.vocabulary.value = ""; // the same file may be chosen again
 });
 
-// For visits without a network. Browsers have none of these without https or localhost.
-navigator.serviceWorker?.register("offline.js").catch(() => {});
+/** For visits without a network. Pages have no service worker without https or localhost, nor in some private windows. */
+async function keepForOffline() {
+  await navigator.serviceWorker.register("offline.js");
+  const { active } = await navigator.serviceWorker.ready;
+  const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
+  active.postMessage({ keep: [location.href, ...loaded, ...engine.loaded] });
+}
 
 start().catch((error) => {
   elements.loading.hidden = true;

@@ -11,6 +11,8 @@ const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 1
 
 export class BrowserEngine {
   live = true;
+  /** Addresses of the files that the engine is made of. @type {string[]} */
+  loaded = [];
   #address;
   #base;
   #worker;
@@ -32,7 +34,9 @@ export class BrowserEngine {
     const { threads, told } = this.#threads();
     const { engine, why } = await this.#engine(precision);
     const settings = { base: this.#base.href, precision, engine, threads };
-    const { threshold, backbone, bytes } = await this.#worker.call("open", settings);
+    const { threshold, backbone, bytes, loaded } = await this.#worker.call("open", settings);
+    // The workers of masks may come with the next visit only, where that has threads.
+    this.loaded = [...["worker.js", "t2d/mask-worker.js"].map((name) => new URL(name, import.meta.url).href), ...loaded];
     const megabytes = (bytes / 1e6).toFixed(1);
     return {
       threshold,

@@ -2,14 +2,14 @@
 //
 // It also sends the two headers that isolate the page, so that it may use threads on servers that do not send them.
 
-const CACHE = "t2d-1"; // another number drops what is cached
+const CACHE = "t2d-page-1"; // another number drops what is cached
 
 addEventListener("install", () => skipWaiting());
 
 addEventListener("activate", (event) => {
   event.waitUntil(
     (async () => {
-      for (const name of await caches.keys()) if (name.startsWith("t2d-") && name !== CACHE) await caches.delete(name);
+      for (const name of await caches.keys()) if (name.startsWith("t2d-page-") && name !== CACHE) await caches.delete(name);
       await clients.claim();
     })(),
   );
@@ -19,6 +19,26 @@ addEventListener("fetch", (event) => {
   const { request } = event;
   if (request.method === "GET" && new URL(request.url).origin === location.origin) event.respondWith(answer(request));
 });
+
+// The first visit's files came before this worker did: the page names them.
+addEventListener("message", (event) => {
+  event.waitUntil(keep(event.data.keep));
+});
+
+/** @param {string[]} addresses of files that the page has loaded */
+async function keep(addresses) {
+  const cache = await caches.open(CACHE);
+  for (const address of new Set(addresses.filter((one) => new URL(one).origin === location.origin))) {
+    if (await cache.match(address)) continue;
+    const response = await fetch(address, { cache: "force-cache" }).catch(() => null); // the next visit tries again
+    if (response?.status === 200) await store(cache, address, isolated(response));
+  }
+}
+
+/** @param {Cache} cache @param {string} address @param {Response} response */
+async function store(cache, address, response) {
+  await cache.put(address, response).catch(() => {}); // there may be no room for it
+}
 
 /**
  * Files of a bundle from the cache: the page checks them, and asks anew for others. All else from the network, where there
@@ -41,7 +61,7 @@ async function answer(request) {
     throw error;
   }
   const whole = isolated(response);
-  if (response.status === 200) await cache.put(request.url, whole.clone()).catch(() => {}); // the cache may be full
+  if (response.status === 200) await store(cache, request.url, whole.clone());
   return whole;
 }
 

@@ -23,7 +23,8 @@ const calls = {
     const progress = (done) => postMessage({ progress: done });
     segmenter = await open(base, { ort, precision, session, workers: threads, progress });
     const { threshold, backbone, imageEncoder } = segmenter.manifest;
-    return { threshold, backbone, bytes: imageEncoder.reduce((sum, { bytes }) => sum + bytes, 0) };
+    const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
+    return { loaded, threshold, backbone, bytes: imageEncoder.reduce((sum, { bytes }) => sum + bytes, 0) };
   },
 
   /** @param {{bytes: Uint8Array, name: string}} file */
