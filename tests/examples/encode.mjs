@@ -2,41 +2,28 @@
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { join } from "node:path";
 import * as tokenizers from "@huggingface/tokenizers";
 
+import { Bundle } from "../../examples/web/t2d/bundle.js";
 import { dropCached, readCached } from "../../examples/web/t2d/file-cache.js";
+import { folder } from "../../examples/web/t2d/node.js";
 import { WordEncoder } from "../../examples/web/t2d/words.js";
 
 const ort = createRequire(new URL("../../examples/node/", import.meta.url))("onnxruntime-node");
 const [step, path] = process.argv.slice(2);
 
-/** A bundle's files, and the names of those that were read. */
-function openBundle() {
-  const { files, model, prompt_sets: promptSets } = JSON.parse(readFileSync(join(path, "manifest.json")));
-  const records = Object.entries(files).map(([name, { sha256, size_bytes: bytes }]) => {
-    return [name, { path: name, sha256, bytes }];
-  });
-  const read = [];
-  return {
-    read_files: read,
-    source: { name: path, locate: (name) => join(path, name) },
-    manifest: {
-      files: Object.fromEntries(records),
-      width: model.embed_dim,
-      contextLength: model.context_length,
-      promptSets,
-    },
-    read: async (name, { progress = () => {}, signal } = {}) => {
-      signal?.throwIfAborted();
-      read.push(name);
-      const bytes = new Uint8Array(await readFile(join(path, name)));
-      progress(bytes.length);
-      return bytes;
-    },
+/** A bundle that keeps the names of the files that were read. */
+async function openBundle() {
+  const files = folder(path);
+  const reads = [];
+  const read = (name, ...given) => {
+    reads.push(name);
+    return files.read(name, ...given);
   };
+  const bundle = await Bundle.open({ ...files, read });
+  reads.length = 0;
+  return Object.assign(bundle, { reads });
 }
 
 function countingEngine() {
@@ -86,7 +73,7 @@ async function failure(action) {
 const steps = {
   async encode({ precision = undefined, calls }) {
     const session = { intraOpNumThreads: 1 };
-    const encoder = await WordEncoder.open(openBundle(), { ort, tokenizers, precision, session });
+    const encoder = await WordEncoder.open(await openBundle(), { ort, tokenizers, precision, session });
     const results = await Promise.all(calls.map(({ words, ...options }) => encoder.encode(words, options)));
     await encoder.close();
     return { precision: encoder.precision, results: results.map((one) => ({ ...one, vectors: [...one.vectors] })) };
@@ -94,7 +81,7 @@ const steps = {
 
   async known({ words, more }) {
     const { ort: engine, counts } = countingEngine();
-    const encoder = await WordEncoder.open(openBundle(), { ort: engine, tokenizers });
+    const encoder = await WordEncoder.open(await openBundle(), { ort: engine, tokenizers });
     counts.runs.length = 0;
     const first = await encoder.encode(words);
     const runs = counts.runs.length;
@@ -117,15 +104,15 @@ const steps = {
 
   async loading() {
     const seen = [];
-    const bundle = openBundle();
+    const bundle = await openBundle();
     await (await WordEncoder.open(bundle, { ort, tokenizers, progress: (now) => seen.push(now) })).close();
-    return { seen, read: bundle.read_files };
+    return { seen, read: bundle.reads };
   },
 
   async cancelled() {
     const { ort: engine, counts } = countingEngine();
     const controller = new AbortController();
-    const bundle = openBundle();
+    const bundle = await openBundle();
     const progress = () => controller.abort();
     const loading = await failure(() =>
       WordEncoder.open(bundle, { ort: engine, tokenizers, progress, signal: controller.signal }),
@@ -138,27 +125,30 @@ const steps = {
   },
 
   async refused({ calls, precision }) {
-    const encoder = await WordEncoder.open(openBundle(), { ort, tokenizers });
+    const encoder = await WordEncoder.open(await openBundle(), { ort, tokenizers });
     const messages = [];
     for (const { words, ...options } of calls) messages.push(await failure(() => encoder.encode(words, options)));
-    messages.push(await failure(() => WordEncoder.open(openBundle(), { ort, tokenizers, precision })));
+    const bundle = await openBundle();
+    messages.push(await failure(() => WordEncoder.open(bundle, { ort, tokenizers, precision })));
     return messages;
   },
 
   async cache() {
-    const [caches, bundle] = [memoryCaches(), openBundle()];
+    const [caches, bundle] = [memoryCaches(), await openBundle()];
     const file = "tokenizer.json";
     const found = {};
     const read = async (progress) =>
       createHash("sha256").update(await readCached(bundle, file, { progress }, caches)).digest("hex");
     found.first = await read();
     found.second = await read((bytes) => (found.progress = bytes));
-    found.reads = bundle.read_files.length;
+    found.reads = bundle.reads.length;
     const [key] = caches.entries.keys();
     caches.entries.set(key, new Response("damaged"));
     found.damaged = await read();
-    found.readsAfterDamage = bundle.read_files.length;
-    bundle.manifest.files[file] = { ...bundle.manifest.files[file], sha256: "0".repeat(64) };
+    found.readsAfterDamage = bundle.reads.length;
+    const older = key.replace(/sha256=.*/, `sha256=${"0".repeat(64)}`);
+    caches.entries.set(older, new Response("an older version"));
+    caches.entries.delete(key);
     await readCached(bundle, file, {}, caches);
     await readCached(bundle, "selftest.npz", {}, caches);
     found.keys = [...caches.entries.keys()];

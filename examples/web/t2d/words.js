@@ -73,11 +73,11 @@ export class WordEncoder {
     const total = paths.reduce((sum, path) => sum + manifest.files[path].bytes, 0);
     let loaded = 0;
     const count = (/** @type {number} */ bytes) => progress({ loaded: (loaded += bytes), total });
-    const library = tokenizers ?? import("@huggingface/tokenizers");
-    const [json, ...files] = await Promise.all(
-      paths.map((path) => readCached(bundle, path, { progress: count, signal, uncached })),
-    );
-    const tokenizer = new Tokenizer(json, manifest.contextLength, await library);
+    const [library, json, ...files] = await Promise.all([
+      tokenizers ?? import("@huggingface/tokenizers"),
+      ...paths.map((path) => readCached(bundle, path, { progress: count, signal, uncached })),
+    ]);
+    const tokenizer = new Tokenizer(json, manifest.contextLength, library);
     const options = { ...sessionOptions(chosen), ...session };
     const weights = files.slice(1).map((data) => ({ path: LARGE_WEIGHTS, data }));
     const created = source.locate
