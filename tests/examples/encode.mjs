@@ -5,10 +5,9 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import * as tokenizers from "@huggingface/tokenizers";
 
-import { Bundle } from "../../examples/web/t2d/bundle.js";
-import { dropCached, readCached } from "../../examples/web/t2d/file-cache.js";
+import { readCached } from "../../examples/web/t2d/file-cache.js";
+import { Bundle, WordEncoder, dropCached } from "../../examples/web/t2d/index.js";
 import { folder } from "../../examples/web/t2d/node.js";
-import { WordEncoder } from "../../examples/web/t2d/words.js";
 
 const ort = createRequire(new URL("../../examples/node/", import.meta.url))("onnxruntime-node");
 const [step, path] = process.argv.slice(2);

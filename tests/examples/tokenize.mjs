@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import * as library from "@huggingface/tokenizers";
 
-import { readText } from "../../examples/web/t2d/cleaning.js";
+import { readText } from "../../examples/web/t2d/index.js";
 import { Tokenizer } from "../../examples/web/t2d/tokenizer.js";
 
 const [path] = process.argv.slice(2);
