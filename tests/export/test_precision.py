@@ -16,7 +16,7 @@ from PIL import Image
 
 from t2d_export import export
 from t2d_export.bundle.bundle_writer import file_records
-from t2d_export.bundle.emulation import EMULATION, in_float32
+from t2d_export.bundle.emulation import EMULATION, Emulation, in_float32
 from t2d_export.bundle.verify import matrix_row
 from t2d_export.cli import main
 from t2d_export.encoders.calibration import (
@@ -301,9 +301,7 @@ def test_calibration_takes_every_window_of_every_image(exported_bundle: Path, tm
 
 def test_int8_is_as_close_for_words_that_the_self_test_lacks(exported_bundle: Path) -> None:
     bundle = Bundle.open(exported_bundle)
-    full, quantised = (
-        Encoders(bundle, OnnxRuntimeBackend("onnxruntime"), precision=precision) for precision in ("fp32", "int8")
-    )
+    full, quantised = (Encoders(bundle, Emulation(), precision=precision) for precision in ("fp32", "int8"))
     words = ("tree", "boat", "balloon", "umbrella", "flower", "cloud", "road", "tent", "fence", "a rock in the sand")
     expected, got = (encoders.encode_classes(words).vectors for encoders in (full, quantised))
     assert np.linalg.norm(got - expected) < 0.1 * GATES["int8"].relative_frobenius * np.linalg.norm(expected)
