@@ -158,7 +158,7 @@ def test_files_are_kept_by_their_checksums(run: Run, fused_bundle: Path) -> None
     assert found["withoutRoom"] == len(content)
     assert found["told"] == [
         f"the browser keeps no copy of {TOKENIZER}: Quota exceeded.",
-        "the browser keeps no files of this page: Access is denied.",
+        f"the browser keeps no copy of {TOKENIZER}: Access is denied.",
     ]
     assert found["cancelled"] == "DOMException: This operation was aborted"
 

@@ -20,23 +20,23 @@ const STORE = "t2d-files";
  */
 export async function readCached(bundle, path, reading = {}, caches = globalThis.caches) {
   const record = bundle.manifest.files[path];
-  const store = record && caches ? await openStore(caches, reading) : null;
-  if (!store) return bundle.read(path, reading);
+  if (!record || !caches) return bundle.read(path, reading);
   const place = `https://t2d.invalid/${encodeURIComponent(bundle.source.name)}/${path}`;
   const key = `${place}?sha256=${record.sha256}`;
-  const kept = await read(store, key, record.sha256);
+  /** @param {unknown} error */
+  const failed = (error) => {
+    reading.uncached?.(`the browser keeps no copy of ${path}: ${/** @type {Error} */ (error).message}`);
+    return null;
+  };
+  const store = await caches.open(STORE).catch(failed);
+  const kept = store && (await find(store, key, record.sha256).catch(failed));
   reading.signal?.throwIfAborted();
   if (kept) {
     reading.progress?.(kept.length);
     return kept;
   }
   const bytes = await bundle.read(path, reading);
-  for (const old of await store.keys(place, { ignoreSearch: true })) await store.delete(old);
-  try {
-    await store.put(key, new Response(/** @type {BufferSource} */ (bytes)));
-  } catch (error) {
-    reading.uncached?.(`the browser keeps no copy of ${path}: ${/** @type {Error} */ (error).message}`);
-  }
+  if (store) await keep(store, place, key, bytes).catch(failed);
   return bytes;
 }
 
@@ -45,20 +45,19 @@ export async function dropCached(caches = globalThis.caches) {
   await caches?.delete(STORE);
 }
 
-/** @param {CacheStorage} caches @param {CachedReading} reading */
-async function openStore(caches, reading) {
-  try {
-    return await caches.open(STORE);
-  } catch (error) {
-    reading.uncached?.(`the browser keeps no files of this page: ${/** @type {Error} */ (error).message}`);
-    return null;
-  }
-}
-
-/** A kept file; null where there is none, or a damaged one. @param {Cache} store @param {string} key @param {string} digest */
-async function read(store, key, digest) {
+/**
+ * A kept file; null where there is none, or a damaged one.
+ * @param {Cache} store @param {string} key @param {string} digest
+ */
+async function find(store, key, digest) {
   const response = await store.match(key);
   if (!response) return null;
   const bytes = new Uint8Array(await response.arrayBuffer());
   return (await sha256(bytes)) === digest ? bytes : null;
+}
+
+/** @param {Cache} store @param {string} place of all versions @param {string} key @param {Uint8Array} bytes */
+async function keep(store, place, key, bytes) {
+  for (const old of await store.keys(place, { ignoreSearch: true })) await store.delete(old);
+  await store.put(key, new Response(/** @type {BufferSource} */ (bytes)));
 }
