@@ -1,4 +1,4 @@
-"""`python -m benchmarks video`: the rate of a video to an overlay, its stages, and long runs."""
+"""`python -m benchmarks video`: the rate of a video to an overlay, its stages, drawn clips, and long runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results_file import write_results
+from benchmarks.video.drawn_clips import measure_smoothing, measure_still
 from benchmarks.video.rate import labels_are_equal, measure_rate
 from benchmarks.video.soak import measure_live, measure_memory
 from benchmarks.video.tables import blocks
@@ -17,8 +18,10 @@ from training.drawing.clip_files import write_clips
 from training.drawing.clips import ClipSettings
 from training.drawing.concepts import CONCEPTS
 
-PARTS = ("rate", "memory", "live")
+PARTS = ("rate", "smoothing", "still", "memory", "live")
 WORDS = 8
+CLIP_FRAMES = 50
+"""Frames of each clip for smoothing, at most: two seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", default="rate", metavar="LIST", help=f"some of {', '.join(PARTS)}; default: rate")
     parser.add_argument("--frames", type=int, default=150, metavar="N", help="frames of the drawn clip; default: 150")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds of the rate; default: 3")
+    parser.add_argument("--clips", type=int, default=8, metavar="N", help="drawn clips for smoothing; default: 8")
     parser.add_argument("--soak", type=int, default=20_000, metavar="N", help="frames of the run for memory")
     parser.add_argument("--minutes", type=float, default=10.0, metavar="X", help="minutes of the live run; default: 10")
     parser.add_argument("--camera-fps", type=float, default=60.0, metavar="X", help="rate of the live source")
@@ -42,7 +46,6 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError(f"--parts is {args.parts!r}, expected some of {', '.join(PARTS)}")
     segmenter = Segmenter.open(args.bundle, num_threads=args.threads)
     classes = segmenter.encode_classes(list(CONCEPTS)[:WORDS])
-    segmenter.release_text_encoder()
     figures: dict[str, Any] = {"bundle": args.bundle.name, "engine": segmenter.engine_description, "words": WORDS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -50,6 +53,11 @@ def run(args: argparse.Namespace) -> int:
         if "rate" in parts:
             figures["rate"] = measure_rate(segmenter, classes, clip, folder, args.rounds)
             figures["rate"]["frames_with_other_labels"] = labels_are_equal(segmenter, classes, clip)
+        if "smoothing" in parts:
+            figures["smoothing"] = measure_smoothing(segmenter, folder, args.clips, min(args.frames, CLIP_FRAMES))
+        if "still" in parts:
+            figures["still"] = measure_still(segmenter, folder, args.frames, args.rounds)
+        segmenter.release_text_encoder()
         if "memory" in parts:
             figures["memory"] = measure_memory(segmenter, classes, clip, folder, args.soak)
         if "live" in parts:

@@ -24,6 +24,10 @@ def blocks(figures: dict[str, Any]) -> list[Block]:
             ("frames whose labels are not those of segment", f"{rate['frames_with_other_labels']}"),
         ]
         found.append(Table((f"{rate['frames']} frames, {figures['words']} words, to an overlay", "a frame"), rows))
+    if "smoothing" in figures:
+        found.append(_smoothing(figures["smoothing"]))
+    if "still" in figures:
+        found.append(_still(figures["still"]))
     if "memory" in figures:
         memory = figures["memory"]
         rows = [(name, f"{memory[key]:.0f} MiB") for name, key in (("early", "early_mib"), ("late", "late_mib"))]
@@ -39,6 +43,35 @@ def blocks(figures: dict[str, Any]) -> list[Block]:
         ]
         found.append(Table((f"a live source at {live['camera_fps']:.0f} frames/s, {live['seconds']:.0f} s", ""), rows))
     return found
+
+
+def _smoothing(smoothing: dict[str, Any]) -> Table:
+    rows = [
+        (
+            f"{row['smoothing']:g}" if row["smoothing"] else "off",
+            f"{100 * row['flicker']:.2f} %",
+            f"{row['mean_iou']:.3f}",
+            f"{row['moving_iou']:.3f}",
+            f"{row['processor_ms']:.1f} ms",
+        )
+        for row in smoothing["rows"]
+    ]
+    title = f"smoothing, {smoothing['clips']} drawn clips of {smoothing['frames']} frames"
+    return Table((title, "flicker", "mIoU", "mIoU of what moves", "processor time a frame"), rows)
+
+
+def _still(still: dict[str, Any]) -> Table:
+    rows = [
+        (f"{name}, {kind} time / without", f"{still[key][f'{kind}_share']:.2f}")
+        for name, key in (("stream alone", "stream"), ("to an overlay", "overlay"))
+        for kind in ("wall", "processor")
+    ]
+    rows += [
+        ("frames not encoded again", f"{still['reused']}"),
+        ("labels that are those of segment, mean", f"{still['mean_agreement']:.2%}"),
+        ("labels that are those of segment, least of a frame", f"{still['least_agreement']:.2%}"),
+    ]
+    return Table((f"{still['frames']} frames, the second half still", "motion_threshold=4"), rows)
 
 
 AGES = (("median", "median_age_frames"), ("99 of 100", "p99_age_frames"), ("most", "most_age_frames"))

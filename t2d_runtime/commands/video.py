@@ -78,7 +78,7 @@ def _add_stream_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="X",
-        help="share of the scores so far in a frame's scores, against flicker, 0 to below 1: 0.7; default: 0, off",
+        help="share of the scores so far in a frame's scores, against flicker, 0 to below 1: 0.9; default: 0, off",
     )
     parser.add_argument("--watch", action="store_true", help="go on with each new file that comes into the folder")
     parser.add_argument(

@@ -23,7 +23,8 @@ CLASS_GROUP = 32
 """Classes whose planes exist at a time, 26 MB at 448 x 448. Each group repeats the affinity, a tenth of the time."""
 
 ScoreFilter: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Changes the patch scores (W,N,h,w) of an image before its labels are made; gives a new array of the same shape."""
+"""Changes the patch scores (W,N,h,w) of an image before its labels are made; gives a new array, of that shape or with
+more scores between those of each window."""
 
 
 class Labelling(NamedTuple):

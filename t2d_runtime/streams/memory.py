@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from t2d_runtime.errors import T2DError
@@ -76,7 +77,8 @@ class Memory:
         if self._smoothing is not None:
             if changed.cut or other_words:
                 self._smoothing.reset()
-            return segmenter.label(encoded, self._smoothing)
+            score_filter = partial(self._smoothing.smooth, encoded.resized, encoded.windows)
+            return segmenter.label(encoded, score_filter)
         if other_words:
             self._result = None
         if changed.still and self._result is not None and self._result.image.shape == encoded.image.shape:

@@ -39,7 +39,8 @@ class StreamOptions(SegmentOptions, total=False):
     above the noise of most cameras."""
     smoothing: float
     """Share, from 0 to below 1, of the scores so far in a frame's scores: they are smoothed exponentially over time,
-    so that labels flicker less. Cuts begin anew. Default: 0, off."""
+    along the motion of the picture, so that labels flicker less. Cuts begin anew. 0.9 and 0.95 serve well. Default: 0,
+    off."""
     retries: int | None
     """Times in a row that a live source that went away is opened again. Default: None, without end."""
     sinks: Sequence[Sink]

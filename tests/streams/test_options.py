@@ -1,4 +1,4 @@
-"""Still frames that are not encoded again, and scores smoothed over time."""
+"""Still frames that are not encoded again, cuts, and options that have no effect."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.errors import BackendError, OptionError
 from t2d_runtime.streams.changes import Changes
 from t2d_runtime.streams.frames import Frame
-from t2d_runtime.streams.smoothing import Smoothing
 from tests.streams.clips import NoModel, frames_of, outcomes_of, pictures
 
 ONE, TWO, THREE = pictures(3, (96, 128))
@@ -92,58 +89,6 @@ def test_a_frame_after_one_that_failed_is_encoded() -> None:
     outcomes = outcomes_of([ONE, TWO, TWO, TWO], segmenter=model, motion_threshold=4)
     assert [found.reused if isinstance(found, Frame) else None for found in outcomes] == [False, None, False, True]
     assert (model.encoded, model.labelled) == (3, 2)
-
-
-# Smoothing
-
-
-@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=6), st.floats(0.01, 0.99))
-def test_smoothing_is_an_exponential_mean(values: list[float], smoothing: float) -> None:
-    smooth, expected = Smoothing(smoothing), values[0]
-    for number, value in enumerate(values):
-        expected = value if number == 0 else smoothing * expected + (1 - smoothing) * value
-        seen = smooth(np.full((1, 2, 3, 4), value, np.float32))
-        np.testing.assert_allclose(seen, expected, atol=1e-5)
-        seen[:] = 7  # the caller may change what it gets
-
-
-def test_scores_are_smoothed_before_labels_are_made(segmenter: Segmenter, classes: ClassEmbeddings) -> None:
-    images = [ONE, TWO, THREE]
-    frames = list(segmenter.stream(images, classes, smoothing=0.6, keep_scores=True))
-    expected = None
-    for frame, image in zip(frames, images, strict=True):
-        scores = segmenter.segment(image, classes, keep_scores=True).scores
-        assert scores is not None
-        assert frame.result.scores is not None
-        expected = scores if expected is None else 0.6 * expected + 0.4 * scores
-        np.testing.assert_allclose(frame.result.scores, expected, atol=1e-5)
-        np.testing.assert_array_equal(frame.result.label_map, frame.result.scores.argmax(axis=0))
-    labels = [frame.result.label_map for frame in segmenter.stream(images, classes, smoothing=0.6)]
-    for frame, label_map in zip(frames, labels, strict=True):
-        assert (frame.result.label_map == label_map).mean() > 0.999  # but for ties
-
-
-def test_without_smoothing_nothing_changes(segmenter: Segmenter, classes: ClassEmbeddings) -> None:
-    for frame, image in zip(segmenter.stream([ONE, TWO], classes, smoothing=0), [ONE, TWO], strict=True):
-        np.testing.assert_array_equal(frame.result.label_map, segmenter.segment(image, classes).label_map)
-
-
-def test_a_cut_begins_anew(segmenter: Segmenter, classes: ClassEmbeddings) -> None:
-    *_, last = segmenter.stream([ONE, 255 - ONE], classes, smoothing=0.9)
-    np.testing.assert_array_equal(last.result.label_map, segmenter.segment(255 - ONE, classes).label_map)
-    *_, last = segmenter.stream([ONE, TWO[:64, :64]], classes, smoothing=0.9)
-    np.testing.assert_array_equal(last.result.label_map, segmenter.segment(TWO[:64, :64], classes).label_map)
-
-
-def test_each_source_is_smoothed_by_itself(segmenter: Segmenter, classes: ClassEmbeddings, tmp_path: Any) -> None:
-    from tests.streams.clips import write_clip
-
-    clips = [write_clip(tmp_path / f"{name}.mp4", images) for name, images in (("a", [ONE, TWO]), ("b", [THREE, ONE]))]
-    together = list(segmenter.stream(list(map(str, clips)), classes, smoothing=0.7))
-    alone = [list(segmenter.stream(path, classes, smoothing=0.7)) for path in clips]
-    for frame in together:
-        expected = alone[frame.source_number][frame.index]
-        np.testing.assert_array_equal(frame.result.label_map, expected.result.label_map)
 
 
 def test_changes_tell_cuts() -> None:
