@@ -1,4 +1,4 @@
-// Segment a picture with the words of a vocabulary file, without Python.
+// Segment a picture by words, without Python.
 //
 //     node segment.js BUNDLE VOCABULARY.safetensors PICTURE LABELS.png [--classes "sky,sea"] [--background] [--refine]
 
@@ -12,7 +12,8 @@ import { readBytes, readPicture, writeLabels } from "./picture.js";
 const USAGE = `usage: node segment.js BUNDLE VOCABULARY PICTURE LABELS.png [options]
 
 BUNDLE       folder written by 't2d-export bundle'
-VOCABULARY   written by 't2d classes BUNDLE --classes ... --output F.safetensors'
+VOCABULARY   written by 't2d classes BUNDLE --classes ... --output F.safetensors'; or -, and the bundle's text encoder
+             encodes the words of --classes, which may be any
 PICTURE      JPEG, PNG, WebP
 LABELS.png   the label of every pixel as a palette index
 
@@ -28,8 +29,9 @@ const BAD_INPUT = 2;
 async function main() {
   const { paths, values } = parseCommand();
   const [bundle, vocabularyPath, picturePath, output] = paths;
-  const vocabulary = await readVocabulary(await readBytes(vocabularyPath, "vocabulary"), vocabularyPath);
-  const words = values.classes === undefined ? vocabulary : chooseWords(vocabulary, values.classes.split(","));
+  const chosen = values.classes?.split(",");
+  if (vocabularyPath === "-" && !chosen) throw new InputError("without a vocabulary --classes is needed: the words");
+  const known = vocabularyPath === "-" ? null : await readWords(vocabularyPath, chosen);
   const picture = await readPicture(picturePath);
 
   const opening = performance.now();
@@ -37,14 +39,21 @@ async function main() {
   const start = performance.now();
   const encoding = await segmenter.encodeImage(picture);
   const encoded = performance.now();
+  const words = known ?? (await segmenter.encodeWords(/** @type {string[]} */ (chosen)));
   const segmentation = await segmenter.segment(encoding, words, values);
   const end = performance.now();
   await writeLabels(output, segmentation);
-  const times = `encoded in ${ms(encoded - start)}, masks in ${ms(end - encoded)}`;
+  const times = `encoded in ${ms(encoded - start)}, words and masks in ${ms(end - encoded)}`;
   console.log(`${picturePath}: ${picture.width} x ${picture.height} pixels, opened in ${ms(start - opening)}, ${times}`);
   console.log(`    ${shares(segmentation)}`);
   console.log(`    ${output}`);
   await segmenter.close();
+}
+
+/** @param {string} path of a vocabulary @param {string[] | undefined} chosen */
+async function readWords(path, chosen) {
+  const vocabulary = await readVocabulary(await readBytes(path, "vocabulary"), path);
+  return chosen ? chooseWords(vocabulary, chosen) : vocabulary;
 }
 
 /** @param {string} bundle @param {{precision: string, threads?: number}} options */
@@ -53,7 +62,8 @@ async function openBundle(bundle, { precision, threads }) {
   process.env.ORT_DISABLE_TELEMETRY ??= "1";
   const ort = await import("onnxruntime-node");
   const session = { intraOpNumThreads: threads ?? 0 };
-  return open(folder(bundle), { ort, precision, session, workers: threads ?? availableParallelism() });
+  const workers = threads ?? availableParallelism();
+  return open(folder(bundle), { ort, precision, session, workers, tokenizers: () => import("@huggingface/tokenizers") });
 }
 
 function parseCommand() {

@@ -6,6 +6,7 @@ import { BrowserEngine } from "./engine.js";
 import { InputError } from "./errors.js";
 import { Page } from "./page.js";
 import { VocabularyList } from "./vocabulary-list.js";
+import { listenToTheTextEncoder, showBytes, showTextProgress } from "./text-encoder.js";
 import { TypedWords } from "./words.js";
 
 const address = new URLSearchParams(location.search);
@@ -14,6 +15,7 @@ const engine = new BrowserEngine(address, showProgress);
 const words = new TypedWords(elements, () => page.update());
 const list = new VocabularyList(elements);
 const page = new Page(elements, engine, words, { ".safetensors": takeVocabulary });
+listenToTheTextEncoder(elements, engine, page);
 
 async function start() {
   await page.start();
@@ -26,6 +28,7 @@ async function start() {
 async function fetchVocabulary() {
   const url = new URL(address.get("vocabulary") ?? "vocabulary.safetensors", location.href);
   const response = await fetch(url, { cache: "no-cache" });
+  if (response.status === 404 && !address.has("vocabulary")) return; // there need be none
   if (!response.ok) {
     throw new InputError(`${url.pathname} cannot be loaded (${response.status}); 't2d classes' makes a vocabulary`);
   }
@@ -43,11 +46,11 @@ async function takeVocabulary(file) {
   await useVocabulary(new Uint8Array(await file.arrayBuffer()), file.name);
 }
 
-function showProgress({ loaded, total }) {
-  elements.progress.max = total;
-  elements.progress.value = loaded;
-  const done = loaded === total ? ", starting" : "";
-  elements.bytes.textContent = `${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB${done}`;
+/** @param {import("./engine.js").Progress} progress */
+function showProgress({ model, text, uncached }) {
+  if (uncached) page.fact("Offline", `no: ${uncached}`);
+  if (text !== undefined) showTextProgress(elements, text);
+  if (model) showBytes(elements.progress, elements.bytes, model);
 }
 
 elements.vocabulary.addEventListener("change", () => {

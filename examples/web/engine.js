@@ -9,6 +9,14 @@ const MAX_THREADS = 4;
 /** The smallest program that uses SIMD: a function that returns one vector. */
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
 
+/**
+ * @typedef {{loaded: number, total: number}} Bytes
+ * @typedef {object} Progress one of these
+ * @property {Bytes} [model] of the image encoder
+ * @property {Bytes | null} [text] of the text encoder; null where it is not being loaded any more
+ * @property {string} [uncached] why the browser keeps no copy of a file
+ */
+
 export class BrowserEngine {
   live = true;
   /** Addresses of the files that the engine is made of. @type {string[]} */
@@ -19,7 +27,7 @@ export class BrowserEngine {
 
   /**
    * @param {URLSearchParams} address bundle, precision, engine and threads, where they are not the defaults
-   * @param {(progress: {loaded: number, total: number}) => void} onProgress bytes of the model
+   * @param {(progress: Progress) => void} onProgress
    */
   constructor(address, onProgress) {
     this.#address = address;
@@ -57,6 +65,11 @@ export class BrowserEngine {
     return this.#worker.call("addVocabulary", { bytes, name });
   }
 
+  /** Give the text encoder up, or allow it again. @param {boolean} on */
+  decline(on) {
+    this.#worker.tell("decline", on);
+  }
+
   /** @param {{image: ImageData}} picture */
   async setPicture({ image }) {
     await this.#worker.call("setPicture", image);
@@ -68,9 +81,10 @@ export class BrowserEngine {
    */
   async segment(chosen, options) {
     const result = await this.#worker.call("segment", { chosen, options });
-    const { image, masks } = result.times;
+    const { words, image, masks } = result.times;
     const encoded = image > 0 ? `picture encoded in ${seconds(image)}` : "picture already encoded";
-    return { ...result, facts: [["Times", `${encoded}, masks in ${seconds(masks)}`]] };
+    const typed = words > 1 ? `words encoded in ${seconds(words)}, ` : "";
+    return { ...result, facts: [["Times", `${typed}${encoded}, masks in ${seconds(masks)}`]] };
   }
 
   /** Pages share memory between threads only where the server isolates them from other sites. */
@@ -125,19 +139,24 @@ class WorkerCalls {
   #calls = 0;
   #failure = null; // of the worker itself: no call is answered any more
 
-  /** @param {(progress: {loaded: number, total: number}) => void} onProgress bytes of the model */
+  /** @param {(progress: Progress) => void} onProgress */
   constructor(onProgress) {
-    this.#worker.onmessage = ({ data: { id, value, error, about, progress } }) => {
+    this.#worker.onmessage = ({ data: { id, value, error, about, declined, progress } }) => {
       if (progress) return onProgress(progress);
       const { resolve, reject } = this.#waiting.get(id);
       this.#waiting.delete(id);
-      if (error) reject(Object.assign(new InputError(error), { about }));
+      if (error) reject(Object.assign(new InputError(error), { about, declined }));
       else resolve(value);
     };
     this.#worker.onerror = ({ message }) => {
       this.#failure = new InputError(`the worker failed: ${message ?? "is the folder t2d beside the page?"}`);
       for (const { reject } of this.#waiting.values()) reject(this.#failure);
     };
+  }
+
+  /** A message that waits for no call. @param {string} call @param {any} argument */
+  tell(call, argument) {
+    this.#worker.postMessage({ call, argument });
   }
 
   /**

@@ -41,22 +41,18 @@ async function store(cache, address, response) {
 }
 
 /**
- * Files of a bundle from the cache: the page checks them, and asks anew for others. All else from the network, where there
- * is one, so that changed files take the place of those before.
+ * From the network, where there is one, so that changed files take the place of those before. Models are not kept here: the
+ * page does that, by their checksums.
  * @param {Request} request
  */
 async function answer(request) {
+  if (request.cache === "force-cache" || request.cache === "reload") return isolated(await fetch(request));
   const cache = await caches.open(CACHE);
-  const kept = () => cache.match(request.url);
-  if (request.cache === "force-cache") {
-    const found = await kept();
-    if (found) return found;
-  }
   let response;
   try {
     response = await fetch(request);
   } catch (error) {
-    const found = await kept();
+    const found = await cache.match(request.url);
     if (found) return found;
     throw error;
   }

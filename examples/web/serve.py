@@ -17,7 +17,7 @@ PAGE = Path(__file__).resolve().parent
 SHARED = PAGE.parents[1] / "t2d_runtime" / "serving" / "page"
 
 SHARED_FILES = ("camera.js", "errors.js", "page.js", "palette.js", "picture.js", "style.css", "words.js")
-OWN_FILES = ("app.js", "engine.js", "index.html", "offline.js", "vocabulary-list.js", "worker.js")
+OWN_FILES = ("app.js", "engine.js", "index.html", "offline.js", "text-encoder.js", "vocabulary-list.js", "worker.js")
 OWN_FOLDERS = ("onnxruntime", "t2d")
 VOCABULARY = "vocabulary.safetensors"
 

@@ -11,6 +11,8 @@ const NO_MEMORY = /out of memory|bad_alloc|allocation failed|could not allocate|
 let segmenter;
 let picture;
 let encoding = null; // of the picture, once it is needed
+let declined = false; // whether the visitor gave the text encoder up
+let loading = null; // what gives it up
 
 const calls = {
   /** @param {{base: string, precision: string, engine: "wasm" | "webgpu", threads: number}} settings */
@@ -20,11 +22,20 @@ const calls = {
     });
     ort.env.wasm.numThreads = threads;
     const session = { executionProviders: [engine] };
-    const progress = (done) => postMessage({ progress: done });
-    segmenter = await open(base, { ort, precision, session, workers: threads, progress });
+    segmenter = await open(base, {
+      ort,
+      precision,
+      session,
+      workers: threads,
+      progress: (model) => postMessage({ progress: { model } }),
+      uncached: (reason) => postMessage({ progress: { uncached: reason } }),
+      tokenizers: () => import("./onnxruntime/tokenizers.min.mjs"),
+    });
     const { threshold, backbone, imageEncoder } = segmenter.manifest;
-    const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
-    return { loaded, threshold, backbone, bytes: imageEncoder.reduce((sum, { bytes }) => sum + bytes, 0) };
+    const files = performance.getEntriesByType("resource").map(({ name }) => name);
+    // The bundle's files are kept already, but for the manifest.
+    const loaded = files.filter((name) => !name.startsWith(base) || name.endsWith("/manifest.json"));
+    return { loaded: [...loaded, new URL("onnxruntime/tokenizers.min.mjs", import.meta.url).href], threshold, backbone, bytes: imageEncoder.reduce((sum, { bytes }) => sum + bytes, 0) };
   },
 
   /** @param {{bytes: Uint8Array, name: string}} file */
@@ -50,7 +61,7 @@ const calls = {
   /** @param {{chosen: import("./words.js").Chosen, options: import("./t2d/segmenter.js").MaskOptions}} request */
   async segment({ chosen: { classes, negatives, thresholds }, options: { background, threshold, refine } }) {
     const start = performance.now();
-    const words = await segmenter.encodeWords(classes, { negatives, thresholds: background ? thresholds : {} });
+    const words = await encodeWords(classes, { negatives, thresholds: background ? thresholds : {} });
     const encoded = performance.now();
     const asked = picture; // which may be another one when this is done
     const known = encoding !== null;
@@ -61,11 +72,30 @@ const calls = {
     const end = performance.now();
     return {
       ...segmentation,
+      readings: words.readings,
       milliseconds: end - start,
       times: { words: encoded - start, image: known ? 0 : masked - encoded, masks: end - masked },
     };
   },
 };
+
+/** Words that the vocabulary lacks load the text encoder, which the visitor may give up. */
+async function encodeWords(classes, options) {
+  loading = new AbortController();
+  if (declined) loading.abort();
+  const progress = (text) => postMessage({ progress: { text } });
+  try {
+    return await segmenter.encodeWords(classes, { ...options, progress, signal: loading.signal });
+  } catch (error) {
+    if (!loading.signal.aborted) throw error;
+    declined = true;
+    const message = "some of these words are not in the vocabulary, and the text encoder is not loaded; load it below";
+    throw Object.assign(new InputError(message), { about: "words", declined: true });
+  } finally {
+    loading = null;
+    postMessage({ progress: { text: null } });
+  }
+}
 
 /** A message for the visitor. @param {string} call @param {any} error */
 function told(call, error) {
@@ -78,9 +108,14 @@ function told(call, error) {
 }
 
 onmessage = async ({ data: { id, call, argument } }) => {
+  if (call === "decline") {
+    declined = argument;
+    if (declined) loading?.abort();
+    return;
+  }
   try {
     postMessage({ id, value: await calls[call](argument) });
   } catch (error) {
-    postMessage({ id, error: told(call, error), about: error?.about });
+    postMessage({ id, error: told(call, error), about: error?.about, declined: error?.declined });
   }
 };

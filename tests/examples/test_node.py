@@ -74,6 +74,22 @@ def test_chosen_words_and_a_threshold(
     assert (np.asarray(Image.open(tmp_path / "out.png")) == expected).mean() > 0.999
 
 
+def test_any_words_without_a_vocabulary(
+    run: Run, fused_bundle: Path, segmenter: Segmenter, scene: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """With the text encoder in int8. Processors round its products a little differently."""
+    names = ["mountain", "sky", "wooden boat"]
+    done = run("--classes", ",".join(names), "--refine", vocabulary=Path("-"))
+    assert done.returncode == 0, done.stderr
+    words = Segmenter.open(fused_bundle, backend="onnxruntime", precision="int8").encode_classes(names)
+    expected = segmenter.segment(scene, words, window="whole", refine=True).label_map
+    assert len(np.unique(expected)) > 1
+    assert (np.asarray(Image.open(tmp_path / "out.png")) == expected).mean() > 0.97
+    (tmp_path / "out.png").unlink()
+    refused(run(vocabulary=Path("-")), "without a vocabulary --classes is needed", tmp_path / "out.png")
+    refused(run("--classes", "a,A", vocabulary=Path("-")), "“a” and “A” are the same", tmp_path / "out.png")
+
+
 @pytest.fixture
 def grouped(segmenter: Segmenter, tmp_path: Path) -> Path:
     """A vocabulary of two classes of several phrases, one threshold and two negatives."""

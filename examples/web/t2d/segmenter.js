@@ -3,12 +3,14 @@
 import { Bundle, download } from "./bundle.js";
 import { checkClasses, classList } from "./classes.js";
 import { InputError, WordsError } from "./errors.js";
+import { readCached } from "./file-cache.js";
 import { checkVocabulary } from "./manifest.js";
 import { MaskWorkers } from "./mask-workers.js";
 import { possibleWinners } from "./planes.js";
 import { pixelValues, resize, workingSize } from "./preprocess.js";
 import { cleanScores, headEmbeddings, patchScores, tokenNorms } from "./scores.js";
-import { NEGATIVE, key, missingWords } from "./vocabulary.js";
+import { NEGATIVE, key } from "./vocabulary.js";
+import { WordEncoder } from "./words.js";
 
 /**
  * @typedef {import("./preprocess.js").Picture} Picture
@@ -23,6 +25,16 @@ import { NEGATIVE, key, missingWords } from "./vocabulary.js";
  * @property {BufferSource} [pamr] bytes of pamr.wasm; default: the file beside this module
  * @property {(progress: {loaded: number, total: number}) => void} [progress] bytes of the image encoder
  * @property {AbortSignal} [signal] gives the loading up
+ * @property {(reason: string) => void} [uncached] told why the browser keeps no copy of a file
+ * @property {() => Promise<any>} [tokenizers] imports "@huggingface/tokenizers", which words that no vocabulary has need;
+ *   default: by that name
+ *
+ * @typedef {object} LoadOptions
+ * @property {(progress: {loaded: number, total: number}) => void} [progress] bytes of the text encoder
+ * @property {AbortSignal} [signal] gives the loading up
+ *
+ * @typedef {Vocabulary & {readings: (import("./words.js").WordReading & {phrase: string})[]}} Words encoded, and how those
+ *   phrases were read whose text was repaired, shortened, or may be read another way in Python
  *
  * @typedef {object} MaskOptions
  * @property {boolean} [background] label 0 where no word exceeds its threshold
@@ -55,18 +67,25 @@ export class Segmenter {
   #vectors = new Map();
   /** @type {Map<string, string[]>} phrases of the classes of vocabularies */
   #groups = new Map();
+  /** @type {Promise<WordEncoder> | null} */
+  #encoder = null;
+  #tokenizers;
+  #uncached;
 
   /**
    * @param {any} ort
    * @param {any} session of the image encoder
    * @param {Bundle} bundle
    * @param {MaskWorkers} workers
+   * @param {Pick<OpenOptions, "tokenizers" | "uncached">} [options]
    */
-  constructor(ort, session, bundle, workers) {
+  constructor(ort, session, bundle, workers, { tokenizers = namedTokenizers, uncached } = {}) {
     this.ort = ort;
     this.session = session;
     this.bundle = bundle;
     this.workers = workers;
+    this.#tokenizers = tokenizers;
+    this.#uncached = uncached;
   }
 
   get manifest() {
@@ -124,25 +143,69 @@ export class Segmenter {
   }
 
   /**
-   * Encode classes: names that are their own phrases, or a mapping from names to one phrase or several.
-   * @param {import("./classes.js").ClassNames} words
-   * @param {import("./classes.js").ClassOptions} [options]
-   * @returns {Promise<Vocabulary>}
+   * Load the bundle's text encoder: int8 where the bundle has that. `encodeWords` does so at the first word that no
+   * vocabulary has.
+   * @param {LoadOptions} [options]
+   * @returns {Promise<WordEncoder>}
    */
-  async encodeWords(words, options) {
+  async loadTextEncoder({ progress, signal } = {}) {
+    const load = async () => {
+      const tokenizers = await this.#tokenizers();
+      const options = { ort: this.ort, tokenizers, session: { executionProviders: this.#textProviders() } };
+      return WordEncoder.open(this.bundle, { ...options, progress, signal, uncached: this.#uncached });
+    };
+    this.#encoder ??= load().catch((error) => {
+      this.#encoder = null; // the next word tries again
+      throw error;
+    });
+    return this.#encoder;
+  }
+
+  /** Pages run it in WebAssembly: WebGPU gains nothing with int8. */
+  #textProviders() {
+    return "window" in globalThis || "WorkerGlobalScope" in globalThis ? ["wasm"] : ["cpu"];
+  }
+
+  /**
+   * Encode classes: names that are their own phrases, or a mapping from names to one phrase or several. Words of
+   * vocabularies need no text encoder; others load it.
+   * @param {import("./classes.js").ClassNames} words
+   * @param {import("./classes.js").ClassOptions & LoadOptions} [options]
+   * @returns {Promise<Words>}
+   */
+  async encodeWords(words, options = {}) {
     const groups = Array.isArray(words) ? words.map((name) => [name, name]) : Object.entries(words);
     const list = classList(
       groups.map(([name, phrases]) => [name, this.#phrasesOf(name, [phrases].flat())]),
       options,
     );
     const missing = [...new Set(list.phrases.filter((phrase) => !this.#vectors.has(key(phrase))))];
-    if (missing.length > 0) throw new WordsError(missingWords(missing, this.#vectors.size));
+    const { found, readings } = await this.#encode(missing, options);
     const { width, digest } = this.manifest;
     const vectors = new Float32Array(list.phrases.length * width);
     list.phrases.forEach((phrase, row) => {
-      vectors.set(/** @type {Float32Array} */ (this.#vectors.get(key(phrase))), row * width);
+      const vector = this.#vectors.get(key(phrase)) ?? found.get(phrase);
+      vectors.set(/** @type {Float32Array} */ (vector), row * width);
     });
-    return { ...list, vectors, width, digest };
+    return { ...list, vectors, width, digest, readings };
+  }
+
+  /**
+   * Vectors of phrases that no vocabulary has.
+   * @param {string[]} phrases @param {LoadOptions} options
+   */
+  async #encode(phrases, options) {
+    /** @type {Map<string, Float32Array>} */
+    const found = new Map();
+    if (phrases.length === 0) return { found, readings: [] };
+    const encoder = await this.loadTextEncoder(options);
+    const { width } = this.manifest;
+    const { vectors, readings } = await encoder.encode(phrases, { signal: options.signal }).catch((error) => {
+      throw error instanceof InputError ? new WordsError(error.message) : error;
+    });
+    phrases.forEach((phrase, row) => found.set(phrase, vectors.slice(row * width, (row + 1) * width)));
+    const told = readings.map((reading, row) => ({ phrase: phrases[row], ...reading }));
+    return { found, readings: told.filter(({ repaired, certain, cut }) => repaired || cut || !certain) };
   }
 
   /** @param {any} name @param {string[]} phrases */
@@ -192,6 +255,7 @@ export class Segmenter {
   /** End the workers and free the engine's memory. */
   async close() {
     this.workers.close();
+    await (await this.#encoder?.catch(() => null))?.close();
     await this.session.release();
   }
 }
@@ -203,22 +267,30 @@ export class Segmenter {
  * @returns {Promise<Segmenter>}
  * @throws {InputError} where it is no bundle of this version, or has no image encoder in this precision
  */
-export async function open(bundle, { ort, precision, session = {}, workers = 1, pamr, progress = () => {}, signal }) {
+export async function open(bundle, { ort, precision, session = {}, workers = 1, pamr, progress, signal, ...others }) {
   const opened = await Bundle.open(bundle, precision);
   const { imageEncoder } = opened.manifest;
   const total = imageEncoder.reduce((sum, { bytes }) => sum + bytes, 0);
   let loaded = 0;
-  const count = (/** @type {number} */ bytes) => progress({ loaded: (loaded += bytes), total });
+  const count = (/** @type {number} */ bytes) => progress?.({ loaded: (loaded += bytes), total });
   const [wasm, ...files] = await Promise.all([
     pamr ?? ownLoops(),
-    ...imageEncoder.map(({ path }) => opened.read(path, { progress: count, signal })),
+    ...imageEncoder.map(({ path }) => readCached(opened, path, { progress: count, signal, uncached: others.uncached })),
   ]);
   const options = { ...sessionOptions(opened.manifest.precision), ...session };
   const started = MaskWorkers.start(wasm, workers);
   const created = opened.source.locate
     ? ort.InferenceSession.create(opened.source.locate(imageEncoder[0].path), options)
     : ort.InferenceSession.create(files[0], { ...options, externalData: external(imageEncoder, files) });
-  return new Segmenter(ort, await created, opened, await started);
+  return new Segmenter(ort, await created, opened, await started, others);
+}
+
+async function namedTokenizers() {
+  try {
+    return await import("@huggingface/tokenizers");
+  } catch {
+    throw new WordsError("words that no vocabulary has need the package @huggingface/tokenizers; install it");
+  }
 }
 
 /** @param {import("./manifest.js").BundleFile[]} records @param {Uint8Array[]} files */
