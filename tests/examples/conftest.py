@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NODE_EXAMPLE = ROOT / "examples" / "node"
 PAGE = ROOT / "examples" / "web"
+VITE_EXAMPLE = ROOT / "examples" / "vite"
 BROWSER_FOLDER = ROOT / "build" / "browser"
 INSTALL = "run 'bash scripts/javascript'"
 
@@ -97,14 +98,14 @@ def check_labels(segmenter: Segmenter, scene: NDArray[np.uint8], words: ClassEmb
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """Node.js 20.15 or newer, with the packages of examples/node."""
+    """Node.js 20.19 or newer, with the packages of the examples."""
     program = shutil.which("node")
     if program is None:
-        pytest.fail("Node.js is missing: install version 20.15 or newer from your system's packages or nodejs.org")
+        pytest.fail("Node.js is missing: install version 20.19 or newer from your system's packages or nodejs.org")
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    if tuple(map(int, version.removeprefix("v").split(".")[:2])) < (20, 15):
-        pytest.fail(f"Node.js is {version}, expected 20.15 or newer")
-    for package in (NODE_EXAMPLE, PAGE, HERE):
+    if tuple(map(int, version.removeprefix("v").split(".")[:2])) < (20, 19):
+        pytest.fail(f"Node.js is {version}, expected 20.19 or newer")
+    for package in (NODE_EXAMPLE, PAGE, VITE_EXAMPLE, HERE):
         if not (package / "node_modules").is_dir():
             pytest.fail(f"the packages of {package.relative_to(ROOT)} are not installed; {INSTALL}")
     return program

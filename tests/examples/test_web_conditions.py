@@ -6,11 +6,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.examples.conftest import PAGE
-from tests.examples.pages import KEEP_RESULTS, LAST_RESULT, TIMEOUT_MS
+from tests.examples.pages import KEEP_RESULTS, LAST_RESULT, TIMEOUT_MS, static_host
 
 Serve = Callable[..., AbstractContextManager[str]]
 
@@ -135,22 +132,6 @@ def wait_until_kept(page: Page, *addresses: str) -> None:
             }""",
             address,
         )
-
-
-@contextmanager
-def static_host(folder: Path) -> Iterator[str]:
-    """A server that knows nothing of the page: no headers, and the site in a folder of it."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://localhost:{server.server_port}/site/"
-        finally:
-            server.shutdown()
 
 
 def test_any_static_host_serves_it_and_then_none(
