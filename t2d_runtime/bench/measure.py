@@ -25,6 +25,7 @@ from t2d_runtime.proof.selftest import SelfTestVectors
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.storage.cache import VARIABLE
 from t2d_runtime.storage.strict_json import parse_json
+from t2d_runtime.storage.text_file import read_text_file
 from t2d_runtime.storage.whole_file import whole_file
 
 WARM_UP = 2
@@ -120,12 +121,12 @@ class BenchResult:
     @classmethod
     def load(cls, path: Path) -> BenchResult:
         """Read what `save` wrote. Raises DataError for anything else."""
+        expected = "a file that 't2d bench --json' wrote"
+        text = read_text_file(path, expected, DataError)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path} cannot be read as JSON ({error}); expected what 't2d bench --json' wrote"
-            ) from error
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path} is not JSON ({error}); expected {expected}") from error
         return parse_json(cls, content, str(path), DataError)
 
 

@@ -6,6 +6,7 @@ A bundle needs no network and no file outside its folder.
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from t2d_runtime.bundle.manifest import FileRecord, Manifest
 from t2d_runtime.errors import BundleError, BundleNotFoundError
+from t2d_runtime.storage.kinds import is_file
+from t2d_runtime.storage.text_file import reason_against
 
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
@@ -40,6 +43,21 @@ FOR_WORDS = (TEXT_ENCODER, TEXT_ENCODER + EXTERNAL_DATA_SUFFIX, TOKENIZER)
 def graph_folder(precision: str) -> str:
     """Folder of a precision's graphs in the bundle, with a slash at its end; empty for fp32."""
     return "" if precision == "fp32" else f"{PRECISIONS_FOLDER}/{precision}/"
+
+
+def _reason_against(folder: Path) -> str | None:
+    """The reason why a path leads to no folder with a manifest; None where it leads to one."""
+    if is_file(folder / MANIFEST):
+        return None
+    try:
+        kind = folder.stat().st_mode
+    except FileNotFoundError:
+        return "there is no such folder"
+    except OSError as error:
+        return reason_against(error)
+    except ValueError as error:  # NUL
+        return f"it cannot be a path ({error})"
+    return "it has none that can be read" if stat.S_ISDIR(kind) else "it is a file"
 
 
 def weights_of(graph: str) -> str:
@@ -77,9 +95,10 @@ class Bundle:
                 f"{folder.absolute()}: the bundle's path is not UTF-8, which the engines need; rename the folder, or "
                 "open it through a link with a UTF-8 path"
             ) from error
-        if not path.is_file():
+        if (reason := _reason_against(folder)) is not None:
             raise BundleNotFoundError(
-                f"{folder} is not a bundle: expected a folder with {MANIFEST}; make one with 't2d-export bundle'"
+                f"{folder} is not a bundle: expected a folder with {MANIFEST}, but {reason}; make one with "
+                "'t2d-export bundle'"
             )
         try:
             text = path.read_bytes().decode()

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2d_runtime.errors import OptionError, T2DError
+from t2d_runtime.errors import OptionError
 from t2d_runtime.storage.kinds import is_file
+from t2d_runtime.storage.text_file import read_text_file
 
 if TYPE_CHECKING:
     from t2d_runtime.bundle.manifest import Manifest
@@ -72,13 +73,5 @@ def named_classes(
             f"--prompts {prompts}: no such file, nor a prompt set of the bundle; expected {', '.join(sets)}, "
             "or a file of templates with {}, one a line, such as 'a photo of a {}.'"
         )
-    return classes, check_templates(_read_lines(Path(prompts), OptionError))
-
-
-def _read_lines(path: Path, error: type[T2DError]) -> list[str]:
-    """Lines of a UTF-8 text file that are not blank."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as reason:
-        raise error(f"cannot read {path}: {reason}; expected a UTF-8 text file with one entry a line") from reason
-    return [line for line in text.splitlines() if line.strip()]
+    text = read_text_file(Path(prompts), "a UTF-8 text file with one template a line", OptionError)
+    return classes, check_templates(line for line in text.splitlines() if line.strip())

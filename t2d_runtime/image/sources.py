@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
@@ -14,6 +13,7 @@ from typing import Protocol
 
 from t2d_runtime.errors import ImageError, ImageNotFoundError
 from t2d_runtime.image.sizes import BYTES_PER_PIXEL
+from t2d_runtime.storage.text_file import reason_against
 
 _BLOCK = 2**20
 """Bytes read at a time where the length is not known."""
@@ -64,7 +64,7 @@ def read_path(path: str | PathLike[str], limit: int) -> tuple[bytes, str]:
     except ValueError as error:  # NUL, or a character that the file system's encoding lacks
         raise ImageError(f"{text!r} cannot be a path ({error}); expected that of an image file") from error
     except OSError as error:
-        raise ImageError(f"{name} cannot be read: {_reason(error)}") from error
+        raise ImageError(f"{name} cannot be read: {reason_against(error)}") from error
 
 
 def read_file(file: BinaryFile, limit: int) -> tuple[bytes, str]:
@@ -115,13 +115,3 @@ def _kind_in_words(kind: int) -> str:
     if stat.S_ISCHR(kind):
         return "a device or a terminal; expected an image file"
     return "a socket or a device; expected an image file"
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "no permission; give this user the right to read it and to enter its folders"
-    if error.errno == errno.ENAMETOOLONG:
-        return "its name is too long for the file system; give it a shorter one"
-    if error.errno == errno.ELOOP:
-        return "its links lead in a circle; give the file itself"
-    return error.strerror or str(error)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from t2d_runtime.errors import OptionError
+from t2d_runtime.storage.text_file import read_text_file
 
 VARIABLE = "T2D_SERVE_KEY"
 """Environment variable that holds one key."""
@@ -47,10 +48,7 @@ def read_keys(file: Path | None, environment: Mapping[str, str] = os.environ) ->
     """Keys of a file, one a line, `#` for comments, and that of T2D_SERVE_KEY. Raises OptionError."""
     keys = []
     if file is not None:
-        try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"cannot read {file}: {error}; expected a text file with one key a line") from error
+        lines = read_text_file(file, "a UTF-8 text file with one key a line", OptionError).splitlines()
         keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not keys:
             raise OptionError(f"{file} holds no key; write one a line, such as 'openssl rand -hex 16' makes")

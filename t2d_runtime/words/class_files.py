@@ -15,6 +15,7 @@ from typing import Any
 
 from t2d_runtime.errors import ClassNamesError, OptionError
 from t2d_runtime.storage.own_files import GENERATOR_KEY
+from t2d_runtime.storage.text_file import read_text_file
 from t2d_runtime.words.class_list import ClassList, checked_classes
 from t2d_runtime.words.text import shortened
 
@@ -84,10 +85,7 @@ def parse_words(text: str) -> ClassList:
 
 def read_class_file(path: Path) -> ClassList:
     """Classes of a UTF-8 text file, or of a JSON file. Raises ClassNamesError with the file's name and the line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as reason:
-        raise ClassNamesError(f"cannot read {path}: {reason}; expected a UTF-8 text file, one class a line") from reason
+    text = read_text_file(path, "a UTF-8 text file, one class a line", ClassNamesError)
     if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
         return _from_json(text, str(path))
     if path.suffix.lower() in (".yaml", ".yml"):

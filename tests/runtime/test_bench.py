@@ -174,7 +174,7 @@ def test_an_image_and_words_of_ones_own_are_measured(exported_bundle: Path, phot
         (["BUNDLE", "--image", "nowhere.png"], "nowhere.png: no such image file"),
         (["BUNDLE", "--classes", "sky,,"], "a blank name"),
         (["BUNDLE", "--backend", "abacus"], "unknown backend 'abacus'"),
-        (["--compare", "nowhere.json", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--compare", "nowhere.json", "nowhere.json"], "cannot read nowhere.json: no such file"),
     ],
 )
 def test_bad_options_are_one_line_and_status_2(

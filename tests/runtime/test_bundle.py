@@ -42,8 +42,24 @@ def test_manifest_survives_a_round_trip(exported_bundle: Path) -> None:
 
 
 def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleNotFoundError, match=r"is not a bundle: expected a folder with manifest\.json"):
+    with pytest.raises(
+        BundleNotFoundError, match=r"is not a bundle: expected a folder with manifest\.json, but it has"
+    ):
         Bundle.open(tmp_path)
+
+
+def test_the_reason_why_a_path_is_no_bundle_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to("loop")
+    reasons = {
+        "none": "no such folder",
+        "file": "it is a file",
+        "loop": "links lead in a circle",
+        "a" * 300: "too long",
+    }
+    for name, reason in {**reasons, "a\0b": "cannot be a path"}.items():
+        with pytest.raises(BundleNotFoundError, match=reason):
+            Bundle.open(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", [IMAGE_ENCODER, SELFTEST])

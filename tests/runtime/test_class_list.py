@@ -189,6 +189,28 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
             read_class_file(path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_file_in_utf_16_says_how_to_save_it(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "words.txt").write_bytes("\ufeffcat\nsea\n".encode(encoding))
+    with pytest.raises(ClassNamesError, match=r"words\.txt: its text is UTF-16; save it as UTF-8; expected a"):
+        read_class_file(tmp_path / "words.txt")
+
+
+def test_the_reason_why_a_file_cannot_be_read_is_in_words(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    reasons = {
+        "none": "no such file",
+        ".": "it is a folder",
+        "loop": "its links lead in a circle",
+        "a" * 300: "too long",
+    }
+    for name, reason in {**reasons, "latin": "it is not UTF-8 text, as byte 3 shows", "a\0b": "null byte"}.items():
+        with pytest.raises(ClassNamesError, match=reason) as caught:
+            read_class_file(tmp_path / name)
+        assert "Errno" not in str(caught.value)
+
+
 def test_a_file_s_content_given_in_place_of_words_is_told_on_one_line() -> None:
     with pytest.raises(ClassNamesError, match="hold semicolons; separate words by commas: sky,heaven sea,ocean"):
         parse_words("sky; heaven\nsea;\nocean")
