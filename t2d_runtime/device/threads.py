@@ -12,6 +12,9 @@ from t2d_runtime.errors import OptionError
 VARIABLE = "T2D_NUM_THREADS"
 """Environment variable: threads of engines and of PAMR where a call or command names no number."""
 
+MOST_THREADS = 8192
+"""Largest number of threads: the most processors that Linux knows on x86. Engines take larger ones for negative."""
+
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -50,8 +53,10 @@ def _asked() -> int | None:
     given = os.environ.get(VARIABLE, "").strip()
     if not given:
         return None
-    if not given.isdecimal() or int(given) < 1:
-        raise OptionError(f"{VARIABLE} is {given!r}, expected a whole number from 1; correct it, or unset it")
+    if not given.isdecimal() or not 1 <= int(given) <= MOST_THREADS:
+        raise OptionError(
+            f"{VARIABLE} is {given!r}, expected a whole number from 1 to {MOST_THREADS}; correct it, or unset it"
+        )
     return int(given)
 
 

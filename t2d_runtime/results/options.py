@@ -9,6 +9,7 @@ import numpy as np
 
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import Defaults, PamrSettings
+from t2d_runtime.device.threads import MOST_THREADS
 from t2d_runtime.errors import ClassNamesError, OptionError, VocabularyError
 from t2d_runtime.image.windows import WindowMode
 from t2d_runtime.results.label_map import BACKGROUND, MAX_LABELS
@@ -113,12 +114,13 @@ def checked_flag(name: str, value: bool) -> bool:
 
 
 def checked_num_threads(num_threads: int | None) -> int | None:
-    """The number of threads, checked: at least 1, or None. Raises OptionError."""
+    """The number of threads, checked: 1 to MOST_THREADS, or None. Raises OptionError."""
     if num_threads is None:
         return None
-    if not _is_count(num_threads):
+    if not _is_count(num_threads) or num_threads > MOST_THREADS:
         raise OptionError(
-            f"num_threads is {num_threads!r}, expected a whole number from 1, or None for the engine's choice"
+            f"num_threads is {num_threads!r}, expected a whole number from 1 to {MOST_THREADS}, or None for the "
+            "engine's choice"
         )
     return int(num_threads)
 
@@ -143,11 +145,12 @@ def _refine(refine: bool | PamrSettings, default: PamrSettings) -> PamrSettings 
     if not isinstance(refine, PamrSettings):
         return default if checked_flag("refine", refine) else None
     dilations = tuple(refine.dilations)
-    counts = [(refine.iterations, MOST_ITERATIONS), *((dilation, MOST_DILATION) for dilation in dilations)]
-    if not dilations or not all(_is_count(count) and count <= most for count, most in counts):
+    if not _is_count(refine.iterations) or refine.iterations > MOST_ITERATIONS:
+        raise OptionError(f"refine has iterations {refine.iterations!r}, expected 1 to {MOST_ITERATIONS} iterations")
+    if not dilations or not all(_is_count(dilation) and dilation <= MOST_DILATION for dilation in dilations):
         raise OptionError(
-            f"refine is {refine!r}, expected 1 to {MOST_ITERATIONS} iterations, and one dilation or more from 1 to "
-            f"{MOST_DILATION} pixels"
+            f"refine has dilations {list(dilations)}, expected one or more whole numbers from 1 to {MOST_DILATION} "
+            "pixels"
         )
     return PamrSettings(tuple(map(int, dilations)), int(refine.iterations))
 

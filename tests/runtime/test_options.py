@@ -59,10 +59,11 @@ def test_options_out_of_range_are_named(
         ({"cleaning_weight": 0.1}, "cleaning_weight has no effect without cleaning"),
         ({"background": True, "cleaning": False, "cleaning_weight": 0.1}, "cleaning_weight has no effect without"),
         ({"tint": 1}, r"unknown options \['tint'\], expected some of \['background', 'cleaning'"),
-        ({"refine": PamrSettings((), 3)}, "expected 1 to 1000 iterations, and one dilation or more from 1 to 512"),
-        ({"refine": PamrSettings((1, 0), 3)}, "expected 1 to 1000 iterations"),
-        ({"refine": PamrSettings((1, 513), 3)}, "expected 1 to 1000 iterations"),
-        ({"refine": PamrSettings((1,), 0)}, "expected 1 to 1000 iterations"),
+        ({"refine": PamrSettings((), 3)}, r"dilations \[\], expected one or more whole numbers from 1 to 512 pixels"),
+        ({"refine": PamrSettings((1, 0), 3)}, r"dilations \[1, 0\], expected one or more"),
+        ({"refine": PamrSettings((1, 513), 3)}, r"dilations \[1, 513\], expected one or more"),
+        ({"refine": PamrSettings((1,), 0)}, "iterations 0, expected 1 to 1000 iterations"),
+        ({"refine": PamrSettings((1,), 1001)}, "iterations 1001, expected 1 to 1000 iterations"),
     ],
 )
 def test_options_without_effect_or_unknown_are_named(
@@ -144,7 +145,7 @@ def test_one_image_in_place_of_many_is_named(segmenter: Segmenter, classes: Clas
         segmenter.segment_batch(images, classes)
 
 
-@pytest.mark.parametrize("num_threads", ["2", 1.5, 0, -1, True])
+@pytest.mark.parametrize("num_threads", ["2", 1.5, 0, -1, True, 8193])
 def test_threads_are_a_whole_number(exported_bundle: Path, num_threads: Any) -> None:
-    with pytest.raises(OptionError, match="expected a whole number from 1, or None"):
+    with pytest.raises(OptionError, match="expected a whole number from 1 to 8192, or None"):
         Segmenter.open(exported_bundle, num_threads=num_threads)

@@ -58,10 +58,10 @@ def test_the_variable_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "8193"])
 def test_another_value_is_refused(value: str, exported_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, value)
-    with pytest.raises(OptionError, match=f"T2D_NUM_THREADS is '{value}', expected a whole number from 1"):
+    with pytest.raises(OptionError, match=f"T2D_NUM_THREADS is '{value}', expected a whole number from 1 to 8192"):
         Segmenter.open(exported_bundle, backend="onnxruntime")
 
 
