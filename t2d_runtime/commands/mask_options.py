@@ -18,21 +18,27 @@ def add_background(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--background", action="store_true", help=help_text)
 
 
-def add_mask_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide the labels, besides --background."""
-    parser.add_argument("--threshold", type=float, help="score above which a class wins, 0 to 1; default: the bundle's")
+def add_mask_options(parser: argparse.ArgumentParser, *, always_background: bool = False) -> None:
+    """Add the options that decide the labels, besides --background, which a command without that option always has."""
+    parser.add_argument(
+        "--threshold", type=float, metavar="X", help="score above which a class wins, 0 to 1; default: the bundle's"
+    )
     parser.add_argument(
         "--cleaning",
         choices=["official", "paper", "off"],
-        help="background cleaning; default: official with --background",
+        help=f"background cleaning; default: official{'' if always_background else ' with --background'}",
     )
     parser.add_argument(
         "--cleaning-weight", type=float, metavar="X", help="strength of the cleaning; default: the bundle's"
     )
-    parser.add_argument("--refine", action="store_true", help="refine edges with PAMR")
-    parser.add_argument("--pamr-iterations", type=int, metavar="N", help="with --refine; default: the bundle's")
+    parser.add_argument("--refine", action="store_true", help="refine the masks' edges with PAMR")
     parser.add_argument(
-        "--pamr-dilations", metavar="LIST", help="with --refine, in pixels: 1,2,4,8; default: the bundle's"
+        "--pamr-iterations", type=int, metavar="N", help="iterations of --refine; default: the bundle's"
+    )
+    parser.add_argument(
+        "--pamr-dilations",
+        metavar="LIST",
+        help="distances in pixels of the neighbours that --refine compares, such as 1,2,4,8; default: the bundle's",
     )
     parser.add_argument(
         "--window",

@@ -56,7 +56,12 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=named_path, default=Path("output"), metavar="DIR", help="output folder; default: output"
     )
-    parser.add_argument("--format", default=default, metavar="LIST", help=f"{formats}; default: {default}")
+    parser.add_argument(
+        "--format",
+        default=default,
+        metavar="LIST",
+        help=f"files to write, separated by commas. {formats}; default: {default}",
+    )
     scored = ", ".join(name for name, found in FORMATS.items() if found.mean_scores)
     parser.add_argument(
         "--confidence", action="store_true", help=f"keep each pixel's winning score, and write mean scores: in {scored}"

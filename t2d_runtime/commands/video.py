@@ -71,7 +71,8 @@ def _add_stream_options(parser: argparse.ArgumentParser) -> None:
         "--motion-threshold",
         type=float,
         metavar="X",
-        help="do not encode a frame again whose picture changed by less than X levels of 255 anywhere: 4",
+        help="do not encode a frame again whose picture changed by less than X levels of 255 anywhere, such as 4; "
+        "default: encode every frame",
     )
     parser.add_argument(
         "--smoothing",
@@ -85,7 +86,7 @@ def _add_stream_options(parser: argparse.ArgumentParser) -> None:
         "--retries",
         type=int,
         metavar="N",
-        help="times in a row that a camera that went away is opened again; default: without end",
+        help="tries in a row to open a camera again that went away; default: without end",
     )
 
 
@@ -99,7 +100,12 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         help="video file (.mp4, .mkv, .mov, .webm), folder, or - for raw frames (rgb24) on standard output; "
         "default: the folder output",
     )
-    parser.add_argument("--format", default="overlay", metavar="LIST", help=f"{formats}; default: overlay")
+    parser.add_argument(
+        "--format",
+        default="overlay",
+        metavar="LIST",
+        help=f"files to write, separated by commas. {formats}; default: overlay",
+    )
     parser.add_argument("--fps", type=float, metavar="X", help="rate of videos made of pictures; default: 25")
     parser.add_argument("--no-sound", action="store_true", help="leave the video's sound out")
     add_overwrite(parser)

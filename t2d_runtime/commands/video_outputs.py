@@ -31,7 +31,9 @@ KNOWN = {
     **VIDEOS,
     **LINES,
     **{
-        name: f"{'of each frame' if isinstance(FORMATS[name], FileFormat) else 'one file for all frames'}: {text}"
+        name: f"of each frame: {text}"
+        if isinstance(FORMATS[name], FileFormat)
+        else text.replace("all images", "all frames")
         for name, text in OF_FRAMES.items()
     },
 }
@@ -45,9 +47,8 @@ def video_formats_of(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
     unknown = [name for name in names if name not in KNOWN]
     if unknown or not names:
-        known = "; ".join(f"{name} ({text})" for name, text in KNOWN.items())
         got = f"unknown output format {', '.join(map(repr, unknown))}" if unknown else "no output format"
-        raise OptionError(f"{got}, expected some of {known}, separated by commas")
+        raise OptionError(f"{got}, expected some of {', '.join(KNOWN)}, separated by commas")
     return names
 
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = "class file to write, with the thresholds found: text, or JSON where it ends in .json"
     parser.add_argument("--output", type=named_path, metavar="G", help=output)
     add_prompts(parser)
-    add_mask_options(parser)
+    add_mask_options(parser, always_background=True)
     add_overwrite(parser)
     add_engine_options(parser)
 

@@ -20,9 +20,8 @@ def formats_of(text: str) -> tuple[FileFormat | RunFormat, ...]:
     names = list(dict.fromkeys(name for name in names if name))
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
-        known = "; ".join(f"{name} ({found.description})" for name, found in FORMATS.items())
         got = f"unknown output format {', '.join(map(repr, unknown))}" if unknown else "no output format"
-        raise OptionError(f"{got}, expected some of {known}, separated by commas")
+        raise OptionError(f"{got}, expected some of {', '.join(FORMATS)}, separated by commas")
     return tuple(FORMATS[name] for name in names)
 
 

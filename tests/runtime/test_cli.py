@@ -170,10 +170,7 @@ def test_a_bad_image_is_one_line_and_status_2(
         (["--classes", "sea", "--prompts", "poems.txt"], "--prompts poems.txt: no such file, nor a prompt set"),
         (["--classes", "sea", "--background", "--threshold", "7"], "threshold is 7.0"),
         (["--classes", "sea", "--threshold", "0.5"], "--threshold has no effect without --background"),
-        (
-            ["--classes", "sea", "--format", "bmp"],
-            "unknown output format 'bmp', expected some of overlay (",
-        ),
+        (["--classes", "sea", "--format", "bmp"], "unknown output format 'bmp', expected some of overlay, png, grey, "),
         (["--classes", "sea", "--format", " , "], "no output format"),
         (["--classes", "sea", "--recursive"], "--recursive has no effect without a folder"),
         (["--classes", "sea", "--cleaning-weight", "2"], "--cleaning-weight has no effect without --cleaning"),

@@ -104,7 +104,11 @@ def test_python_m_is_the_command() -> None:
     [
         ([], "t2d: error: the following arguments are required: COMMAND; see t2d --help\n"),
         (["info"], "t2d info: error: the following arguments are required: BUNDLE; see t2d info --help\n"),
-        (["info", "b", "a\nb"], "t2d: error: unrecognized arguments: a b; see t2d --help\n"),
+        (["info", "b", "a\nb"], "t2d info: error: unrecognized arguments: a b; see t2d info --help\n"),
+        (
+            ["info", "b", "--verbsoe=1"],
+            "t2d info: error: unrecognized arguments: --verbsoe=1 (did you mean --verbose?); see t2d info --help\n",
+        ),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
