@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import * as tokenizers from "@huggingface/tokenizers";
 
 import { readCached } from "../../examples/web/t2d/file-cache.js";
-import { Bundle, WordEncoder, dropCached } from "../../examples/web/t2d/index.js";
+import { Bundle, WordEncoder, dropCached, open } from "../../examples/web/t2d/index.js";
 import { folder } from "../../examples/web/t2d/node.js";
 
 const ort = createRequire(new URL("../../examples/node/", import.meta.url))("onnxruntime-node");
@@ -76,6 +76,20 @@ const steps = {
     const results = await Promise.all(calls.map(({ words, ...options }) => encoder.encode(words, options)));
     await encoder.close();
     return { precision: encoder.precision, results: results.map((one) => ({ ...one, vectors: [...one.vectors] })) };
+  },
+
+  async labels({ words, picture, width, height, options, precision }) {
+    const segmenter = await open(folder(path), { ort, workers: 1 });
+    const encoder = await WordEncoder.open(segmenter.bundle, { ort, tokenizers, precision });
+    const { vectors } = await encoder.encode(words);
+    const { digest, width: depth } = segmenter.manifest;
+    const classIndices = [...words.keys()];
+    const vocabulary = { names: words, phrases: words, classIndices, thresholds: {}, vectors, width: depth, digest };
+    const encoding = await segmenter.encodeImage({ pixels: new Uint8Array(readFileSync(picture)), width, height });
+    const { labels } = await segmenter.segment(encoding, vocabulary, options);
+    await encoder.close();
+    await segmenter.close();
+    return [...labels];
   },
 
   async known({ words, more }) {

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser
 
-from t2d_runtime import Segmenter
+from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER
 from t2d_runtime.proof.parity import GATES, TOKEN_TOLERANCE
 from tests.examples.conftest import HERE, Serve
@@ -81,6 +81,24 @@ def test_int8_vectors_are_those_of_python_in_int8(run: Run, fused_bundle: Path) 
     got = np.array(result["vectors"], np.float32).reshape(expected.shape)
     # A sum in another order may round to the next of 255 steps.
     assert np.linalg.norm(got - expected) < 0.1 * GATES["int8"].relative_frobenius * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"background": True, "refine": True}])
+def test_labels_by_these_words_are_those_of_python(
+    run: Run,
+    scene: NDArray[np.uint8],
+    words: ClassEmbeddings,
+    check_labels: Callable[[NDArray[Any], bool, bool], None],
+    tmp_path: Path,
+    options: dict[str, bool],
+) -> None:
+    (tmp_path / "scene.raw").write_bytes(scene.tobytes())
+    picture = {"picture": str(tmp_path / "scene.raw"), "height": scene.shape[0], "width": scene.shape[1]}
+    labels = run("labels", picture | {"words": words.names, "options": options, "precision": "fp32"})
+    got = np.array(labels).reshape(scene.shape[:2])
+    check_labels(got, options.get("background", False), options.get("refine", False))
+    small = np.array(run("labels", picture | {"words": words.names, "options": options, "precision": "int8"}))
+    assert GATES["int8"].label_agreement <= (small.reshape(got.shape) == got).mean()
 
 
 def test_known_words_are_not_encoded_again(run: Run) -> None:
