@@ -44,9 +44,9 @@ def add_verbose(parser: argparse.ArgumentParser, default: object) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", default=default, help=help_text)
 
 
-def add_words(parser: argparse.ArgumentParser, *, vocabulary: bool = False) -> None:
-    """Add the ways of naming classes, of which one must be given; with `vocabulary` also --vocabulary."""
-    group = parser.add_mutually_exclusive_group(required=True)
+def add_words(parser: argparse.ArgumentParser, *, vocabulary: bool = False, required: bool = True) -> None:
+    """Add the ways of naming classes, of which one is given; with `vocabulary` also --vocabulary."""
+    group = parser.add_mutually_exclusive_group(required=required)
     class_file = "file with one class a line, as 'person; man @0.57', negatives after '- '; or JSON"
     group.add_argument("--classes", metavar="WORDS", help='any words, separated by commas: "cat,green grass"')
     group.add_argument("--classes-file", type=named_path, metavar="F", help=class_file)

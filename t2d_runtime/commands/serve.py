@@ -6,8 +6,8 @@ import argparse
 import gc
 from typing import TYPE_CHECKING
 
-from t2d_runtime.commands.arguments import add_bundle, add_engine_options, named_path
-from t2d_runtime.commands.opening import open_segmenter
+from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_words, named_path
+from t2d_runtime.commands.opening import open_classes, open_segmenter
 from t2d_runtime.commands.terminal import say
 from t2d_runtime.errors import OptionError
 
@@ -22,6 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="default: 127.0.0.1, this machine alone")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, metavar="P", help="default: 8000; 0 takes a free one")
+    parser.add_argument(
+        "--source",
+        metavar="S",
+        help="also show a live source: a camera's number, an rtsp:// or http(s):// address, or a video file; with the "
+        "words that are looked for at first",
+    )
+    add_words(parser, required=False)
+    parser.set_defaults(prompts=None)
     _add_access_options(parser)
     _add_limits(parser)
     add_engine_options(parser)
@@ -75,7 +83,10 @@ def run(args: argparse.Namespace) -> int:
 
     with needs_extra("serve"):
         from t2d_runtime.serving.application import application_of
+        from t2d_runtime.serving.live_source import LiveSource
         from t2d_runtime.serving.server import Server, address_of, listening_socket
+        from t2d_runtime.serving.service import Service
+    _check_source(args)
     limits = _limits(args)
     if args.threads is None and limits.encoders > 1:
         args.threads = max(1, available_cores() // limits.encoders)
@@ -83,8 +94,10 @@ def run(args: argparse.Namespace) -> int:
     hosts = Hosts.of(args.host, args.allow_host, args.allow_origin)
     with listening_socket(args.host, args.port) as bound:
         address = address_of(bound)
+        source = None if args.source is None else LiveSource.open(args.source)
         segmenter = open_segmenter(args)
-        application = application_of(segmenter, limits=limits, hosts=hosts, keys=keys)
+        service = Service(segmenter, limits, None if source is None else (source, open_classes(args, segmenter)))
+        application = application_of(service, hosts=hosts, keys=keys)
         model = f"{segmenter.manifest.model.backbone}, {segmenter.backend_name} in {segmenter.precision}"
 
         def begin() -> None:
@@ -92,14 +105,26 @@ def run(args: argparse.Namespace) -> int:
             gc.collect()
             gc.freeze()
             say(f"{address} serves {args.bundle}: {model}")
+            if source is not None:
+                say(f"{address}watch shows {source.name}")
 
-        server = Server(application, limits, on_start=begin)
+        server = Server(application, limits, on_start=begin, on_end=service.end_live)
         try:
             server.run(sockets=[bound])
         except (KeyboardInterrupt, SystemExit):
             if not server.ended:
                 raise
     return 0
+
+
+def _check_source(args: argparse.Namespace) -> None:
+    """Raises OptionError for a source without words, and for words without a source."""
+    words = next((name for name in ("classes", "classes_file") if getattr(args, name) is not None), None)
+    if args.source is not None and words is None:
+        raise OptionError('--source needs the words that are looked for at first: add --classes "cat,sofa"')
+    if args.source is None and words is not None:
+        option = f"--{words.replace('_', '-')}"
+        raise OptionError(f"{option} has no effect without --source; clients send words with their pictures")
 
 
 def _keys(args: argparse.Namespace) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,30 +14,27 @@ from starlette.types import ASGIApp
 
 from t2d_runtime import __version__
 from t2d_runtime.errors import T2DError
-from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.serving import description
-from t2d_runtime.serving.body import values_of
+from t2d_runtime.serving.attending import Values, attended, checked_question, owner_of
 from t2d_runtime.serving.files import PageFile, page_files
-from t2d_runtime.serving.guard import OWNER, Guard, NoAnswer
+from t2d_runtime.serving.guard import Guard
 from t2d_runtime.serving.hosts import Hosts
 from t2d_runtime.serving.keys import Keys
-from t2d_runtime.serving.limits import Limits
+from t2d_runtime.serving.live_addresses import add_live
 from t2d_runtime.serving.metrics import CONTENT_TYPE
 from t2d_runtime.serving.problems import HttpError, problem_of, response_of
-from t2d_runtime.serving.question import QUESTION, UPLOAD, image_of, question_of, window_of
-from t2d_runtime.serving.queue import ClientLeftError, Turn
+from t2d_runtime.serving.question import QUESTION, UPLOAD, image_of, window_of
+from t2d_runtime.serving.queue import Turn
 from t2d_runtime.serving.service import Answer, Service
 
 PROBES = ("/healthz", "/readyz", "/openapi.json")
 """Addresses that need no key, besides the page's files: they tell nothing about pictures or clients."""
 
-Values = dict[str, Any]
 
-
-def application_of(segmenter: Segmenter, *, limits: Limits, hosts: Hosts, keys: Keys) -> ASGIApp:
+def application_of(service: Service, *, hosts: Hosts, keys: Keys) -> ASGIApp:
     """The whole service as an ASGI application, its gate included."""
-    service = Service(segmenter, limits)
-    files = page_files()
+    limits = service.limits
+    files = page_files(live=service.live is not None)
     application = _addresses(service, files)
     guard = Guard(
         application,
@@ -52,7 +49,7 @@ def application_of(segmenter: Segmenter, *, limits: Limits, hosts: Hosts, keys: 
     return CORSMiddleware(
         guard,
         allow_origins=sorted(hosts.origins),
-        allow_methods=["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["authorization", "content-type", "x-api-key"],
     )
 
@@ -62,7 +59,7 @@ def _addresses(service: Service, files: dict[str, PageFile]) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(service.warm_up)
         yield
-        service.queue.close()
+        await service.close()
 
     application = FastAPI(
         title=description.TITLE,
@@ -81,6 +78,8 @@ def _addresses(service: Service, files: dict[str, PageFile]) -> FastAPI:
     _add_segmenting(application, service)
     _add_pictures(application, service)
     _add_state(application, service)
+    if service.live is not None:
+        add_live(application, service, service.live)
     for address, file in files.items():
         _add_file(application, address, file)
     return application
@@ -99,10 +98,10 @@ def _add_segmenting(application: FastAPI, service: Service) -> None:
     )
     async def segment(request: Request) -> Response:
         async def work(values: Values, turn: Turn) -> Answer:
-            question = await asyncio.to_thread(_question, request, values, service)
+            question = await asyncio.to_thread(checked_question, request, values, service)
             return await service.segment_upload(image_of(values), window_of(values), question, turn)
 
-        return await _attended(service, request, (*QUESTION, *UPLOAD), work)
+        return await attended(service, request, (*QUESTION, *UPLOAD), work)
 
 
 def _add_pictures(application: FastAPI, service: Service) -> None:
@@ -119,9 +118,9 @@ def _add_pictures(application: FastAPI, service: Service) -> None:
     )
     async def keep(request: Request) -> Response:
         async def work(values: Values, turn: Turn) -> Answer:
-            return await service.keep(image_of(values), window_of(values), _owner(request), turn)
+            return await service.keep(image_of(values), window_of(values), owner_of(request), turn)
 
-        return await _attended(service, request, UPLOAD, work, status=201)
+        return await attended(service, request, UPLOAD, work, status=201)
 
     @application.post(
         "/images/{image_id}/segment",
@@ -132,13 +131,13 @@ def _add_pictures(application: FastAPI, service: Service) -> None:
         openapi_extra=description.question(description.QUESTION, ("classes",)),
     )
     async def segment_kept(request: Request, image_id: str) -> Response:
-        encoding = service.images.get(image_id, _owner(request))
+        encoding = service.images.get(image_id, owner_of(request))
 
         async def work(values: Values, turn: Turn) -> Answer:
-            question = await asyncio.to_thread(_question, request, values, service)
+            question = await asyncio.to_thread(checked_question, request, values, service)
             return await service.segment_kept(encoding, question, turn)
 
-        return await _attended(service, request, QUESTION, work)
+        return await attended(service, request, QUESTION, work)
 
     @application.delete(
         "/images/{image_id}",
@@ -148,7 +147,7 @@ def _add_pictures(application: FastAPI, service: Service) -> None:
         responses=description.problems(404, 422, *description.READ),
     )
     async def forget(request: Request, image_id: str) -> None:
-        service.images.remove(image_id, _owner(request))
+        service.images.remove(image_id, owner_of(request))
         service.count_images()
 
 
@@ -188,43 +187,6 @@ def _add_file(application: FastAPI, address: str, file: PageFile) -> None:
         if request.headers.get("if-none-match") == file.etag:
             return Response(status_code=304, headers=headers)
         return Response(file.content, media_type=file.media_type, headers=headers)
-
-
-async def _attended(
-    service: Service,
-    request: Request,
-    known: Iterable[str],
-    work: Callable[[Values, Turn], Awaitable[Answer]],
-    status: int = 200,
-) -> Response:
-    """Take a place in the queue, read a request's body, and work until the answer, the deadline, or nobody waits."""
-    turn = Turn(service.limits.deadline_s)
-    try:
-        with service.queue.place() as place, service.uploads.holding() as held:
-            body = await held.read(request.receive, request.headers, place)
-
-            async def answer() -> Answer:
-                kind = request.headers.get("content-type", "")
-                values = await asyncio.to_thread(values_of, kind, body, request.scope["query_string"], known)
-                return await work(values, turn)
-
-            done = await turn.attended(answer(), request.receive)
-    except ClientLeftError:
-        service.metrics.left.inc()
-        return NoAnswer()
-    timing = ", ".join(f"{stage};dur={milliseconds:.1f}" for stage, milliseconds in turn.times_ms.items())
-    headers = {"server-timing": timing, "cache-control": "no-store"}
-    return Response(done.content, status, headers, done.media_type)
-
-
-def _question(request: Request, values: Values, service: Service) -> Any:
-    defaults = service.segmenter.manifest.defaults
-    return question_of(values, request.headers.get("accept", ""), defaults, service.limits)
-
-
-def _owner(request: Request) -> str:
-    owner: str = request.scope["state"][OWNER]
-    return owner
 
 
 async def _told(request: Request, error: Exception) -> Response:

@@ -46,7 +46,7 @@ _PAMR: Schema = {
     },
 }
 
-QUESTION: dict[str, Schema] = {
+WORDS: dict[str, Schema] = {
     "classes": {
         "description": "Any words: separated by commas, a list, or an object from names to synonyms.",
         "anyOf": [
@@ -96,8 +96,16 @@ QUESTION: dict[str, Schema] = {
         "maximum": 1e30,
     },
     "refine": {"description": "Refine edges with PAMR.", "anyOf": [{"type": ["boolean", "null"]}, _PAMR]},
+}
+
+LEGEND: dict[str, Schema] = {
+    "legend": {"description": "A legend below the overlay; default: true.", "type": ["boolean", "null"]}
+}
+
+QUESTION: dict[str, Schema] = {
+    **WORDS,
     "format": {"description": "Form of the answer; default: by Accept, else json.", "enum": [*FORMATS, None]},
-    "legend": {"description": "A legend below the overlay; default: true.", "type": ["boolean", "null"]},
+    **LEGEND,
 }
 
 WINDOW: dict[str, Schema] = {
@@ -123,7 +131,7 @@ def upload(values: dict[str, Schema], required: tuple[str, ...]) -> Schema:
                 "image/*": {"schema": {"type": "string", "format": "binary"}},
             },
         },
-        "parameters": _query(values),
+        "parameters": query(values),
     }
 
 
@@ -132,12 +140,12 @@ def question(values: dict[str, Schema], required: tuple[str, ...]) -> Schema:
     form = {"schema": _object(values, required)}
     return {
         "requestBody": {"required": False, "content": {"application/json": form, "multipart/form-data": form}},
-        "parameters": _query(values),
+        "parameters": query(values),
     }
 
 
-def _query(values: dict[str, Schema]) -> list[Schema]:
-    """The same names in the address, for a bare picture; objects and lists as JSON."""
+def query(values: dict[str, Schema]) -> list[Schema]:
+    """Names in the address; objects and lists as JSON."""
     return [
         {
             "name": name,
@@ -188,6 +196,13 @@ ANSWER: dict[int | str, dict[str, Any]] = {
             "image/png": {"schema": {"type": "string", "format": "binary"}},
             "application/x-npz": {"schema": {"type": "string", "format": "binary"}},
         },
+    }
+}
+
+LIVE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A JPEG picture for each frame, as parts of one answer that does not end",
+        "content": {"multipart/x-mixed-replace": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 

@@ -14,7 +14,10 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
 }
 
-INDEX, DOCS = "index.html", "docs.html"
+ADDRESSES = {"index.html": "/", "docs.html": "/docs", "live.html": "/watch"}
+
+LIVE_FILES = ("live.html", "live.js")
+"""Files of the page that shows a live source."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,14 @@ class PageFile:
     etag: str
 
 
-def page_files() -> dict[str, PageFile]:
-    """The page's files by their address."""
+def page_files(*, live: bool) -> dict[str, PageFile]:
+    """The pages' files by their address; with `live`, those for a live source too."""
     found = {}
     for path in sorted(FOLDER.rglob("*")):
         if path.suffix in MEDIA_TYPES:
             content, name = path.read_bytes(), path.relative_to(FOLDER).as_posix()
+            if name in LIVE_FILES and not live:
+                continue
             file = PageFile(content, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
-            found[{INDEX: "/", DOCS: "/docs"}.get(name, f"/{name}")] = file
+            found[ADDRESSES.get(name, f"/{name}")] = file
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -84,7 +85,7 @@ class Guard:
         if not self._hosts.knows(host):
             raise HttpError(421, f"this server is not {host[:100]!r}; whoever runs it adds names with --allow-host")
         origin = headers.get(b"origin")
-        if origin is not None and not self._hosts.trusts(origin.decode("latin-1"), host):
+        if _is_embedded(headers) or (origin is not None and not self._hosts.trusts(origin.decode("latin-1"), host)):
             raise HttpError(
                 403, "pages of other sites may not call this server; whoever runs it adds sites with --allow-origin"
             )
@@ -99,6 +100,12 @@ class Guard:
         route = getattr(scope.get("route"), "path", OTHER)
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
+
+
+def _is_embedded(headers: Mapping[bytes, bytes]) -> bool:
+    """True where a browser says that a page of another site shows this address, as in an <img>: that has no Origin."""
+    foreign = headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
+    return foreign and b"origin" not in headers and headers.get(b"sec-fetch-mode") != b"navigate"
 
 
 class NoAnswer(Response):

@@ -45,3 +45,5 @@ class Limits:
     """Time that a client has for taking each part of an answer."""
     connections: int = 1000
     """Open connections. One more is answered with 503."""
+    viewers: int = 32
+    """Clients that look at the live source."""

@@ -29,6 +29,8 @@ class Metrics:
         self.left = Counter("t2d_clients_left", "Clients that left before their answer", registry=self.registry)
         self.images = Gauge("t2d_images", "Encoded pictures kept", registry=self.registry)
         self.images_bytes = Gauge("t2d_images_bytes", "Bytes of encoded pictures kept", registry=self.registry)
+        self.viewers = Gauge("t2d_live_viewers", "Clients that look at the live source", registry=self.registry)
+        self.live_frames = Counter("t2d_live_frames", "Frames of the live source segmented", registry=self.registry)
         self.uploads_bytes = Gauge("t2d_uploads_bytes", "Bytes of the bodies of open requests", registry=self.registry)
 
     def text(self) -> bytes:

@@ -19,7 +19,10 @@ from t2d_runtime.words.class_list import ClassList, checked_classes
 
 MASK_OPTIONS = ("background", "cleaning", "threshold", "cleaning_weight", "refine")
 
-QUESTION = ("classes", "negatives", "thresholds", "prompts", *MASK_OPTIONS, "format", "legend")
+WORDS = ("classes", "negatives", "thresholds", "prompts", *MASK_OPTIONS)
+"""Names of words and their options."""
+
+QUESTION = (*WORDS, "format", "legend")
 """Names of a question about a picture that is encoded already."""
 
 UPLOAD = ("image", "window")
@@ -44,7 +47,7 @@ def question_of(values: Mapping[str, Any], accept: str, defaults: Defaults, limi
     options: MaskOptions = {name: values[name] for name in MASK_OPTIONS if name in values}  # type: ignore[assignment]
     if isinstance(options.get("refine"), dict):
         options["refine"] = _pamr(options["refine"], defaults.pamr)
-    form = form_of(values.get("format"), accept, legend=_legend(values))
+    form = form_of(values.get("format"), accept, legend=legend_of(values))
     return Question(_classes(values, limits), _prompts(values, limits), options, form)
 
 
@@ -126,6 +129,7 @@ def _pamr(given: Any, default: PamrSettings) -> PamrSettings:
     return PamrSettings(tuple(dilations), iterations)
 
 
-def _legend(values: Mapping[str, Any]) -> bool | None:
+def legend_of(values: Mapping[str, Any]) -> bool | None:
+    """The flag `legend`; None where it is not given. Raises OptionError."""
     legend = values.get("legend")
     return None if legend is None else checked_flag("legend", legend)

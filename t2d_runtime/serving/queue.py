@@ -59,7 +59,7 @@ class Turn:
 
         Raises HttpError: 503 for a request that still waits at its deadline, 504 for one in work; ClientLeftError.
         """
-        task, left = asyncio.ensure_future(work), asyncio.create_task(_until_left(receive))
+        task, left = asyncio.ensure_future(work), asyncio.create_task(until_left(receive))
         try:
             remaining = self.deadline - asyncio.get_running_loop().time()
             await asyncio.wait({task, left}, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
@@ -165,12 +165,20 @@ class Queue:
 
         return await asyncio.wrap_future(self._pools[stage].submit(timed))
 
+    def encoded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a call in the encoder's thread, for a caller in a thread of its own, which waits for its turn.
+
+        Of the requests in work each waits for at most one such call, and the caller for at most one call of each.
+        """
+        return self._pools["encode"].submit(call, *args, **kwargs).result()
+
     def close(self) -> None:
         """End the threads; calls that wait are dropped."""
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-async def _until_left(receive: Receive) -> None:
+async def until_left(receive: Receive) -> None:
+    """Wait until the client has closed its connection."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -60,7 +60,14 @@ def address_of(bound: socket.socket) -> str:
 class Server(uvicorn.Server):
     """A server that answers what has come when it is told to end, and takes no more."""
 
-    def __init__(self, application: ASGIApp, limits: Limits, *, on_start: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        limits: Limits,
+        *,
+        on_start: Callable[[], None] = lambda: None,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
         config = uvicorn.Config(
             application,
             http=_protocol(limits),
@@ -77,7 +84,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=max(1, round(limits.deadline_s)),
         )
         super().__init__(config)
-        self._on_start = on_start
+        self._on_start, self._on_end = on_start, on_end
         self.ended = False
         """True after the last answer."""
 
@@ -88,6 +95,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more requests, and wait for the answers of those that came."""
+        self._on_end()
         await super().shutdown(sockets)
         self.ended = True
 

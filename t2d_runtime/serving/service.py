@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from t2d_runtime import __version__
 from t2d_runtime.errors import ImageSizeError
@@ -19,11 +19,16 @@ from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.serving.answers import FORMATS, content_of
 from t2d_runtime.serving.images import ImageStore
 from t2d_runtime.serving.limits import Limits
+from t2d_runtime.serving.live import Live
+from t2d_runtime.serving.live_source import LiveSource
 from t2d_runtime.serving.metrics import Metrics
 from t2d_runtime.serving.question import Question
 from t2d_runtime.serving.queue import Queue, Turn
 from t2d_runtime.serving.uploads import Uploads
 from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+LiveStart = tuple[LiveSource, ClassEmbeddings]
+"""A live source, and the words that are looked for at first."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +42,44 @@ class Answer:
 class Service:
     """One bundle's segmenter behind one queue, with the encoded pictures that are kept."""
 
-    def __init__(self, segmenter: Segmenter, limits: Limits) -> None:
+    def __init__(self, segmenter: Segmenter, limits: Limits, live: LiveStart | None = None) -> None:
         self.segmenter = segmenter
         self.limits = limits
         self.metrics = Metrics()
         self.queue = Queue(limits, self.metrics)
         self.uploads = Uploads(limits, self.metrics)
         self.images = ImageStore(limits.images_bytes)
+        self.live = None
+        if live is not None:
+            source, classes = live
+            self.live = Live(
+                source, classes, segmenter, queue=self.queue, metrics=self.metrics, most_viewers=limits.viewers
+            )
         self.metrics.places.set(limits.queue)
 
     def warm_up(self) -> None:
         """Segment a small picture, so that the text encoder and all code is loaded before the first request."""
         self.segmenter.segment(np.zeros((64, 64, 3), np.uint8), ["thing"], background=True, refine=True)
+
+    def end_live(self) -> None:
+        """Let those go who look at the live source, so that the server can end."""
+        if self.live is not None:
+            self.live.end()
+
+    async def close(self) -> None:
+        """End all threads."""
+        if self.live is not None:
+            self.live.end()
+            await asyncio.to_thread(self.live.join)
+        self.queue.close()
+
+    async def change_words(self, live: Live, window: WindowMode, question: Question, turn: Turn) -> Answer:
+        """Look for other words in the live source."""
+        async with self.queue.work(turn):
+            classes = await self._embeddings(question, window, turn)
+            self._check_scores(live.size, len(classes.vectors))
+            live.set_words(classes, {**question.options, "window": window})
+        return Answer(json.dumps(live.info()).encode(), "application/json")
 
     async def segment_upload(self, image: bytes, window: WindowMode, question: Question, turn: Turn) -> Answer:
         """Segment a picture that is not encoded yet."""
@@ -61,7 +92,7 @@ class Service:
         """Segment an encoded picture."""
         async with self.queue.work(turn):
             classes = await self._embeddings(question, encoding.window_mode, turn)
-            self._check_scores(encoding.image, len(classes.vectors))
+            self._check_scores(size_of(encoding.image), len(classes.vectors))
             return await self._answer(encoding, classes, question, turn)
 
     async def keep(self, image: bytes, window: WindowMode, owner: str, turn: Turn) -> Answer:
@@ -95,6 +126,7 @@ class Service:
                 "cleaning_weight": defaults.cleaning_weight,
                 "refine": {"iterations": defaults.pamr.iterations, "dilations": list(defaults.pamr.dilations)},
             },
+            "live": None if self.live is None else self.live.source.name,
             "formats": FORMATS,
             "limits": {
                 "queue": limits.queue,
@@ -123,7 +155,7 @@ class Service:
 
     async def _encode(self, image: bytes, window: WindowMode, phrases: int, turn: Turn) -> ImageEncoding:
         pixels = await self.queue.run("read", turn, load_image, image, max_pixels=self.limits.pixels)
-        self._check_scores(pixels, phrases)
+        self._check_scores(size_of(pixels), phrases)
         return await self.queue.run("encode", turn, self.segmenter.encode_image, pixels, window)
 
     async def _answer(
@@ -136,9 +168,9 @@ class Service:
         content = await self.queue.run("answer", turn, content_of, result, question.form)
         return Answer(content, question.form.media_type)
 
-    def _check_scores(self, pixels: NDArray[np.uint8], phrases: int) -> None:
+    def _check_scores(self, size: tuple[int, int], phrases: int) -> None:
         """Raises ImageSizeError where so many pixels and phrases would keep all others waiting."""
-        height, width = size_of(pixels)
+        height, width = size
         if height * width * phrases > self.limits.scores:
             raise ImageSizeError(
                 f"{width} x {height} pixels and {phrases} phrases are more work than the limit of "

@@ -25,6 +25,7 @@ from t2d_runtime.serving.hosts import Hosts
 from t2d_runtime.serving.keys import Keys
 from t2d_runtime.serving.limits import Limits
 from t2d_runtime.serving.server import Server, address_of, listening_socket
+from t2d_runtime.serving.service import LiveStart, Service
 
 TIMEOUT_S = 60
 """For machines that are busy with other work too."""
@@ -82,11 +83,13 @@ def serve(segmenter: Segmenter) -> Serve:
         keys: tuple[str, ...] = (),
         hosts: Hosts | None = None,
         of: Segmenter = segmenter,
+        live: LiveStart | None = None,
     ) -> Iterator[Running]:
         chosen, started = limits or Limits(), threading.Event()
         bound = listening_socket("127.0.0.1", 0)
-        application = application_of(of, limits=chosen, hosts=hosts or Hosts.of("127.0.0.1"), keys=Keys(keys))
-        server = Server(application, chosen, on_start=started.set)
+        service = Service(of, chosen, live)
+        application = application_of(service, hosts=hosts or Hosts.of("127.0.0.1"), keys=Keys(keys))
+        server = Server(application, chosen, on_start=started.set, on_end=service.end_live)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
         url = address_of(bound)
         thread.start()

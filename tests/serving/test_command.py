@@ -26,6 +26,7 @@ from tests.conftest import hear_interrupts
 from .conftest import TIMEOUT_S
 
 KEY = "0123456789abcdef"
+SOURCE = ["--port", "0", "--classes", "cat", "--source"]
 
 
 @contextmanager
@@ -102,6 +103,12 @@ def test_no_collection_looks_at_what_was_loaded(exported_bundle: Path, monkeypat
         (["--allow-host", "a b"], "--allow-host 'a b': expected a host name"),
         (["--port", "70000"], "--port is 70000, expected 0 to 65535"),
         (["--host", "192.0.2.1", "--no-key"], "cannot listen on 192.0.2.1, port 8000"),
+        (["--source", "0"], "--source needs the words that are looked for at first: add --classes"),
+        (["--classes-file", "words"], "--classes-file has no effect without --source"),
+        ([*SOURCE, "99"], "camera 99"),
+        ([*SOURCE, "none.mp4"], "none.mp4: no such file"),
+        ([*SOURCE, "rtsp://127.0.0.1:9/x"], "rtsp://127.0.0.1:9/x cannot be read as video: Connection refused"),
+        ([*SOURCE, "ftp://example.org/x"], "ftp:// is no source"),
     ],
 )
 def test_wrong_options_are_told(

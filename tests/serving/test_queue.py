@@ -7,7 +7,7 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -24,6 +24,7 @@ from t2d_runtime.serving.problems import HttpError
 from t2d_runtime.serving.queue import Turn
 
 from .conftest import TIMEOUT_S, HeldSegmenter, Running, Serve
+from .waiting import wait_until
 
 
 def ask(url: str, photo: bytes, words: str = "sky,sea", **options: str) -> httpx.Response:
@@ -42,14 +43,6 @@ def listens(running: Running) -> bool:
     except httpx.ConnectError:
         return False
     return True
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(20 * TIMEOUT_S):
-        if condition():
-            return
-        time.sleep(0.05)
-    pytest.fail("it did not come to that")
 
 
 def test_clients_at_the_same_time_get_their_own_answers(

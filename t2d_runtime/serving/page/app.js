@@ -12,6 +12,7 @@ const page = new Page(elements, engine, words);
 async function start() {
   try {
     await page.start();
+    elements.watch.hidden = !engine.live;
     elements.access.hidden = true;
   } catch (error) {
     elements.loading.hidden = true;

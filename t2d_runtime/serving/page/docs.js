@@ -12,6 +12,7 @@ const EXAMPLES = {
     `curl {base}/images/ID/segment --json '{"classes": {"person": ["man", "woman"]}, "negatives": ["wall"]}'`,
   ],
   "DELETE /images/{image_id}": ["curl -X DELETE {base}/images/ID"],
+  "PUT /live/words": [`curl -X PUT {base}/live/words --json '{"classes": {"person": ["man", "woman"]}}'`],
   "GET /metrics": ["curl {base}/metrics"],
 };
 

@@ -1,27 +1,27 @@
 // The server as the page's engine: a picture is sent once, and asked about again and again.
 
 import { InputError } from "./errors.js";
-
-/** Where the key is kept until the tab is closed. */
-const KEY = "t2d-key";
+import { Server } from "./server.js";
 
 export class ServerEngine {
-  #key = sessionStorage.getItem(KEY) ?? "";
+  /** The name of the live source that the server shows; null for none. */
+  live = null;
+  #server = new Server();
   #picture = null; // the last one's bytes
   #id = null; // a promise of its id
 
   /** @param {string} key */
   useKey(key) {
-    this.#key = key;
-    sessionStorage.setItem(KEY, key);
+    this.#server.useKey(key);
   }
 
   async open() {
-    const info = await (await this.#call("GET", "info")).json();
+    const info = await (await this.#server.call("GET", "info")).json();
     const facts = [
       ["Model", `${info.backbone}, ${info.precision}`],
       ["Engine", info.engine],
     ];
+    this.live = info.live;
     return { threshold: info.defaults.threshold, facts };
   }
 
@@ -36,7 +36,7 @@ export class ServerEngine {
   forget() {
     const old = this.#id;
     this.#id = null;
-    old?.then((id) => this.#call("DELETE", `images/${id}`)).catch(() => {}); // it may be gone already
+    old?.then((id) => this.#server.call("DELETE", `images/${id}`)).catch(() => {}); // it may be gone already
   }
 
   /**
@@ -57,7 +57,7 @@ export class ServerEngine {
   }
 
   async #ask(question) {
-    const ask = async () => this.#call("POST", `images/${await this.#id}/segment`, JSON.stringify(question));
+    const ask = async () => this.#server.call("POST", `images/${await this.#id}/segment`, JSON.stringify(question));
     let answer;
     try {
       answer = await ask();
@@ -71,29 +71,11 @@ export class ServerEngine {
 
   #send() {
     const sent = this.#picture.then(async (picture) => {
-      const answer = await this.#call("POST", "images", picture);
+      const answer = await this.#server.call("POST", "images", picture);
       return (await answer.json()).id;
     });
     this.#id = sent;
     return sent;
-  }
-
-  /** @param {string} method @param {string} address @param {string | Blob} [body] */
-  async #call(method, address, body) {
-    const headers = {};
-    if (this.#key) headers.Authorization = `Bearer ${this.#key}`;
-    if (typeof body === "string") headers["Content-Type"] = "application/json";
-    else if (body) headers["Content-Type"] = body.type.startsWith("image/") ? body.type : "application/octet-stream";
-    let answer;
-    try {
-      answer = await fetch(address, { method, headers, body, keepalive: method === "DELETE" });
-    } catch {
-      throw new InputError("the server does not answer; is it still running?");
-    }
-    if (answer.ok) return answer;
-    const { detail } = await answer.json().catch(() => ({ detail: answer.statusText }));
-    const about = { 401: "key", 422: "words" }[answer.status];
-    throw Object.assign(new InputError(detail), { status: answer.status, about });
   }
 }
 

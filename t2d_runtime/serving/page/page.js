@@ -258,7 +258,7 @@ export class Page {
   }
 }
 
-function legendEntry({ name, share, colour }) {
+export function legendEntry({ name, share, colour }) {
   const entry = document.createElement("li");
   const swatch = Object.assign(document.createElement("span"), { className: "swatch" });
   swatch.style.background = `rgb(${colour})`;
