@@ -55,23 +55,23 @@ class Smoothing:
     def smooth(
         self, resized: NDArray[np.uint8], windows: tuple[Window, ...], scores: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """The smoothed scores of the next frame, a new array of the finer shape (W,N,2h-1,2w-1).
+        """The smoothed scores of the next frame, a new array, finer (W,N,2h-1,2w-1); of the first frame as they are.
 
         `resized` (H,W,3) is its picture at the working size, `scores` (W,N,h,w) those of its windows. Between them the
-        finer ones are as `upsample` with aligned corners gives them, so that the first frame's labels stay as they are.
+        finer ones are as `upsample` with aligned corners gives them: that alone changes no label.
         """
         size = tuple(FINER * (side - 1) + 1 for side in scores.shape[2:])
         new = np.stack([upsample(planes, (size[0], size[1]), align_corners=True) for planes in scores])
         new = np.ascontiguousarray(new.transpose(0, 2, 3, 1))
         picture = small_picture(resized)
-        before = self._before
-        if before is not None and before.picture.shape == picture.shape and before.scores.shape == new.shape:
-            old, trust = self._moved(before, picture, windows)
-            change = np.abs(new - old).max(axis=3)
-            usual = max(float(np.median(change)), 1e-6)
-            trust *= np.clip(2 - change / (SURPRISING * usual), 0, 1)
-            new += (self._smoothing * trust)[..., np.newaxis] * (old - new)
-        self._before = _Before(picture, new)
+        before, self._before = self._before, _Before(picture, new)
+        if before is None or before.picture.shape != picture.shape or before.scores.shape != new.shape:
+            return scores.copy()
+        old, trust = self._moved(before, picture, windows)
+        change = np.abs(new - old).max(axis=3)
+        usual = max(float(np.median(change)), 1e-6)
+        trust *= np.clip(2 - change / (SURPRISING * usual), 0, 1)
+        new += (self._smoothing * trust)[..., np.newaxis] * (old - new)
         return new.transpose(0, 3, 1, 2).copy()
 
     @staticmethod

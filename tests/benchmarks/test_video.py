@@ -11,8 +11,9 @@ from benchmarks.__main__ import main
 
 
 def test_all_parts_are_measured(exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["video", str(exported_bundle), "--parts", "rate,smoothing,still,memory,live", "--frames", "12", "--rounds", "1"]
-    sizes = ["--clips", "1", "--soak", "20", "--minutes", "0.05", "--camera-fps", "200", "--threads", "1"]
+    command = ["video", str(exported_bundle), "--parts", "rate,smoothing,still,memory,live"]
+    numbers = {"frames": 12, "rounds": 1, "clips": 1, "soak": 20, "minutes": 0.05, "camera-fps": 200, "threads": 1}
+    sizes = [part for name, number in numbers.items() for part in (f"--{name}", str(number))]
     assert main([*command, *sizes, "--json", str(tmp_path / "video.json")]) == 0
     told = capsys.readouterr().out
     figures = json.loads((tmp_path / "video.json").read_text())["figures"]
