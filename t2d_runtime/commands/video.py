@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from t2d_runtime.streams.settings import StreamOptions
     from t2d_runtime.streams.stream import FrameStream
 
+NAMES_SHOWN = 5
+"""Sources that are named in the last line; more are only counted."""
+
 ERRORS_SHOWN = 10
 """Errors of frames that are printed; the others are only counted."""
 
@@ -220,12 +223,15 @@ class _Run:
         dropping = f"; {dropped} dropped" if dropped else ""
         failing = f"; {len(self._errors)} failed" if self._errors else ""
         rate = f"{self._done / seconds:.1f} frames a second"
-        self._say(f"{self._names()}: {self._done} frames in {seconds:.1f} s: {rate}{dropping}{failing}")
+        frames = "1 frame" if self._done == 1 else f"{self._done} frames"
+        self._say(f"{self._names()}: {frames} in {seconds:.1f} s: {rate}{dropping}{failing}")
         for path in self._outputs.paths:
             if path.exists():
                 self._say(f"    {path}")
 
     def _names(self) -> str:
+        if len(self._sources) > NAMES_SHOWN:
+            return f"{len(self._sources)} sources"
         return ", ".join(source.name for source in self._sources)
 
     def _expected(self) -> int | None:

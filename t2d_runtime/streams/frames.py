@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class SourceFrame:
     """Seconds since the source began; None where it has no clock."""
     file: str | None = None
     """File that the frame comes from."""
+    sample_aspect_ratio: Fraction = Fraction(1)
+    """Width of a pixel over its height, as players show it. Not 1 in videos from analogue television, DV and DVD."""
     live: bool = False
     """True where the source goes on whether its frames are taken or not: a newer frame replaces this one."""
 
@@ -48,6 +51,8 @@ class Frame:
     """True for a still frame, which was not encoded again: its labels are those of the frame encoded before it."""
     source_number: int = 0
     """Place of the source among several, from 0."""
+    sample_aspect_ratio: Fraction = Fraction(1)
+    """Width of a pixel over its height, as players show the video; 1 for pictures."""
 
     def __repr__(self) -> str:
         time = "" if self.time_s is None else f" at {self.time_s:.3f} s"

@@ -15,11 +15,12 @@ from t2d_runtime.streams.containers import reason, video_module, video_stream
 from t2d_runtime.streams.deinterlacing import Deinterlacer
 from t2d_runtime.streams.files import Found
 from t2d_runtime.streams.frames import SourceFrame
-from t2d_runtime.streams.pixels import FrameConverter
+from t2d_runtime.streams.pixels import FrameConverter, sample_aspect_ratio_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +41,16 @@ def live_frames(opening: Opening, name: str, stopped: threading.Event, *, retrie
         ending, failed = "it ended", False
         try:
             with opening() as container:
+                stream = video_stream(container, name, live=True)
                 convert = FrameConverter(name)
                 connected = time.monotonic()
-                for frame, elapsed_s in _decoded(container, name, stopped):
+                for frame, elapsed_s in _decoded(container, stream, name, stopped):
                     if elapsed_s == 0.0:  # the first frame of this connection
                         connected = time.monotonic()
                         began = connected if index == 0 else began
                     time_s = connected - began + elapsed_s
-                    yield SourceFrame(partial(convert, frame), index, time_s, live=True)
+                    aspect = sample_aspect_ratio_of(frame, stream)
+                    yield SourceFrame(partial(convert, frame), index, time_s, sample_aspect_ratio=aspect, live=True)
                     index, tries = index + 1, 0
                     del frame
         except T2DError as error:
@@ -69,11 +72,10 @@ def live_frames(opening: Opening, name: str, stopped: threading.Event, *, retrie
 
 
 def _decoded(
-    container: InputContainer, name: str, stopped: threading.Event
+    container: InputContainer, stream: VideoStream, name: str, stopped: threading.Event
 ) -> Generator[tuple[VideoFrame, float], None, None]:
     """Frames of one connection, each with the seconds since the first, for which they are 0. Raises ImageError."""
     av = video_module()
-    stream = video_stream(container, name, live=True)
     arrived, first_s, elapsed_s = 0.0, None, -1.0
     deinterlace = Deinterlacer()
     try:

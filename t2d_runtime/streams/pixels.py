@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from t2d_runtime.streams.containers import reason, video_module
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 HIGH_DEFINITION = (1280, 576)
 """Width from which, or height above which, a video without a tag is taken for BT.709, as players do; else BT.601."""
@@ -38,6 +40,9 @@ _TURNS = {
 }
 """Display matrix (a, b, c, d) by signs -> the EXIF orientation of the same turn. ISO/IEC 14496-12: x' = ax + cy,
 y' = bx + dy."""
+
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height."""
 
 _ROTATED = {0: 1, -90: 6, 180: 3, -180: 3, 90: 8}
 """Degrees counterclockwise -> the EXIF orientation of the same turn."""
@@ -89,6 +94,14 @@ def orientation_of(frame: VideoFrame) -> int:
         return 1
     a, b, _, c, d = (int(np.sign(value)) for value in struct.unpack_from("=5i", bytes(side_data)))
     return _TURNS.get((a, b, c, d), 1)
+
+
+def sample_aspect_ratio_of(frame: VideoFrame, stream: VideoStream) -> Fraction:
+    """Width of a pixel over its height in a stream's frame, upright; 1 where the stream does not say it."""
+    told = stream.sample_aspect_ratio
+    if not told or told < 0:
+        return Fraction(1)
+    return 1 / told if orientation_of(frame) in _ON_THEIR_SIDE else told
 
 
 def _matrix(frame: VideoFrame) -> object:

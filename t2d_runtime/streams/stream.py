@@ -196,7 +196,9 @@ class _Stages:
             raise TypeError(f"expected a frame, got {found!r}")
         name = self._sources.given[number].name
         still = work.changed.still
-        return Frame(result, found.index, found.time_s, name, found.file, dropped, reused=still, source_number=number)
+        return Frame(
+            result, found.index, found.time_s, name, found.file, dropped, still, number, found.sample_aspect_ratio
+        )
 
     @staticmethod
     def _write(sink: Sink, work: _Work) -> _Work:

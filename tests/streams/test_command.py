@@ -51,6 +51,16 @@ def test_all_formats_of_several_sources(exported_bundle: Path, clip: Path, tmp_p
     assert [json.loads(line)["index"] for line in lines[1:]] == list(range(12))
 
 
+def test_many_sources_are_counted_in_the_last_line(
+    exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = [write_clip(tmp_path / f"{number}.mp4", pictures(1)) for number in range(6)]
+    assert video(exported_bundle, *clips, "--output", tmp_path / "out") == 0
+    assert capsys.readouterr().out.startswith("6 sources: 6 frames in ")
+    assert video(exported_bundle, clips[0], "--output", tmp_path / "one") == 0
+    assert capsys.readouterr().out.startswith(f"{clips[0]}: 1 frame in ")
+
+
 def test_raw_frames_on_standard_output(exported_bundle: Path, clip: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "t2d_runtime", "video", str(exported_bundle), str(clip), "--output", "-", *WORDS]
     done = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
@@ -135,7 +145,7 @@ def test_an_interrupt_leaves_a_playable_file(
             running.kill()  # where it went on
     assert running.returncode == status
     assert complained.splitlines()[-1] == f"t2d: {'interrupted' if number == signal.SIGINT else 'terminated'}"
-    assert said == "" or " frames in " in said  # nothing where no frame had come back yet
+    assert said == "" or " frame" in said  # nothing where no frame had come back yet
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out.mp4"]
     assert 1 <= len(decoded(out)) <= 12
 

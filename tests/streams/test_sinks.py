@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,24 @@ def test_a_video_of_overlays_has_the_frames_times_and_size(
     for frame, seen in zip(frames, frames_of(path), strict=True):
         overlay = np.asarray(frame.result.overlay(legend=False)).astype(int)
         assert np.abs(overlay - seen.result.image).mean() < 12
+
+
+@pytest.mark.parametrize("suffix", ENCODINGS)
+def test_pixels_that_are_not_square_stay_so(suffix: str, tmp_path: Path) -> None:
+    source = tmp_path / "source.mp4"
+    with av.open(str(source), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = 64, 48
+        stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pictures(1)[0])))
+        container.mux(stream.encode())
+    path = tmp_path / f"out{suffix}"
+    with VideoSink(path) as sink:
+        frames_of(source, sinks=[sink])
+    with av.open(str(path)) as written:
+        video = written.streams.video[0]
+        assert video.height == 48
+        assert video.width * (video.sample_aspect_ratio or 1) == 128
 
 
 def test_the_colours_written_are_those_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,43 @@ def test_a_file_cut_in_the_middle_gives_what_is_there_and_an_error(
         frames_of(whole)
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+def test_a_last_frame_that_is_held_is_no_cut(name: str, tmp_path: Path) -> None:
+    """As in recordings of a screen."""
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = 64, 48
+        packets = [found for pixels in pictures(4) for found in stream.encode(av.VideoFrame.from_ndarray(pixels))]
+        packets += stream.encode()
+        packets[-1].duration = 75
+        container.mux(packets)
+    with av.open(str(path)) as container:
+        assert container.duration > 3_000_000
+    assert len(frames_of(path)) == 4
+
+
+def test_an_animation_that_holds_its_last_picture_is_no_cut(tmp_path: Path) -> None:
+    first, *others = map(Image.fromarray, pictures(4))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others, duration=[100, 100, 100, 3000])
+    assert [frame.time_s for frame in frames_of(tmp_path / "a.gif")] == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+def test_a_video_whose_times_begin_late_is_no_cut(tmp_path: Path) -> None:
+    """Matroska says when it ends, not how long it lasts."""
+    path = write_clip(tmp_path / "late.mkv", pictures(3), times=[100.0, 100.04, 100.08])
+    assert [frame.time_s for frame in frames_of(path)] == pytest.approx([0, 0.04, 0.08])
+
+
+def test_a_video_without_its_beginning_is_one_error(tmp_path: Path) -> None:
+    """Its only key frame is lost, so that none of its frames can be decoded."""
+    path = write_clip(tmp_path / "a.ts", pictures(30, (96, 128)), format="mpegts")
+    path.write_bytes(path.read_bytes()[3000:])
+    (outcome,) = outcomes_of(path)
+    assert isinstance(outcome, ImageError)
+    assert "frame 0 is damaged" in str(outcome)
+
+
 def test_damaged_frames_are_errors_in_their_place(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mov", pictures(12), codec="png", pix_fmt="rgb24")
     content = path.read_bytes()
@@ -286,6 +324,21 @@ def test_pictures_stand_upright(degrees: int, mirrored: bool, tmp_path: Path) ->
     expected = np.rot90(corner[:, ::-1] if mirrored else corner, degrees // 90)
     assert frame.result.image.shape == expected.shape
     assert np.abs(frame.result.image.astype(int) - expected).mean() < 20
+
+
+@pytest.mark.parametrize(("turned", "expected"), [(False, Fraction(16, 11)), (True, Fraction(11, 16))])
+def test_pixels_that_are_not_square_are_told(turned: bool, expected: Fraction, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = 64, 48
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
+        if turned:
+            stream.set_display_matrix([0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30])
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pictures(1)[0])))
+        container.mux(stream.encode())
+    assert [frame.sample_aspect_ratio for frame in frames_of(path)] == [expected]
+    assert [frame.sample_aspect_ratio for frame in frames_of(pictures(1))] == [1]
 
 
 def test_a_size_that_changes_is_followed(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ class _Encoding(NamedTuple):
     codec: str
     options: dict[str, str]
     sound_codec: str
+    square_pixels: bool = False
+    """True where PyAV cannot write the shape of pixels that are not square."""
 
 
 _H264 = ("libx264", {"preset": "veryfast", "crf": "20"}, "aac")
@@ -45,7 +47,7 @@ ENCODINGS = {
     ".mov": _Encoding("mov", *_H264),
     ".mkv": _Encoding("matroska", *_H264),
     ".webm": _Encoding(
-        "webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "30", "row-mt": "1"}, "libopus"
+        "webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "30", "row-mt": "1"}, "libopus", True
     ),
 }
 """Suffix of the file -> its encoding."""
@@ -56,7 +58,8 @@ class VideoSink:
 
     That holds after an interrupt too: the file then ends with the last frame. Without a frame there is no file.
     `view`: the overlay, or the frame and its labels side by side. Frames keep their times; `fps` is the rate where the
-    source has none. The sound of a video file is kept: copied where the container takes its codec, else coded again.
+    source has none. Pixels that are not square stay so; in WebM pictures are stretched instead. The sound of a video
+    file is kept: copied where the container takes its codec, else coded again.
     Frames of another size than the first are scaled to fit, on black; odd sizes get one more row or column.
     Raises OptionError for a suffix other than those of ENCODINGS, and OutputError.
     """
@@ -88,10 +91,12 @@ class VideoSink:
 
     def write(self, frame: Frame) -> None:
         """Add a frame."""
-        picture = drawn(frame.result, self._view)
+        picture, aspect = drawn(frame.result, self._view), frame.sample_aspect_ratio
+        if aspect != 1 and self._encoding.square_pixels:
+            picture, aspect = stretched(picture, aspect), Fraction(1)
         with self._writing():
             if self._open is None:
-                self._open = self._opened(frame, picture)
+                self._open = self._opened(frame, picture, aspect)
             self._open.add(picture, frame.time_s)
 
     def close(self) -> None:
@@ -110,14 +115,14 @@ class VideoSink:
     ) -> None:
         self.close()
 
-    def _opened(self, frame: Frame, picture: NDArray[np.uint8]) -> _OpenVideo:
+    def _opened(self, frame: Frame, picture: NDArray[np.uint8], aspect: Fraction) -> _OpenVideo:
         file = self._stack.enter_context(own_file(self.path, overwrite=self._overwrite))
         container = video_module().open(file, "w", format=self._encoding.format)
         self._stack.callback(container.close)
         container.metadata["comment"] = TEXT_MARK
         whole_source = frame.file is not None and frame.file == frame.source
         source = Path(frame.file) if self._wants_sound and whole_source and frame.file is not None else None
-        return _OpenVideo(container, self._encoding, picture, self._fps, source)
+        return _OpenVideo(container, self._encoding, picture, aspect, self._fps, source)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -139,7 +144,13 @@ class _OpenVideo:
     """A container that is being written."""
 
     def __init__(
-        self, container: Any, encoding: _Encoding, picture: NDArray[np.uint8], fps: float, source: Path | None
+        self,
+        container: Any,
+        encoding: _Encoding,
+        picture: NDArray[np.uint8],
+        sample_aspect_ratio: Fraction,
+        fps: float,
+        source: Path | None,
     ) -> None:
         av = video_module()
         self._container = container
@@ -155,6 +166,8 @@ class _OpenVideo:
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
         context.time_base = TIME_BASE
+        if sample_aspect_ratio != 1:
+            context.sample_aspect_ratio = sample_aspect_ratio
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
         self._reformatter = av.video.reformatter.VideoReformatter()
@@ -195,6 +208,16 @@ class _OpenVideo:
 
 _BT709, _LIMITED = 1, 1
 """FFmpeg's numbers of the colours of high definition, and of the range 16 to 235, that players expect."""
+
+
+def stretched(picture: NDArray[np.uint8], aspect: Fraction) -> NDArray[np.uint8]:
+    """A picture (H,W,3) with square pixels, as high as before."""
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    return np.asarray(
+        Image.fromarray(picture).resize((max(1, round(width * aspect)), height), Image.Resampling.BILINEAR)
+    )
 
 
 def fitted(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
