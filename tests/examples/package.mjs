@@ -11,7 +11,7 @@ process.env.ORT_DISABLE_TELEMETRY = "1";
 const ort = createRequire(new URL("../../examples/node/package.json", import.meta.url))("onnxruntime-node");
 
 const progress = [];
-const segmenter = await open(folder(bundle), { ort, workers: 2, progress: (done) => progress.push(done) });
+const segmenter = await open(folder(bundle), { ort, workers: 4, progress: (done) => progress.push(done) });
 let runs = 0;
 const { session } = segmenter;
 segmenter.session = {

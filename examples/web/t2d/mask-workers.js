@@ -4,6 +4,7 @@ import { InputError } from "./errors.js";
 import { MaskMaker } from "./masks.js";
 import { Pamr } from "./pamr.js";
 
+const TOGETHER = 4; // classes that the loops refine as fast as one
 const SMALL = 400_000; // pixels that are labelled faster than workers are asked, without PAMR
 
 /**
@@ -73,8 +74,10 @@ export class MaskWorkers {
   async #byClasses(work) {
     const { scores, grid, names, picture } = work;
     const patches = grid.width * grid.height;
-    const groups = Math.max(1, Math.min(this.count, names.length));
-    const edges = Array.from({ length: groups + 1 }, (_, i) => Math.round((i * names.length) / groups));
+    if (names.length === 0) return new Uint16Array(picture.width * picture.height); // background alone
+    const share = TOGETHER * Math.ceil(names.length / TOGETHER / this.count);
+    const groups = Math.ceil(names.length / share);
+    const edges = Array.from({ length: groups + 1 }, (_, i) => Math.min(i * share, names.length));
     const made = await Promise.all(
       Array.from({ length: groups }, (_, i) => {
         const refine = { .../** @type {NonNullable<Part["refine"]>} */ (work.refine) };

@@ -154,21 +154,39 @@ function labelTile(layers, rows, columns, box, first, width, { labels, best }) {
   const seenColumns = seen(columns, box.left, box.right);
   const possible = possibleIn(layers, seenRows, seenColumns);
   const tall = new Float32Array(seenColumns.last - seenColumns.first);
-  const { count, index, weight } = columns;
+  const wide = new Float32Array(box.right - box.left);
   for (let y = box.top; y < box.bottom; y++) {
-    const line = (y - first) * width;
+    const line = (y - first) * width + box.left;
     for (const n of possible) {
       const name = names[n];
       blendRow(planes, n * size.width * size.height + seenColumns.first, size.width, rows, y, tall);
-      for (let x = box.left, k = count * box.left; x < box.right; x++) {
-        let value = 0;
-        for (const end = k + count; k < end; k++) value += weight[k] * tall[index[k] - seenColumns.first];
-        if (value > best[line + x]) {
-          best[line + x] = value;
+      blendColumns(tall, seenColumns.first, columns, box.left, wide);
+      for (let x = 0; x < wide.length; x++) {
+        if (wide[x] > best[line + x]) {
+          best[line + x] = wide[x];
           labels[line + x] = name;
         }
       }
     }
+  }
+}
+
+/**
+ * A row of the picture, from `left` on.
+ * @param {Float32Array} tall @param {number} offset the column that it begins with
+ * @param {Taps} columns @param {number} left @param {Float32Array} wide
+ */
+function blendColumns(tall, offset, { count, index, weight }, left, wide) {
+  if (count === 2) {
+    for (let x = 0, k = 2 * left; x < wide.length; x++, k += 2) {
+      wide[x] = weight[k] * tall[index[k] - offset] + weight[k + 1] * tall[index[k + 1] - offset];
+    }
+    return;
+  }
+  for (let x = 0, k = count * left; x < wide.length; x++) {
+    let value = 0;
+    for (const end = k + count; k < end; k++) value += weight[k] * tall[index[k] - offset];
+    wide[x] = value;
   }
 }
 
