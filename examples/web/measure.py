@@ -39,7 +39,9 @@ def result(page: Page, act, *arguments) -> dict:
     """The segmentation that an action brings about."""
     page.evaluate("window.results = []")
     act(*arguments)
-    page.wait_for_function("window.results.length > 0")
+    page.wait_for_function(
+        "() => window.results.length > 0 && document.querySelector('#canvases').ariaBusy === 'false'", timeout=120_000
+    )
     return page.evaluate("window.results.at(-1)")
 
 
@@ -62,6 +64,14 @@ def rows(page: Page, pictures: list[Path]):
         yield f"other words on a known picture, {name}", f"{total:.0f} ms", ""
         page.fill("#typed", all_words)
         page.wait_for_timeout(300)
+
+
+def new_words(page: Page):
+    """Words that the vocabulary lacks: the first loads the text encoder."""
+    words = ("wooden fence", "zebra", "lighthouse", "red car", "old bridge", "snowman")
+    found = [result(page, page.fill, "#typed", f"sky, {word}")["times"]["words"] for word in words]
+    yield "the first new word, which loads the text encoder", f"{found[0] / 1000:.1f} s", ""
+    yield "another new word", f"{median(found[1:]):.0f} ms", ""
 
 
 def camera(page: Page):
@@ -136,7 +146,9 @@ def main() -> None:
         page.add_init_script(KEEP)
         page.goto(f"{address}?threads={args.threads}&precision={args.precision}&engine=wasm")
         page.wait_for_function("document.querySelector('#typed').value !== ''", timeout=120_000)
-        table = [*rows(page, pictures)]
+        table = [*rows(page, pictures), *new_words(page)]
+        page.reload()
+        page.wait_for_function("document.querySelector('#typed').value !== ''", timeout=120_000)
         table += [*camera(page)] if args.camera else []
         table += [*memory(page, pictures, os.getpid())] if args.memory else []
         print(f"Chromium {browser.version}, {page.inner_text('#facts [data-name=Model]')}, {args.threads} threads\n")
