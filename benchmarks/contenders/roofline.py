@@ -7,11 +7,11 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import openvino
 import torch
 
 from benchmarks.timing import in_turn
 from t2d_export.model.reference import Reference
+from t2d_runtime.backends.openvino_module import openvino_module
 
 SIDE = 1024
 """Side of the square matrices: large enough for the full rate, small enough for a core's cache."""
@@ -65,24 +65,26 @@ def matrix_products() -> list[MatrixProduct]:
 
     No library is the fastest on every processor: PyTorch's takes other paths on AMD's than on Intel's.
     """
-    core = openvino.Core()
+    core = openvino_module().Core()
     native = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     products = []
     for name, dtype in DTYPES.items():
         a, b = (torch.rand(SIDE, SIDE).to(dtype) for _ in range(2))
         products.append(MatrixProduct("PyTorch", name, partial(torch.matmul, a, b)))
         if name == "fp32" or name.upper() in native:
-            products.append(MatrixProduct("OpenVINO", name, _openvino_product(core, HINTS[name])))
+            products.append(MatrixProduct("OpenVINO", name, _openvino_product(HINTS[name])))
     return products
 
 
-def _openvino_product(core: openvino.Core, hint: str) -> Callable[[], object]:
+def _openvino_product(hint: str) -> Callable[[], object]:
     """A product with a constant matrix, which OpenVINO lays out as it does an encoder's weights."""
+    openvino = openvino_module()
     ops = openvino.opset13
     weights = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
     rows = ops.parameter([SIDE, SIDE], np.float32)
     model = openvino.Model([ops.matmul(rows, ops.constant(weights), False, True)], [rows])
-    compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint})
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+    compiled = openvino.compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
     request.set_input_tensor(openvino.Tensor(weights, shared_memory=True))
     compute: Callable[[], object] = request.infer

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, EngineIdentity
+from t2d_runtime.backends.openvino_module import openvino_module
 from t2d_runtime.bundle.engines import EngineManifest, WantedEngine, misfit, read_engine
 from t2d_runtime.bundle.files import ENCODERS, IMAGE_ENCODER, SEGMENTER, Bundle
 from t2d_runtime.device.cpu import cpu_name
@@ -46,11 +47,9 @@ class OpenVinoBackend:
     """OpenVINO's CPU plugin. It runs bf16 from the float32 graph, where the CPU has bfloat16 units."""
 
     def __init__(self, name: str = "openvino") -> None:
-        import openvino
-
         self.name = name
-        self._openvino = openvino
-        self._core = openvino.Core()
+        self._openvino = openvino_module()
+        self._core = self._openvino.Core()
 
     @cached_property
     def identity(self) -> EngineIdentity:

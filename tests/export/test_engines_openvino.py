@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 from numpy.typing import NDArray
 
@@ -19,11 +18,14 @@ from t2d_export.cli import main
 from t2d_export.engines.to_engine import Target, build_engine
 from t2d_runtime import Segmenter
 from t2d_runtime.backends.openvino import OpenVinoBackend, OpenVinoEngine
+from t2d_runtime.backends.openvino_module import openvino_module
 from t2d_runtime.backends.registry import auto_order
 from t2d_runtime.bundle.engines import ENGINE_MANIFEST, read_engines
 from t2d_runtime.bundle.files import IMAGE_ENCODER, Bundle, record_of
 from t2d_runtime.errors import BackendError, BundleError
 from t2d_runtime.fused import FusedSegmenter
+
+openvino = openvino_module()
 
 HAS_BFLOAT16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 """Whether this processor has units for it. Left alone, OpenVINO computes float32 models in bfloat16 on such a one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -264,14 +265,28 @@ def test_a_graph_that_fails_while_it_runs_is_a_backend_error(exported_bundle: Pa
         engine.run({"pixel_values": np.zeros((1, 3, 5, 5), np.float32)})
 
 
-def test_onnx_runtime_sends_nothing_and_leaves_nothing_behind(exported_bundle: Path, tmp_path: Path) -> None:
-    """Its telemetry keeps an identity of the device in the home folder and a session's in the temporary one."""
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_engines_send_nothing_and_leave_nothing_behind(exported_bundle: Path, tmp_path: Path, backend: str) -> None:
+    """Their telemetry keeps an identity of the user in the home folder, and ONNX Runtime's also a temporary file."""
     home, temporary = tmp_path / "home", tmp_path / "temporary"
     home.mkdir()
     temporary.mkdir()
-    unset = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "XDG_CACHE_HOME")
+    unset = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "TF_BUILD", "JENKINS_URL", "XDG_CACHE_HOME")
     environment = {key: value for key, value in os.environ.items() if key not in unset}
     environment |= {"HOME": str(home), "TMPDIR": str(temporary), "T2D_CACHE_DIR": str(tmp_path / "cache")}
-    code = "import sys, t2d_runtime; t2d_runtime.Segmenter.open(sys.argv[1], backend='onnxruntime')"
-    subprocess.run([sys.executable, "-c", code, str(exported_bundle)], env=environment, check=True)
+    code = (
+        "import sys, t2d_runtime; t2d_runtime.Segmenter.open(sys.argv[1], backend=sys.argv[2]); "
+        "assert 'openvino_telemetry' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(exported_bundle), backend], env=environment, check=True)
     assert not [*home.iterdir(), *temporary.iterdir()]
+
+
+def test_the_telemetry_of_openvino_is_hidden_from_its_own_import_alone() -> None:
+    code = (
+        "import importlib.util as find, sys; from t2d_runtime.backends.openvino_module import openvino_module; "
+        "openvino_module(); assert not hasattr(sys.modules['openvino.tools.ovc'].telemetry, 'consent'); "
+        "print(find.find_spec('openvino_telemetry') is not None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{importlib.util.find_spec('openvino_telemetry') is not None}\n"
