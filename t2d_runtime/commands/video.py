@@ -100,7 +100,7 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         type=named_path,
         default=Path("output"),
         metavar="FILE|DIR|-",
-        help="video file (.mp4, .mkv, .mov, .webm), folder, or - for raw frames (rgb24) on standard output; "
+        help="video file (.mp4, .m4v, .mkv, .mov, .webm), folder, or - for raw frames (rgb24) on standard output; "
         "default: the folder output",
     )
     parser.add_argument(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from t2d_runtime.errors import OptionError
 from t2d_runtime.results.formats import FORMATS, FileFormat
+from t2d_runtime.storage.kinds import is_folder
 
 if TYPE_CHECKING:
     from t2d_runtime.commands.protection import Inputs
@@ -122,10 +123,17 @@ def open_outputs(
 
 def _paths(output: Path, sources: Sequence[GivenSource], name: str, videos: Sequence[str]) -> list[Path]:
     """The file or folder of each source for one format."""
+    from t2d_runtime.streams.kinds import VIDEO_SUFFIXES
     from t2d_runtime.streams.sinks.video import ENCODINGS
 
     suffixes = {"overlay": ".mp4", "side-by-side": ".side-by-side.mp4", "jsonl": ".jsonl"}
-    if output.suffix.lower() not in ENCODINGS:
+    suffix = output.suffix.lower()
+    if suffix in VIDEO_SUFFIXES - set(ENCODINGS) and not is_folder(output):
+        raise OptionError(
+            f"--output {output}: no video of the suffix {suffix} is written; expected {', '.join(ENCODINGS)}, "
+            "or a folder"
+        )
+    if suffix not in ENCODINGS:
         return [output / f"{stem}{suffixes.get(name, '')}" for stem in _stems(sources)]
     if len(sources) > 1:
         raise OptionError(f"--output {output} is one file for {len(sources)} sources; give a folder")

@@ -89,6 +89,11 @@ def test_a_file_that_ends_early_is_status_1_and_what_is_there_is_written(
         (("CLIP", "--format", "wmv"), "unknown output format 'wmv'"),
         (("CLIP", "--output", "CLIP"), "is an input of this run"),
         (("CLIP", "CLIP", "--output", "a.mp4"), "is one file for 2 sources; give a folder"),
+        (
+            ("CLIP", "--output", "a.avi"),
+            "no video of the suffix .avi is written; expected .mp4, .m4v, .mov, .mkv, .webm",
+        ),
+        (("CLIP", "--output", "a.gif", "--format", "png"), "no video of the suffix .gif is written"),
         (("CLIP", "--output", "a.mp4", "--format", "jsonl"), "is one video, expected one of --format overlay"),
         (("CLIP", "--output", "-", "--format", "jsonl"), "--output - writes raw frames"),
         (("CLIP", "--fps", "5"), "--fps has no effect but on videos made of pictures"),
