@@ -12,6 +12,7 @@ from t2d_runtime.errors import DataError, OptionError
 from t2d_runtime.evaluation.label_files import label_name, read_labels, truth_of
 from t2d_runtime.evaluation.score_samples import LabelledImage
 from t2d_runtime.storage.kinds import is_folder
+from t2d_runtime.storage.text_file import reason_against
 
 PREFERRED = (".npz", ".labels.png", ".grey.png")
 """Suffixes of label files in the order in which one is taken where a name has several; others come last."""
@@ -36,11 +37,18 @@ class LabelledFile:
 
 
 def find_label_files(folder: Path) -> dict[PurePath, Path]:
-    """Name below the folder, without a suffix -> its label file. Raises OptionError where there is no folder."""
+    """Name below the folder, without a suffix -> its label file.
+
+    Raises OptionError where there is no folder, or where it or one below it cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise OptionError(f"cannot list {error.filename}: {reason_against(error)}") from error
+
     if not is_folder(folder):
         raise OptionError(f"{folder} is no folder; expected one with label maps")
     found: dict[PurePath, Path] = {}
-    for root, folders, files in os.walk(folder):
+    for root, folders, files in os.walk(folder, onerror=refuse):
         folders.sort()
         below = Path(root).relative_to(folder)
         for file in sorted(files, key=_preference, reverse=True):  # the preferred one is taken last

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,3 +173,45 @@ def test_what_cannot_be_compared_is_one_line(
     assert message in complaint
     assert "\n" not in complaint
     assert Path("text.png").read_text() == "text"
+
+
+@pytest.mark.parametrize("name", ["b/x.npz", "b/x.png"])
+def test_a_label_file_without_permission_is_told_as_such(
+    folders: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folders)
+    Path(name).touch()
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == Path(name):
+            raise PermissionError(13, "Permission denied", name)
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert main(["compare", "a/x.npz", name]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"t2d: error: cannot read {name}: no permission; give this user the right"
+    )
+
+
+def test_a_folder_within_that_cannot_be_listed_is_an_error(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folders)
+    Path("b/closed").mkdir()
+    listed = os.scandir
+
+    def scandir(folder: Any) -> Any:
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert main(["compare", "a", "b"]) == 2
+    assert capsys.readouterr().err.startswith("t2d: error: cannot list b/closed: no permission")
+
+
+def test_names_that_no_file_system_takes_are_missing_files(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(folders / "a" / "x.npz"), "a" * 300]) == 2
+    assert "no such file; expected a label map" in capsys.readouterr().err
