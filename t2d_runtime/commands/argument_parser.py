@@ -26,6 +26,6 @@ class ArgumentParser(argparse.ArgumentParser):
         for given in unknown:
             if given.startswith("--"):
                 known = [option for option in self._option_string_actions if option.startswith("--")]
-                for near in difflib.get_close_matches(given.partition("=")[0], known, 1):
+                for near in difflib.get_close_matches(given.partition("=")[0], known, 1, cutoff=0.75):
                     return f" (did you mean {near}?)"
         return ""
