@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -13,6 +11,7 @@ from typing import Literal, Unpack, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from t2d_runtime.batches import batch_results, check_images
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.from_hub import ALL, local_bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
@@ -25,7 +24,6 @@ from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 from t2d_runtime.masks.phrases import segment_classes
 from t2d_runtime.masks.postprocess import ScoreFilter, label_map_of
 from t2d_runtime.masks.score_planes import ScorePlanes
-from t2d_runtime.overlap import overlapped
 from t2d_runtime.proof.choice import fastest_precision, open_for
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.verdicts import require_proven
@@ -34,7 +32,7 @@ from t2d_runtime.results.options import (
     SegmentOptions,
     check_classes,
     checked_num_threads,
-    checked_window,
+    encoded_settings,
     label_names,
     resolve_options,
 )
@@ -292,14 +290,16 @@ class Segmenter:
         error instead of a result and goes on. The error names the image's index, from 0, and its file if it has one.
         Options and classes raise the errors of `segment` at once.
         """
-        if _is_one_image(images) or not isinstance(images, Iterable):
-            raise OptionError(f"images are {type(images).__name__}, expected a list or a generator of images")
+        check_images(images)
         if errors not in get_args(Errors):
             raise OptionError(f"errors is {errors!r}, expected one of {list(get_args(Errors))}")
         settings = self._settings(options)
         classes = self._embeddings(classes)
         check_classes(classes, self.bundle, background=settings.background)
-        return self._segment_batch(images, classes, errors, settings.window, options)
+        of_encoding: SegmentOptions = {**options, "window": None}
+        encode = partial(self.encode_image, window=settings.window)
+        stages = (load_image, encode, partial(self.segment, classes=classes, **of_encoding))
+        return batch_results(images, stages, raise_errors=errors == "raise")
 
     @overload
     def stream(
@@ -366,36 +366,6 @@ class Segmenter:
         check_classes(classes, self.bundle, background=settings.background)
         return settings
 
-    def _segment_batch(
-        self,
-        images: Iterable[ImageLike],
-        classes: ClassEmbeddings,
-        errors: Errors,
-        window: WindowMode,
-        options: SegmentOptions,
-    ) -> Iterator[Segmentation | T2DError]:
-        of_encoding: SegmentOptions = {**options, "window": None}
-        encode = partial(self.encode_image, window=window)
-        stages = (load_image, encode, partial(self.segment, classes=classes, **of_encoding))
-        places: deque[str] = deque()  # the few images in work
-
-        def noted() -> Iterator[ImageLike]:
-            for index, image in enumerate(images):
-                places.append(_place_of(index, image))
-                yield image
-
-        with closing(overlapped(noted(), stages)) as results:
-            for done in results:
-                error = done.exception()
-                if not isinstance(error, T2DError):
-                    places.popleft()
-                    yield done.result()
-                    continue
-                named = type(error)(f"{places.popleft()}: {error}")
-                if errors == "raise":
-                    raise named from error
-                yield named
-
     def _prepare(
         self, image: ImageLike | ImageEncoding, classes: ClassEmbeddings | ClassNames, options: SegmentOptions
     ) -> tuple[ImageEncoding, ClassEmbeddings, SegmentationSettings]:
@@ -412,26 +382,10 @@ class Segmenter:
     def _settings(self, options: SegmentOptions, encoding: ImageEncoding | None = None) -> SegmentationSettings:
         """Settings from options and manifest; an encoding has its own window and engine. Raises OptionError."""
         defaults, window = self.manifest.defaults, options.get("window")
-        if window is not None:
-            checked_window(window)
-        if encoding is None:
-            window = "slide" if window is None else window
-            return resolve_options(
-                options, defaults, window=window, backend=self.backend_name, precision=self.precision
-            )
-        if encoding.model_digest != self.model_digest:
-            raise OptionError(
-                f"the image was encoded with another bundle (digest {encoding.model_digest[:12]}…, this bundle's is "
-                f"{self.model_digest[:12]}…); encode it again with this one"
-            )
-        if window is not None:
-            raise OptionError(
-                f"window has no effect on an encoded image, which was encoded with {encoding.window_mode!r}; leave it "
-                "out, or encode the image again"
-            )
-        return resolve_options(
-            options, defaults, window=encoding.window_mode, backend=encoding.backend, precision=encoding.precision
-        )
+        if encoding is not None:
+            return encoded_settings(options, defaults, encoding, self.model_digest)
+        window = "slide" if window is None else window
+        return resolve_options(options, defaults, window=window, backend=self.backend_name, precision=self.precision)
 
 
 @dataclass(frozen=True)
@@ -472,16 +426,3 @@ def _reopened(
     if segmenter.manifest.digest != digest:
         raise BundleError(f"{bundle} is another bundle than when the Segmenter was pickled; open it again")
     return segmenter
-
-
-def _is_one_image(images: object) -> bool:
-    """True for a single image that could be iterated over: bytes, an array's rows, a file's lines."""
-    if isinstance(images, np.ndarray):
-        return images.ndim < 4
-    return isinstance(images, str | PathLike | bytes | bytearray | memoryview) or hasattr(images, "read")
-
-
-def _place_of(index: int, image: ImageLike) -> str:
-    """An image among many, for messages: its index, and its file if it has one."""
-    file = image if isinstance(image, str | PathLike) else getattr(image, "filename", getattr(image, "name", None))
-    return f"image {index} ({file})" if isinstance(file, str | PathLike) and str(file) else f"image {index}"

@@ -11,6 +11,7 @@ from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import Defaults, PamrSettings
 from t2d_runtime.device.threads import MOST_THREADS
 from t2d_runtime.errors import ClassNamesError, OptionError, VocabularyError
+from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.windows import WindowMode
 from t2d_runtime.results.label_map import BACKGROUND, MAX_LABELS
 from t2d_runtime.words.vocabulary import ClassEmbeddings
@@ -97,6 +98,32 @@ def resolve_options(
     if weight is not None and cleaning is None:
         raise OptionError("cleaning_weight has no effect without cleaning; turn that on, or leave the weight out")
     return settings
+
+
+def encoded_settings(
+    options: SegmentOptions, defaults: Defaults, encoding: ImageEncoding, model_digest: str
+) -> SegmentationSettings:
+    """The settings for an encoded image, which has its own window mode and engine.
+
+    Raises the errors of `resolve_options`, and OptionError for an encoding of another image encoder than that of
+    `model_digest`, and for a window mode.
+    """
+    window = options.get("window")
+    if window is not None:
+        checked_window(window)
+    if encoding.model_digest != model_digest:
+        raise OptionError(
+            f"the image was encoded with another bundle (digest {encoding.model_digest[:12]}…, this bundle's is "
+            f"{model_digest[:12]}…); encode it again with this one"
+        )
+    if window is not None:
+        raise OptionError(
+            f"window has no effect on an encoded image, which was encoded with {encoding.window_mode!r}; leave it "
+            "out, or encode the image again"
+        )
+    return resolve_options(
+        options, defaults, window=encoding.window_mode, backend=encoding.backend, precision=encoding.precision
+    )
 
 
 def checked_window(window: WindowMode) -> WindowMode:
