@@ -131,7 +131,7 @@ def pamr_affinity(image: Tensor) -> Tensor:
 
 
 def _rings(planes: Tensor) -> Iterator[list[Tensor]]:
-    """For each dilation, the eight shifted copies of planes (C,H,W), with the border repeated outwards."""
+    """Eight shifted copies of planes (C,H,W) for each dilation, with the border repeated outwards."""
     height, width = planes.shape[-2:]
     border = max(DILATIONS)
     padded = functional.pad(planes[None], (border,) * 4, mode="replicate")[0]

@@ -93,7 +93,7 @@ def read_engines(bundle: Bundle, backend: str) -> dict[Path, EngineManifest]:
             continue
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise BackendError(
                 f"{path} is damaged ({error}); remove {path.parent} and build the engine again"
             ) from error

@@ -216,7 +216,7 @@ def _check_offered(snapshot: Snapshot, manifest: Manifest, wanted: Iterable[str]
 
 
 def _incoming(folder: Path) -> Path:
-    """Where files wait until they are checked; it stays after an interruption, so that downloads go on."""
+    """Folder where files wait until they are checked; it stays after an interruption, so that downloads go on."""
     return folder.with_name(f"{folder.name}.incoming")
 
 

@@ -154,7 +154,7 @@ def _sha256(text: str) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything the runtime knows of a bundle."""
+    """Everything the runtime knows of a bundle: the content of manifest.json."""
 
     schema_version: int
     model: ModelFacts
@@ -189,7 +189,7 @@ class Manifest:
         """
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # ValueError for a number of thousands of digits too
             raise BundleError(f"manifest.json is not JSON ({error}); export the bundle again") from error
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version != SCHEMA_VERSION:
@@ -216,7 +216,7 @@ class Manifest:
                 )
 
     def _ranges(self) -> Iterator[tuple[str, object, bool, str]]:
-        """For each checked field its place, its value, whether it is in range, and the range in words."""
+        """Checked fields: the place, the value, whether it is in range, and the range in words."""
         model, windows, pixels, pamr = self.model, self.windows, self.preprocessing, self.defaults.pamr
         sizes: dict[str, tuple[int, ...]] = {
             "model.embed_dim": (model.embed_dim,),

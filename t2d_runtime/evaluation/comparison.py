@@ -177,7 +177,7 @@ def _place(pair: tuple[str, str], first: LabelFile, second: LabelFile) -> tuple[
 
 
 def _different(first: LabelFile, second: LabelFile, band: slice = slice(None)) -> NDArray[np.bool_]:
-    """Where the labels differ (H,W)."""
+    """True where the labels differ (H,W)."""
     known = second.names is not None and first.names is not None and first.names != second.names
     if not known:
         differs: NDArray[np.bool_] = first.labels[band] != second.labels[band]

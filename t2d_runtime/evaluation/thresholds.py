@@ -48,7 +48,7 @@ def class_scores(samples: ScoreSamples) -> NDArray[np.float32]:
 
 
 def negative_margins(samples: ScoreSamples) -> NDArray[np.float32]:
-    """How far background is ahead (n,): 0, or by what the best negative exceeds the threshold."""
+    """Lead of background (n,): 0, or the best negative's score minus the threshold where that is above 0."""
     negatives = samples.scores[samples.classes.classes_of_rows == NEGATIVE] - np.float32(samples.threshold)
     margins: NDArray[np.float32] = negatives.max(axis=0, initial=0)
     return margins

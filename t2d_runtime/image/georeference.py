@@ -107,7 +107,7 @@ def _geo_keys(directory: tuple[float, ...]) -> dict[int, int]:
 
 
 def _upright_to_stored(orientation: int, size: tuple[int, int]) -> Affine:
-    """From corners of pixels of the upright picture to those as stored, by the EXIF orientation."""
+    """Transform of pixel corners of the upright picture to those of the stored one, by the EXIF orientation."""
     height, width = size
     return {
         2: (-1, 0, width, 0, 1, 0),

@@ -1,1 +1,1 @@
-"""From patch tokens and embeddings to labels: similarity, cleaning, upsampling, refinement."""
+"""Patch tokens and embeddings to labels: similarity, cleaning, upsampling, refinement."""

@@ -6,7 +6,7 @@ follows Eq. 8-10 of the paper as printed.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from t2d_runtime.device.products import matmul
 from t2d_runtime.errors import OptionError
 from t2d_runtime.masks.similarity import NORM_EPS, scores_of
-
-CleaningMethod: TypeAlias = Literal["official", "paper"]
+from t2d_runtime.results.options import Cleaning
 
 
 def clean_scores(
@@ -24,7 +23,7 @@ def clean_scores(
     cls_attention: NDArray[np.float32],
     text_embeds: NDArray[np.float32],
     *,
-    method: CleaningMethod,
+    method: Cleaning,
     weight: float,
 ) -> NDArray[np.float32]:
     """Cleaned scores (N,P), 0..1, of one window.
@@ -46,7 +45,7 @@ def clean_scores(
     if method == "paper":
         similarity = np.log(scores / (1 - scores))
         return scores_of(_clean_paper(similarity, patch_tokens, cls_attention, text_embeds, weight))
-    raise OptionError(f"the cleaning method is {method!r}, expected one of {list(get_args(CleaningMethod))}")
+    raise OptionError(f"the cleaning method is {method!r}, expected one of {list(get_args(Cleaning))}")
 
 
 def _clean_official(

@@ -1,4 +1,4 @@
-"""From encoded windows and class embeddings to labels at the image's own size."""
+"""Encoded windows and class embeddings to labels at the image's own size."""
 
 from __future__ import annotations
 

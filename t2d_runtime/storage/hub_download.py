@@ -58,7 +58,7 @@ def fetch(files: Mapping[Path, RemoteFile], *, label: str, moved_by: str) -> Non
 
 
 def partial_of(target: Path, file: RemoteFile) -> Path:
-    """Where the part of a file is kept that has arrived."""
+    """Path of the part of a file that has arrived."""
     return target.with_name(f".{target.name[:NAME_PART]}-{file.content_name[:16]}{PARTIAL}")
 
 

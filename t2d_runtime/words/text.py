@@ -1,4 +1,4 @@
-"""From class names and prompts to token ids and embeddings."""
+"""Class names and prompts to token ids and embeddings."""
 
 from __future__ import annotations
 

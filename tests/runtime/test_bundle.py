@@ -62,6 +62,12 @@ def test_the_reason_why_a_path_is_no_bundle_is_told(tmp_path: Path) -> None:
             Bundle.open(tmp_path / name)
 
 
+@pytest.mark.parametrize("text", ["", "[" * 200_000, '{"schema_version": ' + "9" * 5000 + "}"])
+def test_a_manifest_that_no_reader_of_json_takes_is_no_traceback(text: str) -> None:
+    with pytest.raises(BundleError, match=r"manifest\.json is not JSON"):
+        Manifest.from_json(text)
+
+
 @pytest.mark.parametrize("name", [IMAGE_ENCODER, SELFTEST])
 def test_a_missing_file_is_named(bundle_copy: Path, name: str) -> None:
     (bundle_copy / name).unlink()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from t2d_runtime.errors import OptionError
-from t2d_runtime.masks.cleaning import CleaningMethod, clean_scores
+from t2d_runtime.masks.cleaning import clean_scores
+from t2d_runtime.results.options import Cleaning
 
 Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
@@ -96,13 +97,13 @@ def test_paper_equals_its_formula(arrays: Inputs, weight: float) -> None:
 
 
 @pytest.mark.parametrize("method", ["official", "paper"])
-def test_no_weight_changes_nothing(method: CleaningMethod) -> None:
+def test_no_weight_changes_nothing(method: Cleaning) -> None:
     arrays = make_inputs(3, 5, 2, 4, seed=1)
     np.testing.assert_allclose(clean_scores(*arrays, method=method, weight=0), arrays[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["official", "paper"])
-def test_cleaning_stays_within_the_range_of_the_scores(method: CleaningMethod) -> None:
+def test_cleaning_stays_within_the_range_of_the_scores(method: Cleaning) -> None:
     arrays = make_inputs(4, 30, 6, 16, seed=2)
     cleaned = clean_scores(*arrays, method=method, weight=0.2)
     assert arrays[0].min() - 1e-6 <= cleaned.min()
@@ -111,7 +112,7 @@ def test_cleaning_stays_within_the_range_of_the_scores(method: CleaningMethod) -
 
 @pytest.mark.parametrize("method", ["official", "paper"])
 @given(order=st.permutations(range(4)))
-def test_permuted_classes_give_permuted_rows(method: CleaningMethod, order: list[int]) -> None:
+def test_permuted_classes_give_permuted_rows(method: Cleaning, order: list[int]) -> None:
     scores, tokens, logits, texts = make_inputs(4, 30, 6, 16, seed=3)
     expected = clean_scores(scores, tokens, logits, texts, method=method, weight=0.2)[order]
     permuted = clean_scores(scores[order], tokens, logits, texts[order], method=method, weight=0.2)

@@ -122,7 +122,7 @@ def _texts(features: FeatureSet, projection: Projection, average_text: bool) -> 
 def _score_chunks(
     features: FeatureSet, projection: Projection, similarity: Similarity, texts: Tensor
 ) -> Iterator[tuple[int, Tensor]]:
-    """For each chunk the index of its first image, and scores (images of the chunk, texts)."""
+    """Chunks of images: the index of the first one, and scores (images of the chunk, texts)."""
     first = 0
     for shard in features.shards:
         for start in range(0, len(shard.arrays["heads"]), CHUNK):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from t2d_runtime.bundle.manifest import PamrSettings
 from t2d_runtime.errors import BackendError
 from t2d_runtime.image.windows import Window
-from t2d_runtime.masks.cleaning import CleaningMethod
 from t2d_runtime.masks.cuda.device import Argument, Device, Recording
 from t2d_runtime.results.label_map import LabelMap
+from t2d_runtime.results.options import Cleaning
 
 TILE, THREADS, CLASSES = 16, 256, 8
 """Constants of `masks.cu`."""
@@ -43,7 +43,7 @@ class Shapes:
     """None without background."""
     offsets: bool
     """True where each class's scores are compared less an offset of their own."""
-    cleaning: CleaningMethod | None
+    cleaning: Cleaning | None
     cleaning_weight: float
     refine: PamrSettings | None
     keep_scores: bool

@@ -24,10 +24,10 @@ class CsvWriter:
         self._file.write(csv_of(rows, (IMAGE, *COLUMNS), header=False).encode())
 
     def finish(self) -> None:
-        """Nothing follows the rows."""
+        """Do nothing: no line follows the rows."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the writer holds no file of its own."""
 
 
 FORMAT = RunFormat(

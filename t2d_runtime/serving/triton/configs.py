@@ -33,7 +33,7 @@ batch. Its clients send batches themselves."""
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model runs: `count` instances in all, or for each GPU."""
+    """Place where a model runs: `count` instances in all, or for each GPU."""
 
     gpu: bool
     count: int
