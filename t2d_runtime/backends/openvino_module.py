@@ -13,8 +13,9 @@ def openvino_module() -> Any:
     """The module `openvino`.
 
     `import openvino` sends an event to Google Analytics, from a process that it forks, and keeps an identity of the
-    user in the home folder, unless the user has forbidden it there. So its telemetry package is hidden from Python
-    during that import, and from that import alone. A module that the application imported before is taken as it is.
+    user in the home folder, unless the user has forbidden it there; without a home folder it fails. So its telemetry
+    package is hidden from Python during that import, and from that import alone. A module that the application
+    imported before is taken as it is.
     """
     if "openvino" not in sys.modules and _TELEMETRY not in sys.modules:
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 
 from t2d_runtime.backends.base import Backend
 from t2d_runtime.backends.names import AUTOMATIC, BACKENDS, installed_module
@@ -22,9 +19,6 @@ WIDE = "avx512f"
 
 RULE = "by rule: OpenVINO is the faster one in float32 with AVX-512, ONNX Runtime without"
 """Reason for `auto_order`, for the log."""
-
-NO_HOME = "/nonexistent"
-"""Debian's home folder for users without one."""
 
 
 def available_backends() -> list[str]:
@@ -102,8 +96,7 @@ def open_named(name: str) -> Backend:
     if module is None:
         raise BackendUnavailableError(f"backend {name!r} is not installed; {BACKENDS[name].install}")
     try:
-        with _some_home():
-            return _constructed(name)
+        return _constructed(name)
     except T2DError:
         raise
     except (ImportError, AttributeError, OSError, RuntimeError) as error:  # another version, or missing files
@@ -118,23 +111,3 @@ def _constructed(name: str) -> Backend:
     module, _, kind = BACKENDS[name].home.partition(":")
     backend: Backend = getattr(importlib.import_module(module), kind)(name)
     return backend
-
-
-@contextmanager
-def _some_home() -> Iterator[None]:
-    """Sets a home folder in name only, where this user has none, as in containers that run as an unknown user.
-
-    OpenVINO's package asks for a home folder and fails without one.
-    """
-    try:
-        Path.home()
-        missing = False
-    except RuntimeError:
-        missing = True
-    if missing:
-        os.environ["HOME"] = NO_HOME
-    try:
-        yield
-    finally:
-        if missing:
-            del os.environ["HOME"]

@@ -282,6 +282,16 @@ def test_engines_send_nothing_and_leave_nothing_behind(exported_bundle: Path, tm
     assert not [*home.iterdir(), *temporary.iterdir()]
 
 
+def test_openvino_is_imported_for_a_user_without_a_home_folder() -> None:
+    code = (
+        "import os, pathlib, sys; os.environ.pop('HOME', None); "
+        "pathlib.Path.home = lambda: exec('raise RuntimeError(\"no home folder\")'); "
+        "from t2d_runtime.backends.registry import open_backend; print(open_backend('openvino').name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "openvino\n"
+
+
 def test_the_telemetry_of_openvino_is_hidden_from_its_own_import_alone() -> None:
     code = (
         "import importlib.util as find, sys; from t2d_runtime.backends.openvino_module import openvino_module; "

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2d_runtime.backends import registry
 from t2d_runtime.cli import main
 from t2d_runtime.commands.running import run_command
 from t2d_runtime.commands.terminal import shown
@@ -201,16 +200,6 @@ def test_without_a_home_nothing_is_cached_which_is_said_once(
     assert said == ["nothing is cached: the user has no home folder; set T2D_CACHE_DIR to a folder that can be written"]
     assert main(["doctor"]) == 0
     assert "cache: none, since the user has no home folder" in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("homeless")
-def test_an_engine_is_opened_as_if_there_were_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str | None] = []
-    monkeypatch.setattr(registry, "_constructed", lambda name: seen.append(os.environ.get("HOME")))
-    monkeypatch.setattr(registry, "installed_module", lambda name: "onnxruntime")
-    registry.open_named("onnxruntime")
-    assert seen == [registry.NO_HOME]
-    assert "HOME" not in os.environ
 
 
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
