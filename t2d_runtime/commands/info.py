@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     rows = {
         "bundle": f"{args.bundle}, {size / 2**20:.1f} MiB, schema {manifest.schema_version}, opset {manifest.opset}",
         **({"pulled from": bundle.pulled_from} if bundle.pulled_from else {}),
-        "left off": ", ".join(bundle.left_off) or "nothing",
+        "left off": ", ".join(bundle.left_off) or "no file",
         "backbone": f"{model.backbone}: {model.embed_dim} wide, {model.num_heads} heads, patch {model.patch_size}",
         "projection": model.projection,
         "input size": f"{model.input_size[0]} x {model.input_size[1]} (height x width)",
@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
         "prompt sets": ", ".join(f"{name} ({len(items)})" for name, items in manifest.prompt_sets.items()),
         "sources": ", ".join(f"{part}: {source.name}" for part, source in manifest.sources.items()),
         "exported by": ", ".join(f"{name} {version}" for name, version in manifest.exporter.items()),
-        "parity": f"{len(manifest.parity)} stages, " + (f"out of tolerance: {failed}" if failed else "all within"),
+        "parity": f"{len(manifest.parity)} stages compared with PyTorch at the export, "
+        + (f"out of tolerance: {', '.join(failed)}" if failed else "all within their tolerances"),
         "backends here": ", ".join(here) or "no inference engine",
         **choice_of(bundle),
         **cpu_paths(),

@@ -13,11 +13,27 @@ if TYPE_CHECKING:
 
 
 def print_matrix(manifest: Manifest) -> None:
-    """Print which precision runs on which backend, a line each, and why not."""
+    """Print the verdict on each precision on each backend, a line each; those that are untested for one reason share
+    a line."""
+    from t2d_runtime.backends.names import BACKENDS
+
+    untested: dict[tuple[str, str], list[str]] = {}
     for precision, verdicts in manifest.precisions.items():
         for backend, verdict in verdicts.items():
-            reason = f" ({verdict.reason})" if verdict.reason else ""
-            say(f"{'runs':<15} {precision} on {backend}: {verdict.status}{reason}")
+            if verdict.status == "untested":
+                untested.setdefault((backend, verdict.reason), []).append(precision)
+                continue
+            place = f"on {backend}" if backend in BACKENDS else f"in {backend}"  # not an engine: the export's emulation
+            say(_verdict(f"{precision} {place}", verdict.status, verdict.reason))
+    together: dict[tuple[str, str], list[str]] = {}
+    for (backend, reason), precisions in untested.items():
+        together.setdefault((", ".join(precisions), reason), []).append(backend)
+    for (named, reason), backends in together.items():
+        say(_verdict(f"{named} on {', '.join(backends)}", "untested", reason))
+
+
+def _verdict(subject: str, status: str, reason: str) -> str:
+    return f"{'verdict':<15} {subject}: {status}" + (f" ({reason})" if reason else "")
 
 
 def print_stages(stages: Sequence[StageParity]) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from skimage import data
 
 from t2d_runtime.backends.names import BACKENDS
+from t2d_runtime.bundle.manifest import sealed
 from t2d_runtime.cli import main
 from t2d_runtime.commands.command_line import build_parser
 from t2d_runtime.proof.parity import PRECISIONS
@@ -90,9 +91,31 @@ def test_a_vocabulary_replaces_the_text_encoder(exported_bundle: Path, photograp
 
 def test_info_and_selftest(exported_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(exported_bundle)]) == 0
-    assert "224 x 224 (height x width)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "224 x 224 (height x width)" in told
+    assert "parity          12 stages compared with PyTorch at the export, all within their tolerances\n" in told
     assert main(["selftest", str(exported_bundle), "--backend", "onnxruntime"]) == 0
     assert "passed: every stage" in capsys.readouterr().out
+
+
+def test_info_tells_each_verdict_and_what_is_untested_together(
+    bundle_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdicts = {"onnxruntime": ["passed", "as"], "emulation": ["passed", ""]}
+    untested = {name: ["untested", "no GPU"] for name in ("tensorrt", "tensorrt-rtx")}
+    path = bundle_copy / "manifest.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["precisions"] = {
+        name: {key: {"status": status, "reason": reason} for key, (status, reason) in row.items()}
+        for name, row in {"fp32": verdicts | untested, "fp16": untested}.items()
+    }
+    path.write_text(sealed(content), encoding="utf-8")
+    assert main(["info", str(bundle_copy)]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "verdict         fp32 on onnxruntime: passed (as)",
+        "verdict         fp32 in emulation: passed",
+        "verdict         fp32, fp16 on tensorrt, tensorrt-rtx: untested (no GPU)",
+    ]
 
 
 def test_info_names_backends_that_open_and_does_not_open_tensorrt(
