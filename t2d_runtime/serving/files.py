@@ -16,7 +16,7 @@ MEDIA_TYPES = {
 
 ADDRESSES = {"index.html": "/", "docs.html": "/docs", "live.html": "/watch"}
 
-LIVE_FILES = ("live.html", "live.js")
+LIVE_FILES = ("live.html", "live.js", "parts.js")
 """Files of the page that shows a live source."""
 
 
