@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Set
 from pathlib import Path
 from typing import NamedTuple
 
-PATIENCE_S = 5.0
-"""Seconds for processes to end by themselves."""
+KILLING_S = 5.0
+"""Most seconds to wait for killed processes; one that waits for a disk ends later."""
 
 _POLL_S = 0.02
 
@@ -37,17 +37,42 @@ def descendants() -> set[Process]:
     return found
 
 
-def wait_or_kill(processes: Iterable[Process]) -> None:
-    """Wait until processes have ended; those that have not after PATIENCE_S are killed."""
-    end = time.monotonic() + PATIENCE_S
-    left = set(processes)
-    while left := {process for process in left if _started(process.number) == process.started}:
+def end_all(known: Set[Process], others: Set[Process], patience_s: float) -> None:
+    """Wait until processes have ended, and all below this one besides some; kill those that have not after a while.
+
+    `known`: those that were below this one, of which some may have lost the parent between.
+    """
+    end = time.monotonic() + patience_s
+    left = set(known)
+    while left := {process for process in left | (descendants() - others) if _is_alive(process)}:
         if time.monotonic() > end:
-            for process in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.number, signal.SIGKILL)
+            _kill(left, others)
             return
         time.sleep(_POLL_S)
+
+
+def _kill(processes: Set[Process], others: Set[Process]) -> None:
+    """Kill processes and those that they start meanwhile: all are stopped first, so that none loses its parent."""
+    stopped: set[Process] = set()
+    while new := (processes | (descendants() - others)) - stopped:
+        for process in new:
+            _send(process, signal.SIGSTOP)
+        stopped |= new
+    for process in stopped:
+        _send(process, signal.SIGKILL)
+    end = time.monotonic() + KILLING_S
+    while any(map(_is_alive, stopped)) and time.monotonic() < end:
+        time.sleep(_POLL_S)
+
+
+def _send(process: Process, number: signal.Signals) -> None:
+    if _is_alive(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.number, number)
+
+
+def _is_alive(process: Process) -> bool:
+    return _started(process.number) == process.started
 
 
 def _children(number: int) -> list[int]:

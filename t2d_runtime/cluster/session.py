@@ -18,13 +18,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from t2d_runtime.cluster.processes import descendants, wait_or_kill
+from t2d_runtime.cluster.processes import descendants, end_all
 from t2d_runtime.device.install import needs_extra
 from t2d_runtime.device.threads import available_cores
 from t2d_runtime.errors import ClusterError, OptionError
 
 STORE_BYTES = 100 << 20
 """Object store of a local cluster. Only names and counts go through it; Ray takes no less than 75 MB."""
+
+PATIENCE_S = 5.0
+"""Seconds for Ray's processes to end by themselves, which they do a moment after its end."""
 
 ANSWER_S = 10
 """Seconds for a cluster's head to accept a connection."""
@@ -107,9 +110,10 @@ def ray_session(address: str | None) -> Iterator[None]:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             yield
         finally:
-            started = descendants() - others
+            patience_s = PATIENCE_S if ray.is_initialized() else 0  # what an interrupted start leaves does not end
+            known = descendants() - others
             ray.shutdown()
-            wait_or_kill(started)  # Ray's workers end a moment later by themselves
+            end_all(known, others, patience_s)
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
 

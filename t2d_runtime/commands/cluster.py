@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FAILURES_TOLD = 20
 """Failures that are told by name; all are in the dataset."""
 
+RATED_PARTS = 4
+"""Parts of a run from which a rate is told."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -157,8 +160,8 @@ class Progress:
 
     @property
     def rate(self) -> float | None:
-        """Pictures a second after the first part, so without the start of the cluster; None where there is one part."""
-        if self._first is None or self._last == self._first[0]:
+        """Pictures a second after the first part, so without the start of the cluster; None where they are few."""
+        if self._first is None or self.pictures < RATED_PARTS * self._first[1]:
             return None
         return (self.pictures - self._first[1]) / (self._last - self._first[0])
 

@@ -23,7 +23,7 @@ from t2d_runtime.errors import T2DError
 from tests.conftest import ROOT, hear_interrupts
 from training.drawing.scenes import draw_scene
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 """For machines that are busy with other work too."""
 
 WORDS = ("sky", "grass", "sun", "house")
