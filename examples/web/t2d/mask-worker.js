@@ -3,22 +3,26 @@
 import { MaskMaker } from "./masks.js";
 import { Pamr } from "./pamr.js";
 
-const inNode = typeof process === "object" && process.versions?.node !== undefined;
-const port = inNode ? (await import(/* @vite-ignore */ `node:${"worker_threads"}`)).parentPort : globalThis;
 /** @type {MaskMaker} */
 let maker;
 
-/** @param {any} message */
-async function answer({ id, wasm, part }) {
+/** @param {any} message @param {(answer: any, moved?: Transferable[]) => void} reply */
+async function answer({ id, wasm, part }, reply) {
   try {
     if (wasm) maker = new MaskMaker(await Pamr.load(wasm));
-    if (!part) return port.postMessage({ id });
+    if (!part) return reply({ id });
     const { labels, best } = maker.make(part);
-    port.postMessage({ id, labels, best }, [labels.buffer, best.buffer]);
+    reply({ id, labels, best }, [labels.buffer, best.buffer]);
   } catch (error) {
-    port.postMessage({ id, error: String(/** @type {any} */ (error).message ?? error) });
+    reply({ id, error: String(/** @type {any} */ (error).message ?? error) });
   }
 }
 
-if (inNode) port.on("message", answer);
-else port.onmessage = (/** @type {MessageEvent} */ { data }) => answer(data);
+if (typeof process === "object" && process.versions?.node !== undefined) {
+  import(/* @vite-ignore */ `node:${"worker_threads"}`).then(({ parentPort: port }) => {
+    port.on("message", (/** @type {any} */ message) => answer(message, port.postMessage.bind(port)));
+  });
+} else {
+  // At once: some browsers drop what comes while a module waits.
+  onmessage = ({ data }) => answer(data, /** @type {any} */ (postMessage));
+}

@@ -273,16 +273,26 @@ export async function open(bundle, { ort, precision, session = {}, workers = 1, 
   const total = imageEncoder.reduce((sum, { bytes }) => sum + bytes, 0);
   let loaded = 0;
   const count = (/** @type {number} */ bytes) => progress?.({ loaded: (loaded += bytes), total });
-  const [wasm, ...files] = await Promise.all([
-    pamr ?? ownLoops(),
-    ...imageEncoder.map(({ path }) => readCached(opened, path, { progress: count, signal, uncached: others.uncached })),
-  ]);
-  const options = { ...sessionOptions(opened.manifest.precision), ...session };
-  const started = MaskWorkers.start(wasm, workers);
-  const created = opened.source.locate
-    ? ort.InferenceSession.create(opened.source.locate(imageEncoder[0].path), options)
-    : ort.InferenceSession.create(files[0], { ...options, externalData: external(imageEncoder, files) });
-  return new Segmenter(ort, await created, opened, await started, others);
+  const started = startWorkers(pamr, workers);
+  started.catch(() => {}); // told below, once the files are there
+  try {
+    const reading = { progress: count, signal, uncached: others.uncached };
+    const files = await Promise.all(imageEncoder.map(({ path }) => readCached(opened, path, reading)));
+    const makers = await started; // Firefox loses messages of workers that start beside the engine
+    const options = { ...sessionOptions(opened.manifest.precision), ...session };
+    const created = opened.source.locate
+      ? await ort.InferenceSession.create(opened.source.locate(imageEncoder[0].path), options)
+      : await ort.InferenceSession.create(files[0], { ...options, externalData: external(imageEncoder, files) });
+    return new Segmenter(ort, created, opened, makers, others);
+  } catch (error) {
+    (await started.catch(() => null))?.close();
+    throw error;
+  }
+}
+
+/** @param {BufferSource | undefined} pamr @param {number} count */
+async function startWorkers(pamr, count) {
+  return MaskWorkers.start(pamr ?? (await ownLoops()), count);
 }
 
 async function namedTokenizers() {
