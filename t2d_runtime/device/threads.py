@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 from pathlib import Path
 
 from t2d_runtime.errors import OptionError
+
+logger = logging.getLogger(__name__)
 
 VARIABLE = "T2D_NUM_THREADS"
 """Environment variable: threads of engines and of PAMR where a call or command names no number."""
@@ -34,7 +37,20 @@ def default_num_threads() -> int | None:
     Raises OptionError as `available_cores`.
     """
     cores = available_cores()
+    warn_of_many(cores)
     return cores if _asked() or cores < _affinity() else None
+
+
+@functools.cache
+def warn_of_many(threads: int) -> None:
+    """Log a warning, once, for more threads than cores. ONNX Runtime's wait actively: 256 on 2 cores never end."""
+    if threads > _affinity():
+        logger.warning(
+            "%d threads on %d cores: they wait for each other, and every call takes longer; ask for %d or fewer",
+            threads,
+            _affinity(),
+            _affinity(),
+        )
 
 
 def cpu_quota(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from t2d_runtime.errors import OptionError
+from t2d_runtime.storage.text_file import reason_against
 
 if TYPE_CHECKING:
     from PIL import ImageFont
@@ -48,7 +49,11 @@ def opened_font(file: str | PathLike[str], size: int) -> Font:
     try:
         return ImageFont.truetype(fspath(file), size)
     except (OSError, ValueError, TypeError) as error:
-        reason = "no such file" if not Path(file).exists() else str(error)
+        try:
+            Path(file).open("rb").close()
+            reason = str(error)
+        except OSError as unreadable:
+            reason = reason_against(unreadable)
         raise OptionError(f"font {file} cannot be read: {reason}; expected a TrueType or OpenType file") from error
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import Defaults, PamrSettings
-from t2d_runtime.device.threads import MOST_THREADS
+from t2d_runtime.device.threads import MOST_THREADS, warn_of_many
 from t2d_runtime.errors import ClassNamesError, OptionError, VocabularyError
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.windows import WindowMode
@@ -149,6 +149,7 @@ def checked_num_threads(num_threads: int | None) -> int | None:
             f"num_threads is {num_threads!r}, expected a whole number from 1 to {MOST_THREADS}, or None for the "
             "engine's choice"
         )
+    warn_of_many(int(num_threads))
     return int(num_threads)
 
 

@@ -206,6 +206,7 @@ def test_a_bad_image_is_one_line_and_status_2(
         (["--classes", "sea", "--no-legend", "--format", "png"], "--no-legend has no effect without --format overlay"),
         (["--classes", "sea", "--font", "a.ttf", "--no-legend"], "--font has no effect"),
         (["--classes", "sea", "--font", "a.ttf"], "font a.ttf cannot be read: no such file"),
+        (["--classes", "sea", "--font", "a" * 300], "cannot be read: its name is too long"),
         (["--classes", "sea", "--precision", "fp8"], "'fp8'"),
         (["--classes", "sea", "--threads", "0"], "num_threads is 0"),
         (["--vocabulary", "nowhere.npz"], "nowhere.npz"),

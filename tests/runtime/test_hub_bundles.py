@@ -154,6 +154,8 @@ def test_the_commands_take_names(
         (["pull", "folder"], "folder is no name on a hub: expected hf://ORG/REPO"),
         (["pull", ADDRESS, "--precision", "int3"], "--precision has 'int3', expected any of fp32"),
         (["pull", ADDRESS, "--overwrite"], "--overwrite has no effect without --output"),
+        (["pull", ADDRESS, "--output", __file__], "a file stands where a folder is expected; choose another --output"),
+        (["pull", ADDRESS, "--output", "a" * 300], "File name too long; shorten the name"),
         (["pull", f"{ADDRESS}/manifest.json"], "names a file; a bundle is a whole repository"),
         (["pull", "hf://me/nothing"], "has no such repository"),
     ],

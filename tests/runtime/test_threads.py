@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from t2d_runtime import Segmenter
-from t2d_runtime.device.threads import VARIABLE, available_cores, cpu_quota, default_num_threads
+from t2d_runtime.device.threads import VARIABLE, available_cores, cpu_quota, default_num_threads, warn_of_many
 from t2d_runtime.errors import OptionError
+from t2d_runtime.results.options import checked_num_threads
 
 
 def groups(folder: Path, own: str, **limits: str) -> tuple[Path, Path]:
@@ -63,6 +64,16 @@ def test_another_value_is_refused(value: str, exported_bundle: Path, monkeypatch
     monkeypatch.setenv(VARIABLE, value)
     with pytest.raises(OptionError, match=f"T2D_NUM_THREADS is '{value}', expected a whole number from 1 to 8192"):
         Segmenter.open(exported_bundle, backend="onnxruntime")
+
+
+def test_more_threads_than_cores_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    many = 7 + max(available_cores(), os.cpu_count() or 1)
+    warn_of_many.cache_clear()
+    for _ in range(2):
+        assert checked_num_threads(many) == many
+        assert checked_num_threads(1) == 1
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"{many} threads on ")
 
 
 def test_engines_follow_the_variable(exported_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
