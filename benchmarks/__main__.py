@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @needs_extra("bench")
 def _run(given: list[str]) -> int:
-    parser = ArgumentParser(prog="python -m benchmarks")
+    parser = ArgumentParser(prog="python -m benchmarks", description="Measure and compare t2d-runtime.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, description in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)

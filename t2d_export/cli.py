@@ -10,6 +10,7 @@ from pathlib import Path
 
 from t2d_runtime import __version__
 from t2d_runtime.commands.argument_parser import ArgumentParser
+from t2d_runtime.commands.arguments import named_path
 from t2d_runtime.commands.parity_table import print_matrix, print_stages, print_verdict
 from t2d_runtime.commands.running import FAILED_CHECK, run_command
 from t2d_runtime.device.install import needs_extra
@@ -36,9 +37,22 @@ def _run(args: argparse.Namespace) -> int:
         return COMMANDS[args.command](args)
 
 
+EXAMPLES = """\
+examples:
+  t2d-export bundle --model Talk2DINO-ViTB --output bundle
+  t2d-export bundle --backbone models/tiny --precision fp32,int8 --fused --output bundle
+  t2d-export engine bundle --backend tensorrt-rtx --compute-capability 8.6
+"""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `t2d-export`."""
-    parser = ArgumentParser(prog="t2d-export", description="Export Talk2DINO to a bundle for t2d-runtime.")
+    parser = ArgumentParser(
+        prog="t2d-export",
+        description="Export Talk2DINO to a bundle for t2d-runtime.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"t2d-runtime {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log every loaded and written file")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -46,8 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_bundle(parsers["bundle"])
     _add_engine(parsers["engine"])
     verify = parsers["verify"]
-    verify.add_argument("bundle", type=bundle_folder, metavar="BUNDLE")
-    verify.add_argument("--backend", default="onnxruntime", help="engine to verify on; default: onnxruntime")
+    verify.add_argument("bundle", type=bundle_folder, metavar="BUNDLE", help="a bundle's folder")
+    verify.add_argument(
+        "--backend", default="onnxruntime", metavar="B", help="engine to verify on; default: onnxruntime"
+    )
     return parser
 
 
@@ -58,13 +74,14 @@ def bundle_folder(text: str) -> Path:
             f"{text} is on a hub, and this command writes to the bundle; get a folder with 't2d pull {text} --output "
             "DIR'"
         )
-    return Path(text)
+    return named_path(text)
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
     weights = (
-        "a checkpoint FILE (also FILE::ENTRY, a folder or index of shards, hf://ORG/REPO[@REVISION][/FILE]), hub (the "
-        "published weights) or random; default: the model's, the folder's own, or hub"
+        "the backbone's weights: a checkpoint FILE (also FILE::ENTRY, a folder or index of shards, "
+        "hf://ORG/REPO[@REVISION][/FILE]), 'hub' for the published ones, or 'random'; default: those of the model or "
+        "the folder, else hub"
     )
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument(
@@ -77,15 +94,18 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FOLDER",
         help="a name such as dinov2_vitb14_reg, or a model folder with config.json and its own weights",
     )
-    parser.add_argument("--backbone-weights", metavar="FILE|hf://...|hub|random", help=weights)
-    parser.add_argument("--text-weights", metavar="FILE|hf://...|hub|random", help=weights)
-    parser.add_argument("--projection", metavar="FILE|hf://...|hub|random", help=weights)
+    parser.add_argument("--backbone-weights", metavar="W", help=weights)
+    parser.add_argument("--text-weights", metavar="W", help="the text tower's weights, in the same forms")
+    parser.add_argument("--projection", metavar="W", help="the projection's weights, in the same forms")
     parser.add_argument(
         "--input-size", metavar="S|HxW", help="pixels, in multiples of the patch; default: 448, or the folder's"
     )
     parser.add_argument("--precision", default="fp32", metavar="LIST", help="any of fp32,fp16,bf16,int8; default: fp32")
     parser.add_argument(
-        "--calibration", type=Path, metavar="DIR", help="images to calibrate int8; default: the self-test's picture"
+        "--calibration",
+        type=named_path,
+        metavar="DIR",
+        help="images to calibrate int8; default: the self-test's picture",
     )
     parser.add_argument(
         "--average-tokens",
@@ -95,26 +115,28 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text-activation",
         choices=["quick_gelu", "gelu"],  # written out, so that the help imports no models
-        help="of the text tower; default: its source's, else quick_gelu with a warning (LAION's have gelu)",
+        help="the text tower's activation; default: its source's, else quick_gelu with a warning (LAION's have gelu)",
     )
     parser.add_argument(
         "--fused",
         action="store_true",
         help="also write segmenter.onnx, one graph from image and word vectors to labels",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=named_path, required=True, metavar="DIR", help="folder of the bundle to make")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle at DIR")
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=bundle_folder, metavar="BUNDLE")
+    parser.add_argument("bundle", type=bundle_folder, metavar="BUNDLE", help="a bundle's folder")
     parser.add_argument(
         "--backend",
         required=True,
         metavar="NAME",
         help="tensorrt (for this machine's GPU), tensorrt-rtx (needs no GPU) or openvino (for this machine's CPU)",
     )
-    parser.add_argument("--precision", default="fp32", metavar="LIST", help="precisions of the bundle; default: fp32")
+    parser.add_argument(
+        "--precision", default="fp32", metavar="LIST", help="some of the bundle's precisions; default: fp32"
+    )
     parser.add_argument("--fused", action="store_true", help="build the fused graph instead of the two encoders")
     parser.add_argument(
         "--compute-capability", metavar="LIST", help="GPUs to build for with tensorrt-rtx, such as 8.6,8.9"

@@ -30,6 +30,17 @@ COMMANDS = {
 """Command -> its module, as `Command` describes it, and one line of help."""
 
 
+EXAMPLES = """\
+examples:
+  t2d segment bundle photo.jpg --classes "cat,grass" --background --refine
+  t2d video bundle clip.mp4 --classes "road,car" --output overlay.mp4
+  t2d serve bundle
+
+'t2d-export bundle' makes a bundle; hf://ORG/BUNDLE names one on a hub. 't2d COMMAND --help' lists a command's options.
+Exit status: 0 done, 1 a check or some items of many failed, 2 nothing could be done.
+"""
+
+
 class Command(Protocol):
     """The module of a command. It is imported when the command is given, and imports NumPy and engines in `run`."""
 
@@ -55,7 +66,12 @@ class _CommandParser(ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `t2d`."""
-    parser = ArgumentParser(prog="t2d", description="Segment images by any words, without PyTorch.")
+    parser = ArgumentParser(
+        prog="t2d",
+        description="Segment images by any words you type, without PyTorch.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"t2d-runtime {__version__}")
     add_verbose(parser, default=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)

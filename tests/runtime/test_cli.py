@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ from skimage import data
 from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.bundle.manifest import sealed
 from t2d_runtime.cli import main
-from t2d_runtime.commands.command_line import build_parser
+from t2d_runtime.commands.command_line import COMMANDS, EXAMPLES, build_parser
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.segmenter import FAST
 from tests.runtime.conftest import own_lines
@@ -354,6 +355,14 @@ def test_a_picture_that_never_comes_does_not_keep_the_program(
 @pytest.mark.parametrize("arguments", [["-v", "info", "nowhere"], ["info", "nowhere", "-v"], ["info", "nowhere"]])
 def test_verbose_is_taken_before_and_after_the_command(arguments: list[str]) -> None:
     assert build_parser().parse_args(arguments).verbose is ("-v" in arguments)
+
+
+@pytest.mark.parametrize("line", [line for line in EXAMPLES.splitlines() if line.startswith("  t2d ")])
+def test_the_examples_of_the_help_are_commands(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build_parser().parse_args(shlex.split(line)[1:]).command in COMMANDS
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert f"{line}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["segment", "classes", "selftest", "bench"])
