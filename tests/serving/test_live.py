@@ -142,6 +142,12 @@ def looking(client: httpx.Client, address: str = "/live", **headers: str) -> Ite
         yield parts_of(answer)
 
 
+def status_of(client: httpx.Client, address: str, **headers: str) -> int:
+    """Status of an answer that may have no end."""
+    with client.stream("GET", address, headers=headers) as answer:
+        return answer.status_code
+
+
 def state_of(client: httpx.Client) -> dict[str, Any]:
     info: dict[str, Any] = client.get("/live/info").json()
     return info
@@ -263,11 +269,12 @@ def test_clients_learn_no_secret_of_the_source(client: httpx.Client, camera: Fak
 
 def test_a_key_is_needed_to_look_and_to_change_words(serve: Serve, started: LiveStart) -> None:
     with serve(live=started, keys=(KEY,)) as running, httpx.Client(base_url=running.url, timeout=TIMEOUT_S) as client:
-        for headers in ({}, {"x-api-key": "wrong"}):
-            assert client.get("/live", headers=headers).status_code == 401
+        wrong: tuple[dict[str, str], ...] = ({}, {"x-api-key": "wrong"})
+        for headers in wrong:
+            assert status_of(client, "/live", **headers) == 401
             assert client.get("/live/info", headers=headers).status_code == 401
             assert client.put("/live/words", json={"classes": "cat"}, headers=headers).status_code == 401
-        assert client.get(f"/live?key={KEY}").status_code == 401  # addresses are logged, and stay in histories
+        assert status_of(client, f"/live?key={KEY}") == 401  # addresses are logged, and stay in histories
         right = {"authorization": f"Bearer {KEY}"}
         assert client.get("/live/info", headers=right).json()["version"] == 1
         with looking(client, **right) as pictures:
@@ -280,13 +287,13 @@ def test_a_key_is_needed_to_look_and_to_change_words(serve: Serve, started: Live
 def test_pages_of_other_sites_neither_look_nor_change_words(client: httpx.Client, camera: FakeCamera) -> None:
     begun = camera.opened
     foreign = {"origin": "https://example.org"}
-    assert client.get("/live", headers=foreign).status_code == 403
+    assert status_of(client, "/live", **foreign) == 403
     assert client.put("/live/words", json={"classes": "cat"}, headers=foreign).status_code == 403
     assert state_of(client)["version"] == 1
     # An <img> of another site sends no Origin, but browsers tell that it is another site's.
     for site in ("cross-site", "same-site"):
         image = {"sec-fetch-site": site, "sec-fetch-mode": "no-cors"}
-        assert client.get("/live", headers=image).status_code == 403
+        assert status_of(client, "/live", **image) == 403
     assert camera.opened == begun
     link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     assert client.get("/", headers=link).status_code == 200
@@ -299,8 +306,8 @@ def test_few_look_at_a_time(serve: Serve, started: LiveStart) -> None:
     with serve(limits, live=started) as running, httpx.Client(base_url=running.url, timeout=TIMEOUT_S) as client:
         with looking(client) as pictures:
             next(pictures)
-            refused = client.get("/live")
-            assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
+            with client.stream("GET", "/live") as refused:
+                assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
         until(client, lambda info: info["viewers"] == 0)
         with looking(client) as pictures:
             next(pictures)
