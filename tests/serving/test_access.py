@@ -26,6 +26,10 @@ def test_a_key_is_needed_where_there_is_one(serve: Serve, photo: bytes) -> None:
             assert client.post("/segment", files={"image": photo}, headers=headers).status_code == 401
         for address in ("/healthz", "/readyz", "/openapi.json", "/docs", "/", "/page.js", "/palette.js"):
             assert client.get(address).status_code == 200
+        for path, methods in client.get("/openapi.json").json()["paths"].items():
+            for method in methods:
+                expected = 200 if path in ("/healthz", "/readyz") else 401
+                assert client.request(method, path.format(image_id="0" * 32)).status_code == expected, (method, path)
         for headers in ({"x-api-key": ONE}, {"authorization": f"Bearer {OTHER}"}, {"authorization": f"bearer {ONE}"}):
             assert client.get("/info", headers=headers).status_code == 200
 
