@@ -130,6 +130,8 @@ def test_owners_differ_by_key() -> None:
     assert None not in owners
     assert keys.owner(b"") is None
     assert keys.owner(None) is None
+    assert all(keys.owner(f"{number:016}".encode()) is None for number in range(2000))
+    assert Keys([""]).owner(None) is None  # no key is another thing than an empty one
     assert Keys([]).owner(None) == Keys([]).owner(b"any")
 
 
