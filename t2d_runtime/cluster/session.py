@@ -62,12 +62,12 @@ def check_address(address: str | None) -> None:
         return
     if address.startswith("ray://"):
         raise OptionError(
-            f"--address {address}: Ray Data does not run through Ray's client; run this command on a machine of the "
+            f"the address {address}: Ray Data does not run through Ray's client; run this command on a machine of the "
             "cluster, or with 'ray job submit', and give --address auto"
         )
     if address != "auto" and _ADDRESS.fullmatch(address) is None:
         raise OptionError(
-            f"--address is {address!r}, expected HOST:PORT or auto; without it a local cluster is started"
+            f"the cluster's address is {address!r}, expected HOST:PORT or auto in --address or the variable RAY_ADDRESS"
         )
 
 
@@ -125,7 +125,6 @@ def _environment(*, local: bool) -> Iterator[None]:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if local:
-        os.environ.pop("RAY_ADDRESS", None)
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = _token()
         os.environ["RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"] = "1"  # a container's /dev/shm may have 64 MB

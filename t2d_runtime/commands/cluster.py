@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--address", metavar="A", help="a running Ray cluster, HOST:PORT or auto; default: one started on this machine"
+        "--address",
+        metavar="A",
+        help="a running Ray cluster, HOST:PORT or auto; default: RAY_ADDRESS, else one started on this machine",
     )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="engines at work; default: one for each machine, or for each GPU"
@@ -79,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     from t2d_runtime.cluster.session import check_address, require_ray
 
     check_mask_options(args)
+    if args.address is None:
+        args.address = os.environ.get("RAY_ADDRESS") or None  # set where Ray itself runs the command
     check_address(args.address)
     require_ray()
     from t2d_runtime.cluster.job import run_job

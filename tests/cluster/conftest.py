@@ -144,7 +144,7 @@ class Run:
 @contextmanager
 def started(*arguments: str | Path, environment: dict[str, str] | None = None) -> Iterator[Run]:
     """Starts the command; afterwards nothing of it is left."""
-    usual = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    usual = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""}
     run = Run(arguments, usual if environment is None else environment)
     try:
         yield run

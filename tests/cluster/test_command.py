@@ -18,9 +18,9 @@ from .conftest import write_scenes
         (["--output", ""], "--output is empty; expected a folder, or an address such as s3://bucket/folder"),
         (["--threshold", "0.5"], "--threshold has no effect without --background"),
         (["--background", "--threshold", "7"], "threshold is 7.0, expected a number from 0 to 1"),
-        (["--address", "ray://head:10001"], "--address ray://head:10001: Ray Data does not run through Ray's client"),
-        (["--address", "head"], "--address is 'head', expected HOST:PORT or auto"),
-        (["--address", ""], "--address is '', expected HOST:PORT or auto"),
+        (["--address", "ray://head:10001"], "the address ray://head:10001: Ray Data does not run through Ray's client"),
+        (["--address", "head"], "the cluster's address is 'head', expected HOST:PORT or auto"),
+        (["--address", ""], "the cluster's address is '', expected HOST:PORT or auto"),
         (["--rows-per-file", "0"], "--rows-per-file is 0, expected a whole number from 1"),
         (["--workers", "0"], "--workers is 0, expected a whole number from 1"),
         (["--column", "image"], "--column has no effect without a Parquet file or a WebDataset shard"),
@@ -45,6 +45,16 @@ def test_wrong_options_are_told(
     assert line.startswith("t2d: error: ")
     assert message in line
     assert not Path("out").exists()
+
+
+def test_the_variable_of_ray_is_an_address(
+    exported_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    command = ["cluster", str(exported_bundle), str(tmp_path), "--output", str(tmp_path / "out"), "--classes", "sky"]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "address is 'http://127.0.0.1:8265', expected HOST:PORT or auto in --address or the variable" in told
 
 
 def test_a_cluster_that_does_not_answer_is_told(
