@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=150, metavar="N", help="frames of the drawn clip; default: 150")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds of the rate; default: 3")
     parser.add_argument("--clips", type=int, default=8, metavar="N", help="drawn clips for smoothing; default: 8")
+    parser.add_argument("--refine", action="store_true", help="smoothing with PAMR")
     parser.add_argument("--soak", type=int, default=20_000, metavar="N", help="frames of the run for memory")
     parser.add_argument("--minutes", type=float, default=10.0, metavar="X", help="minutes of the live run; default: 10")
     parser.add_argument("--camera-fps", type=float, default=60.0, metavar="X", help="rate of the live source")
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     parts = [part.strip() for part in args.parts.split(",")]
     if not set(parts) <= set(PARTS):
         raise OptionError(f"--parts is {args.parts!r}, expected some of {', '.join(PARTS)}")
+    if args.refine and "smoothing" not in parts:
+        raise OptionError("--refine has no effect without --parts smoothing; leave it out")
     segmenter = Segmenter.open(args.bundle, num_threads=args.threads)
     classes = segmenter.encode_classes(list(CONCEPTS)[:WORDS])
     figures: dict[str, Any] = {"bundle": args.bundle.name, "engine": segmenter.engine_description, "words": WORDS}
@@ -54,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
             figures["rate"] = measure_rate(segmenter, classes, clip, folder, args.rounds)
             figures["rate"]["frames_with_other_labels"] = labels_are_equal(segmenter, classes, clip)
         if "smoothing" in parts:
-            figures["smoothing"] = measure_smoothing(segmenter, folder, args.clips, min(args.frames, CLIP_FRAMES))
+            frames = min(args.frames, CLIP_FRAMES)
+            figures["smoothing"] = measure_smoothing(segmenter, folder, args.clips, frames, refine=args.refine)
         if "still" in parts:
             figures["still"] = measure_still(segmenter, folder, args.frames, args.rounds)
         segmenter.release_text_encoder()

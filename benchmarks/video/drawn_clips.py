@@ -92,10 +92,12 @@ class _Judge:
         }
 
 
-def measure_smoothing(segmenter: Segmenter, folder: Path, count: int, frames: int) -> dict[str, Any]:
+def measure_smoothing(
+    segmenter: Segmenter, folder: Path, count: int, frames: int, *, refine: bool = False
+) -> dict[str, Any]:
     """Means over drawn clips of flicker, mIoU and mean IoU of the things that move, for each smoothing.
 
-    `label_ms`: processor time of the stream without its encoder, which all share.
+    `processor_ms`: processor time of the stream, a frame. `refine`: with PAMR.
     """
     clips = draw(folder / "moving", count, ClipSettings(frames=frames))
     found: dict[float, list[dict[str, float]]] = {smoothing: [] for smoothing in SMOOTHINGS}
@@ -103,13 +105,14 @@ def measure_smoothing(segmenter: Segmenter, folder: Path, count: int, frames: in
         classes = segmenter.encode_classes(clip.words)
         for smoothing in SMOOTHINGS:
             judge, start = _Judge(clip), time.process_time()
-            results = [frame.result for frame in segmenter.stream(str(clip.path), classes, smoothing=smoothing)]
+            stream = segmenter.stream(str(clip.path), classes, smoothing=smoothing, refine=refine)
+            results = [frame.result for frame in stream]
             spent_ms = 1e3 * (time.process_time() - start) / len(results)
             for index, result in enumerate(results):
                 judge.add(index, result.label_map)
             found[smoothing].append({**judge.figures(), "processor_ms": spent_ms})
     rows = [{"smoothing": smoothing, **_means(figures)} for smoothing, figures in found.items()]
-    return {"clips": count, "frames": frames, "series": SERIES, "rows": rows}
+    return {"clips": count, "frames": frames, "series": SERIES, "refine": refine, "rows": rows}
 
 
 def _means(figures: list[dict[str, float]]) -> dict[str, float]:

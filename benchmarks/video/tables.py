@@ -56,7 +56,8 @@ def _smoothing(smoothing: dict[str, Any]) -> Table:
         )
         for row in smoothing["rows"]
     ]
-    title = f"smoothing, {smoothing['clips']} drawn clips of {smoothing['frames']} frames"
+    pamr = ", PAMR" if smoothing["refine"] else ""
+    title = f"smoothing, {smoothing['clips']} drawn clips of {smoothing['frames']} frames{pamr}"
     return Table((title, "flicker", "mIoU", "mIoU of what moves", "processor time a frame"), rows)
 
 

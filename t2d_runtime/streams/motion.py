@@ -103,10 +103,18 @@ def sampled(
     height, width, channels = values.shape
     rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
     top, left = rows.astype(np.intp), columns.astype(np.intp)
-    down, right = (rows - top)[..., np.newaxis], (columns - left)[..., np.newaxis]
+    down = (rows - top).astype(np.float32)[..., np.newaxis]
+    right = (columns - left).astype(np.float32)[..., np.newaxis]
     bottom, other = np.minimum(top + 1, height - 1) * width, np.minimum(left + 1, width - 1)
-    flat = values.reshape(height * width, channels)
     top *= width
-    upper = flat[top + left] * (1 - right) + flat[top + other] * right
-    lower = flat[bottom + left] * (1 - right) + flat[bottom + other] * right
-    return np.asarray(upper * (1 - down) + lower * down, np.float32)
+    flat = values.reshape(height * width, channels)
+    upper, lower = (_between(flat[line + left], flat[line + other], right) for line in (top, bottom))
+    return _between(upper, lower, down)
+
+
+def _between(one: NDArray[np.float32], other: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A share of the other and the rest of the one, which is changed."""
+    other -= one
+    other *= share
+    one += other
+    return one
