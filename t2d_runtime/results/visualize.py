@@ -114,15 +114,26 @@ def _paint(
     lines = int((height * width) ** 0.5) // LINE_SIDE
     for band in bands_of(height, width):
         labels, pixels = label_map[band], image[band]
-        tint = colours[labels]
+        below, tint = Image.fromarray(pixels), _coloured(labels, colours)
         if background:
-            np.copyto(tint, pixels, where=(labels == 0)[:, :, np.newaxis])
-        painted = np.array(Image.blend(Image.fromarray(pixels), Image.fromarray(tint), OPACITY))
+            tint.paste(below, mask=Image.fromarray(labels == 0))
+        painted = np.array(Image.blend(below, tint, OPACITY))
         # A contour needs the row above, and reaches upwards from the rows below.
         first = max(band.start - 1, 0)
         contours = _contours(label_map[first : band.stop + lines], lines)
         painted[contours[band.start - first :][: len(labels)]] = 255
         picture.paste(Image.fromarray(painted), (0, band.start))
+
+
+def _coloured(labels: LabelMap, colours: NDArray[np.uint8]) -> Image.Image:
+    """Labels (H,W) in their colours. Pillow's palettes take a tenth of the time of `colours[labels]`."""
+    from PIL import Image
+
+    if labels.dtype != np.uint8:
+        return Image.fromarray(colours[labels])
+    picture = Image.fromarray(labels)
+    picture.putpalette(colours[:PALETTE_COLOURS].tobytes())
+    return picture.convert("RGB")
 
 
 def _contours(label_map: LabelMap, lines: int) -> NDArray[np.bool_]:
