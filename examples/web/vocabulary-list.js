@@ -10,6 +10,7 @@ const WRITTEN_AT_FIRST = 32;
 
 export class VocabularyList {
   #names = [];
+  #others = 0; // words that the field's notation cannot say
 
   /**
    * @param {Record<string, HTMLElement>} elements typed, find, list, count, all, none, known
@@ -32,6 +33,7 @@ export class VocabularyList {
     const before = this.#names.map(plain);
     const others = Object.keys(parseWords(typed.value)?.classes ?? {}).filter((name) => !before.includes(plain(name)));
     this.#names = names.filter(typeable);
+    this.#others = names.length - this.#names.length;
     known.hidden = false;
     find.value = "";
     if (others.length === 0) {
@@ -68,6 +70,7 @@ export class VocabularyList {
     const matching = this.#names.filter((name) => plain(name).includes(letters));
     list.replaceChildren(...matching.slice(0, SHOWN).map(checkbox));
     if (matching.length === 0) list.append(note("No word of the vocabulary has these letters."));
+    if (this.#others > 0) list.append(note(`${this.#others} others have signs that the field takes for its own.`));
     if (matching.length > SHOWN) list.append(note(`${matching.length - SHOWN} more: type to find them.`));
     this.#tick();
   }

@@ -43,6 +43,33 @@ def test_what_npm_pack_makes_is_whole(packed: Path) -> None:
     assert "encodeWords(words: import(" in (packed / "types" / "segmenter.d.ts").read_text()
 
 
+PROGRAM_WITH_TYPES = """
+import { open, InputError, type Segmenter } from "t2d";
+import { folder } from "t2d/node.js";
+
+const segmenter: Segmenter = await open(folder("bundle"), { ort: {}, workers: 2 });
+const encoding = await segmenter.encodeImage({ pixels: new Uint8Array(12), width: 2, height: 2 });
+const words = await segmenter.encodeWords({ sky: ["sky", "clouds"] }, { negatives: ["sea"] });
+const { labels, names } = await segmenter.segment(encoding, words, { background: true, refine: true });
+const shown: [Uint8Array | Uint16Array, string[]] = [labels, names];
+export { InputError, shown };
+// @ts-expect-error
+await segmenter.segment(encoding, words, { refine: 3 });
+"""
+
+
+def test_programs_have_its_types(packed: Path, node: str, tmp_path: Path) -> None:
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "t2d").symlink_to(packed, target_is_directory=True)
+    (tmp_path / "program.mts").write_text(PROGRAM_WITH_TYPES)
+    compiler = PAGE / "node_modules" / "typescript" / "bin" / "tsc"
+    options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--types", ""]
+    done = subprocess.run(
+        [node, compiler, *options, "program.mts"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.fixture(scope="module")
 def told(
     packed: Path, node: str, fused_bundle: Path, vocabulary: Path, scene: NDArray[np.uint8], folder: Path
