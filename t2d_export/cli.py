@@ -100,7 +100,12 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-size", metavar="S|HxW", help="pixels, in multiples of the patch; default: 448, or the folder's"
     )
-    parser.add_argument("--precision", default="fp32", metavar="LIST", help="any of fp32,fp16,bf16,int8; default: fp32")
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        metavar="LIST",
+        help="fp32, and any of fp16,bf16,int8 with it: fp32,int8; default: fp32",
+    )
     parser.add_argument(
         "--calibration",
         type=named_path,
@@ -159,10 +164,10 @@ def parse_input_size(text: str) -> tuple[int, int]:
 
 
 def _bundle(args: argparse.Namespace) -> int:
-    from t2d_export.bundle.bundle_writer import check_output
     from t2d_export.export import ExportSettings, export_bundle
+    from t2d_runtime.bundle.files import check_new_bundle
 
-    check_output(args.output, overwrite=args.overwrite)
+    check_new_bundle(args.output, overwrite=args.overwrite)
     settings = ExportSettings(
         backbone=args.backbone or "",
         backbone_weights=args.backbone_weights,

@@ -6,29 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from t2d_runtime.bundle.files import MANIFEST, record_of
+from t2d_runtime.bundle.files import MANIFEST, check_new_bundle, record_of
 from t2d_runtime.bundle.manifest import FileRecord, Manifest
-from t2d_runtime.errors import OutputError
 from t2d_runtime.storage.whole_file import whole_file
 from t2d_runtime.storage.whole_folder import whole_folder
 
 
 @contextmanager
 def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """`whole_folder` for a bundle, after `check_output`, before any work."""
-    check_output(output, overwrite=overwrite)
+    """`whole_folder` for a bundle, after `check_new_bundle`, before any work."""
+    check_new_bundle(output, overwrite=overwrite)
     with whole_folder(output) as folder:
         yield folder
-
-
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Raise OutputError where a bundle must not be written to `output`; called before any work."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not (output / MANIFEST).is_file():
-        raise OutputError(f"{output} exists and is not a bundle; choose another --output")
-    if not overwrite:
-        raise OutputError(f"{output} is a bundle already; choose another --output, or add --overwrite")
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:

@@ -14,9 +14,10 @@ from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
 
 from t2d_runtime.bundle.manifest import FileRecord, Manifest
-from t2d_runtime.errors import BundleError, BundleNotFoundError
+from t2d_runtime.errors import BundleError, BundleNotFoundError, OutputError
 from t2d_runtime.storage.kinds import is_file
 from t2d_runtime.storage.text_file import reason_against
+from t2d_runtime.storage.whole_file import cannot_write
 
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
@@ -58,6 +59,25 @@ def _reason_against(folder: Path) -> str | None:
     except ValueError as error:  # NUL
         return f"it cannot be a path ({error})"
     return "it has none that can be read" if stat.S_ISDIR(kind) else "it is a file"
+
+
+def check_new_bundle(output: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless a bundle may be made at `output`: a new or empty folder, or a bundle with `overwrite`.
+
+    Called before any work.
+    """
+    try:
+        filled = any(output.iterdir())
+    except FileNotFoundError:
+        if output.is_symlink():
+            raise OutputError(f"{output} is a link to a folder that does not exist; choose another --output") from None
+        return
+    except OSError as error:
+        raise cannot_write(output, error) from error
+    if filled and not (output / MANIFEST).is_file():
+        raise OutputError(f"{output} exists and is not a bundle; choose another --output")
+    if filled and not overwrite:
+        raise OutputError(f"{output} is a bundle already; choose another --output, or add --overwrite")
 
 
 def weights_of(graph: str) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from t2d_runtime.commands.arguments import bundle_name, named_path
 from t2d_runtime.commands.terminal import say
-from t2d_runtime.errors import OptionError, OutputError
+from t2d_runtime.errors import OptionError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pull, and print where the bundle is."""
-    from t2d_runtime.bundle.files import Bundle
+    from t2d_runtime.bundle.files import Bundle, check_new_bundle
     from t2d_runtime.bundle.from_hub import ALL, copy_out, pull
     from t2d_runtime.proof.parity import PRECISIONS
     from t2d_runtime.storage.hub_names import FORM, HubName, is_hub_name
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if args.overwrite and args.output is None:
         raise OptionError("--overwrite has no effect without --output; leave it out")
     if args.output is not None:
-        _check_output(args.output, overwrite=args.overwrite)
+        check_new_bundle(args.output, overwrite=args.overwrite)
     folder = pull(HubName.parse(args.bundle), precisions, fused=args.fused, words=not args.without_words)
     if args.output is not None:
         copy_out(folder, args.output, precisions, fused=args.fused, words=not args.without_words)
@@ -52,20 +51,3 @@ def run(args: argparse.Namespace) -> int:
     size = sum(bundle.manifest.files[name].size_bytes for name in held)
     say(f"{folder}: {len(held)} files, {size / 2**20:.1f} MiB, from {bundle.pulled_from}")
     return 0
-
-
-def _check_output(output: Path, *, overwrite: bool) -> None:
-    """Raise OutputError unless a folder is new, empty, or a bundle that may be replaced."""
-    from t2d_runtime.bundle.files import MANIFEST
-    from t2d_runtime.storage.whole_file import cannot_write
-
-    try:
-        filled = any(output.iterdir())
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise cannot_write(output, error) from error
-    if filled and not (output / MANIFEST).is_file():
-        raise OutputError(f"{output} exists and is not a bundle; choose another --output")
-    if filled and not overwrite:
-        raise OutputError(f"{output} is a bundle already; choose another --output, or add --overwrite")

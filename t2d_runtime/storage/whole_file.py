@@ -24,6 +24,7 @@ _ADVICE = {
     errno.ENOTDIR: "a file stands where a folder is expected; choose another --output",
     errno.EEXIST: "a file stands where a folder is expected; choose another --output",
     errno.ENAMETOOLONG: "shorten the name",
+    errno.ELOOP: "links of this name lead in a circle; choose another name",
     errno.EFBIG: "choose a file system that holds larger files",
 }
 """Advice for each reason why a file cannot be written."""

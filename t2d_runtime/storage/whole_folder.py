@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from t2d_runtime.errors import OutputError, T2DError
+from t2d_runtime.storage.whole_file import cannot_write
 
 SYNCED_AT_ONCE = 8
 """Files synced to the disk at the same time. One by one, thousands of small files would each wait for the journal."""
@@ -28,7 +29,7 @@ def whole_folder(output: Path) -> Iterator[Path]:
         output.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     except OSError as error:
-        raise OutputError(f"cannot write to {output.parent}: {error.strerror}") from error
+        raise cannot_write(output.parent, error) from error
     try:
         yield staging
         with ThreadPoolExecutor(SYNCED_AT_ONCE) as pool:

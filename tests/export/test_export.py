@@ -205,6 +205,25 @@ def test_an_existing_folder_is_never_replaced_unasked(
     assert (tmp_path / "mine" / "letter.txt").read_text() == "keep me"
 
 
+def test_an_output_that_cannot_become_a_folder_is_told_before_any_work(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(export, "export_bundle", None)  # the work
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    Path("dangling").symlink_to("nowhere")
+    for output, message in (
+        ("file", "cannot write file: Not a directory; a file stands where a folder is expected"),
+        ("loop", "links of this name lead in a circle; choose another name"),
+        ("dangling", "dangling is a link to a folder that does not exist; choose another --output"),
+        ("a" * 300, "File name too long; shorten the name"),
+    ):
+        assert main(["bundle", "--backbone", str(model), "--output", output]) == 2
+        assert message in one_line(capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file", "loop"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
