@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     content = json.dumps(_content(total, compared, unpaired, failed), indent=2)
     for line in content.splitlines() if args.json else lines_of(total, len(compared)):
         say(line)
+    if args.output is not None and not args.json:
+        say(f"    {args.output}")
     for side, names in zip((args.first, args.second), unpaired, strict=True):
         if names:
             more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""

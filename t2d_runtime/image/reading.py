@@ -72,16 +72,28 @@ def load_image(image: ImageLike, *, allow_truncated: bool = False, max_pixels: i
 def _rgb_of_array(image: NDArray[Any]) -> NDArray[np.uint8]:
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4) or image.size == 0:
-        hint = "; for an encoded image give its bytes: array.tobytes()" if image.ndim == 1 else ""
         raise ImageError(
             f"expected an RGB array of shape (H, W, 3) and dtype uint8, got {image.shape} and {image.dtype}; grey "
-            f"(H, W) or (H, W, 1) and RGBA (H, W, 4) are taken too{hint}"
+            f"(H, W) or (H, W, 1) and RGBA (H, W, 4) are taken too{_advice(image)}"
         )
     if channels == 1:
         return rgb_of_grey(image.reshape(image.shape[:2]))
     if channels == 4:
         return on_white(Image.fromarray(np.ascontiguousarray(image)))
     return np.array(image, order="C")
+
+
+def _advice(array: NDArray[Any]) -> str:
+    """Advice on an array that is no image here, where its shape or dtype tells what it is."""
+    if array.dtype.kind == "f":
+        return "; where its values are 0 to 1, give (255 * array).round().astype(np.uint8)"
+    if array.ndim == 1:
+        return "; for an encoded image give its bytes: array.tobytes()"
+    if array.ndim == 4:
+        return "; of several images give one, or all of them to segment_batch"
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+        return "; put the channels last: array.transpose(1, 2, 0)"
+    return ""
 
 
 def _rgb_of_pil(image: Image.Image, limit: int, *, allow_truncated: bool) -> NDArray[np.uint8]:

@@ -38,7 +38,7 @@ def reason_against(error: OSError) -> str:
     if error.errno == errno.ENAMETOOLONG:
         return "its name is too long for the file system; give it a shorter one"
     if error.errno == errno.ELOOP:
-        return "its links lead in a circle; give the file itself"
+        return "its links lead in a circle; give a path without them"
     if error.errno == errno.EISDIR:
         return "it is a folder"
     if error.errno == errno.ENOENT:

@@ -153,8 +153,10 @@ class ClassEmbeddings:
     def merge(self, other: ClassEmbeddings) -> ClassEmbeddings:
         """These classes, then the other ones, and the negatives of both.
 
-        Raises ClassNamesError (a name or phrase in both) and VocabularyError (another text encoder).
+        Raises ClassNamesError (a name or phrase in both) and VocabularyError (another text encoder, or no vocabulary).
         """
+        if not isinstance(other, ClassEmbeddings):
+            raise VocabularyError(f"expected ClassEmbeddings to merge with, got {type(other).__name__}")
         if other.digest != self.digest:
             raise VocabularyError(
                 f"the vocabularies were made with different text encoders (digests {self.digest[:12]}… and "

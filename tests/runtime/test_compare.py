@@ -112,7 +112,8 @@ def test_two_files(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "agreement 0.989333: 16 of 1500 pixels differ"
     assert lines[3].split() == ["sky", "0.9683", "500", "492"]
-    assert lines[-2] == "12 pixels differ in columns 30 to 33, rows 2 to 4: sky in A, background in B"
+    assert lines[-3] == "12 pixels differ in columns 30 to 33, rows 2 to 4: sky in A, background in B"
+    assert lines[-1] == f"    {picture}"
     with Image.open(picture) as drawn:
         assert drawn.size == (50, 30)
     assert main(["compare", same, other, "--min-agreement", "0.98", "--output", str(picture)]) == 0

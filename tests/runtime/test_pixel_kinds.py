@@ -234,3 +234,18 @@ def test_an_array_s_memory_is_not_shared(array: NDArray[np.uint8]) -> None:
     assert not np.shares_memory(loaded, array)
     assert loaded.flags.c_contiguous
     assert loaded.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("array", "advice"),
+    [
+        (np.zeros((8, 9, 3), np.float32), r"give \(255 \* array\)\.round\(\)\.astype\(np\.uint8\)"),
+        (np.zeros((3, 8, 9), np.uint8), r"put the channels last: array\.transpose\(1, 2, 0\)"),
+        (np.zeros((2, 8, 9, 3), np.uint8), "give one, or all of them to segment_batch"),
+        (np.zeros(100, np.uint8), r"give its bytes: array\.tobytes\(\)"),
+        (np.zeros((8, 9, 2), np.uint8), r"RGBA \(H, W, 4\) are taken too$"),
+    ],
+)
+def test_an_array_of_another_shape_or_type_says_what_to_do(array: NDArray[Any], advice: str) -> None:
+    with pytest.raises(ImageError, match=advice):
+        load_image(array)

@@ -96,6 +96,8 @@ def test_vocabularies_of_one_text_encoder_are_merged(vocabulary: ClassEmbeddings
         both.merge(more)
     with pytest.raises(VocabularyError, match="different text encoders"):
         vocabulary.merge(ClassEmbeddings(("dog",), np.eye(1, 8), "another"))
+    with pytest.raises(VocabularyError, match="expected ClassEmbeddings to merge with, got list"):
+        vocabulary.merge(["dog"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", KINDS)
