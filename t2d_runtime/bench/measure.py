@@ -24,8 +24,8 @@ from t2d_runtime.image.windows import size_of
 from t2d_runtime.proof.selftest import SelfTestVectors
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.storage.cache import VARIABLE
+from t2d_runtime.storage.reading import read_text_file
 from t2d_runtime.storage.strict_json import parse_json
-from t2d_runtime.storage.text_file import read_text_file
 from t2d_runtime.storage.whole_file import whole_file
 
 WARM_UP = 2

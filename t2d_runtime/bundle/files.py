@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from t2d_runtime.bundle.manifest import FileRecord, Manifest
 from t2d_runtime.errors import BundleError, BundleNotFoundError, OutputError
 from t2d_runtime.storage.kinds import is_file
-from t2d_runtime.storage.text_file import reason_against
+from t2d_runtime.storage.reading import reason_against
 from t2d_runtime.storage.whole_file import cannot_write
 
 MANIFEST = "manifest.json"

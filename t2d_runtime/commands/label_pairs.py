@@ -12,7 +12,7 @@ from t2d_runtime.errors import DataError, OptionError
 from t2d_runtime.evaluation.label_files import label_name, read_labels, truth_of
 from t2d_runtime.evaluation.score_samples import LabelledImage
 from t2d_runtime.storage.kinds import is_folder
-from t2d_runtime.storage.text_file import reason_against
+from t2d_runtime.storage.reading import reason_against
 
 PREFERRED = (".npz", ".labels.png", ".grey.png")
 """Suffixes of label files in the order in which one is taken where a name has several; others come last."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from t2d_runtime.errors import OptionError
 from t2d_runtime.storage.kinds import is_file
-from t2d_runtime.storage.text_file import read_text_file
+from t2d_runtime.storage.reading import read_text_file
 
 if TYPE_CHECKING:
     from t2d_runtime.bundle.manifest import Manifest

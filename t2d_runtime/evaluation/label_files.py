@@ -23,7 +23,7 @@ from t2d_runtime.image.sizes import check_size, pixel_limit
 from t2d_runtime.results.label_map import BACKGROUND, MAX_LABELS
 from t2d_runtime.storage.kinds import is_file
 from t2d_runtime.storage.own_files import GENERATOR_KEY, PROGRAM
-from t2d_runtime.storage.text_file import reason_against
+from t2d_runtime.storage.reading import check_readable
 from t2d_runtime.words.text import shortened
 
 SUFFIXES = (".labels.png", ".grey.png", ".png", ".tif", ".tiff", ".npz")
@@ -68,10 +68,7 @@ def read_labels(path: Path) -> LabelFile:
     """Read a label file. Raises DataError where it is none or cannot be read, and ImageError for a damaged picture."""
     if not is_file(path):
         raise DataError(f"{path}: no such file; expected a label map as PNG, TIFF or .npz")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {reason_against(error)}") from error
+    check_readable(path, DataError)
     if path.suffix.lower() == ".npz":
         return _read_npz(path)
     labels = _read_picture(path)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from t2d_runtime.errors import ImageError, ImageNotFoundError
 from t2d_runtime.image.sizes import BYTES_PER_PIXEL
-from t2d_runtime.storage.text_file import reason_against
+from t2d_runtime.storage.reading import reason_against
 
 _BLOCK = 2**20
 """Bytes read at a time where the length is not known."""

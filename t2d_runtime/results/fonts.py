@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from t2d_runtime.errors import OptionError
-from t2d_runtime.storage.text_file import reason_against
+from t2d_runtime.storage.reading import reason_against
 
 if TYPE_CHECKING:
     from PIL import ImageFont

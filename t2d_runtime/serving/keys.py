@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from t2d_runtime.errors import OptionError
-from t2d_runtime.storage.text_file import read_text_file
+from t2d_runtime.storage.reading import read_text_file
 
 VARIABLE = "T2D_SERVE_KEY"
 """Environment variable that holds one key."""

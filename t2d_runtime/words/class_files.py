@@ -15,7 +15,7 @@ from typing import Any
 
 from t2d_runtime.errors import ClassNamesError, OptionError
 from t2d_runtime.storage.own_files import GENERATOR_KEY
-from t2d_runtime.storage.text_file import read_text_file
+from t2d_runtime.storage.reading import read_text_file
 from t2d_runtime.words.class_list import ClassList, checked_classes
 from t2d_runtime.words.text import shortened
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.errors import OptionError, VocabularyError
+from t2d_runtime.storage.reading import check_readable
 from t2d_runtime.storage.whole_file import whole_file
 
 NPZ, SAFETENSORS = ".npz", ".safetensors"
@@ -76,6 +77,7 @@ def read_vocabulary(path: Path) -> VocabularyContent:
     """Read a file in the format of its suffix. Raises VocabularyError for another content, and OptionError."""
     suffix = vocabulary_suffix(path)
     try:
+        check_readable(path, VocabularyError)
         return (_read_npz if suffix == NPZ else _read_safetensors)(path)
     except FileNotFoundError as error:
         raise VocabularyError(f"{path}: no such vocabulary file") from error

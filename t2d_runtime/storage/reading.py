@@ -1,4 +1,4 @@
-"""Text files that a user names, and the reasons why a file cannot be read."""
+"""Text files that a user names, and the reasons why any file cannot be read."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def read_text_file(path: Path, expected: str, error: type[T2DError]) -> str:
         raise error(
             f"cannot read {path}: it is not UTF-8 text, as byte {reason.start} shows; expected {expected}"
         ) from reason
+
+
+def check_readable(path: Path, error: type[T2DError]) -> None:
+    """Raise `error`, with the reason, for a file that cannot be opened; FileNotFoundError passes."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise
+    except OSError as reason:
+        raise error(f"cannot read {path}: {reason_against(reason)}") from reason
 
 
 def reason_against(error: OSError) -> str:
