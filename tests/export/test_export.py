@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -311,3 +314,12 @@ def test_calibration_images_without_int8_are_an_error_before_any_work(
     assert main([*command, "--output", str(tmp_path / "bundle")]) == 2
     assert "no effect without int8" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_export_s_onnx_runtime_reports_nothing(tmp_path: Path) -> None:
+    """Its telemetry keeps an identity of the device in the home folder."""
+    unset = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "XDG_CACHE_HOME")
+    environment = {key: value for key, value in os.environ.items() if key not in unset} | {"HOME": str(tmp_path)}
+    code = "import sys, t2d_export.export; assert 'onnxruntime' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
