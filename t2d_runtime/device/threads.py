@@ -16,7 +16,7 @@ VARIABLE = "T2D_NUM_THREADS"
 """Environment variable: threads of engines and of PAMR where a call or command names no number."""
 
 MOST_THREADS = 8192
-"""Largest number of threads: the most processors that Linux knows on x86. Engines take larger ones for negative."""
+"""Largest number of threads: the most processors that Linux knows on x86."""
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
@@ -43,7 +43,10 @@ def default_num_threads() -> int | None:
 
 @functools.cache
 def warn_of_many(threads: int) -> None:
-    """Log a warning, once, for more threads than cores. ONNX Runtime's wait actively: 256 on 2 cores never end."""
+    """Log a warning, once, for more threads than cores.
+
+    ONNX Runtime's threads wait actively: 256 on 2 cores, which other programs used too, made no mask within a minute.
+    """
     if threads > _affinity():
         logger.warning(
             "%d threads on %d cores: they wait for each other, and every call takes longer; ask for %d or fewer",

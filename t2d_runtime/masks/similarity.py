@@ -23,7 +23,10 @@ def cosine_similarity(patch_tokens: NDArray[np.float32], text_embeds: NDArray[np
 
 
 def scores_of(similarity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores 0..1: the sigmoid of the similarity, no temperature. Thresholds apply to these (released code)."""
+    """Scores 0..1 of similarities -1..1 of any shape: the sigmoid without temperature. Thresholds apply to these.
+
+    As in the released code.
+    """
     scores = np.exp(-similarity)
     scores += 1
     return np.reciprocal(scores, out=scores)
