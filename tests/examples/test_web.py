@@ -129,6 +129,7 @@ def test_engine_threads_and_times_are_told(page: Page, picture: Path) -> None:
 def test_masks_and_legend_have_the_colours_of_the_overlay(page: Page, picture: Path) -> None:
     page.set_checked("#background", False)
     page.set_checked("#refine", False)
+    page.wait_for_function("() => document.querySelector('#canvases').ariaBusy !== 'true'")  # of the picture before
     show(page, picture)
     labels = labels_of(last_result(page, background=False, refine=False))
     pixels = page.evaluate(
