@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,8 @@ def test_members_of_a_shard(folder: str, put: Callable[..., None], tmp_path: Pat
         (f"{place}#1.mask.png", b"mask"),
         (f"{place}#sub.dir/2.JPG", b"two"),
     ]
+    rest = replace(shard, skipped=frozenset({f"{place}#1.jpg", f"{place}#1.mask.png"}))
+    assert [picture.content for picture in pictures_of(rest)] == [b"two"]
     (shard,) = find_inputs([place], column="mask.png").shards
     assert [picture.content for picture in pictures_of(shard)] == [b"mask"]
 
