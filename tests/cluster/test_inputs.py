@@ -107,6 +107,8 @@ def test_parquet_files_of_paths_and_of_pictures(folder: str, put: Callable[..., 
     assert [(picture.path, picture.content) for picture in pictures_of(images[1])] == [
         (f"{folder}/images.parquet#2", b"three")
     ]
+    rest = replace(images[0], skipped=frozenset({0}))
+    assert [picture.content for picture in pictures_of(rest)] == [b"two"]
     (group,) = find_inputs([f"{folder}/odd.parquet"], column="photo").row_groups
     assert [picture.content for picture in pictures_of(group)] == [b"four"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tarfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 from t2d_runtime import Segmenter
 from t2d_runtime.cluster import run
 from t2d_runtime.cluster.dataset import Row, part_name, parts_of_output, read_content, schema_of
-from t2d_runtime.cluster.images import Files, Unit
+from t2d_runtime.cluster.images import Files, Shard, Unit
 from t2d_runtime.cluster.placement import Placement
 from t2d_runtime.cluster.places import LOCAL, Place, place_of
 from t2d_runtime.cluster.run import Outcome, run_all
@@ -89,6 +90,20 @@ def test_labels_without_a_pixel_have_no_mask(task: Task, segmenter: Segmenter, t
     assert row["masks"] is not None
     assert sum(mask["pixels"] for mask in row["masks"]) == (row["height"] or 0) * (row["width"] or 0)
     assert all(mask["pixels"] for mask in row["masks"])
+
+
+def test_the_last_part_of_a_shard_says_that_it_is_finished(task: Task, tmp_path: Path) -> None:
+    paths, shard = write_scenes(tmp_path, 4), tmp_path / "shard.tar"
+    with tarfile.open(shard, "w") as tar:
+        for path in paths:
+            tar.add(path, path.name)
+    reports = Worker(task, lambda unit: 1)(
+        {"number": np.arange(1), "unit": [pickle.dumps(Shard(place_of(str(shard)), None))]}
+    )
+    for finished in (set(), {str(shard)}):
+        assert isinstance(pickle.loads(next(reports)["report"][0]), Written)
+        assert read_content(task.output, parts_of_output(task.output)).finished == finished
+    assert [row["path"] for row in rows_in(task.output)] == [f"{shard}#{path.name}" for path in paths]
 
 
 def test_a_unit_that_ends_its_process_again_and_again_is_given_up(task: Task, tmp_path: Path) -> None:
