@@ -40,7 +40,7 @@ class Job:
     manifest: Manifest
     words: ClassList | ClassEmbeddings
     templates: tuple[str, ...]
-    """Of the prompts; empty for a vocabulary."""
+    """Templates of the prompts; empty for a vocabulary."""
     options: SegmentOptions
     inputs: Inputs
     output: Place

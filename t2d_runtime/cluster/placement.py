@@ -13,7 +13,7 @@ ON_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx"
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine of a cluster offers to Ray."""
+    """Resources that one machine of a cluster offers to Ray."""
 
     cpus: int
     gpus: int

@@ -19,7 +19,7 @@ UNITS_PER_WORKER = 8
 
 @dataclass
 class Plan:
-    """What a run does, and what of its inputs was done before."""
+    """Work of a run, and the part of its inputs that was done before."""
 
     units: list[Unit]
     pictures: int | None

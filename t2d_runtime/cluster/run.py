@@ -60,7 +60,7 @@ class Progress(Protocol):
 
 @dataclass
 class Outcome:
-    """What a run has done."""
+    """Result of a run."""
 
     parts: dict[str, Written] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)

@@ -19,7 +19,7 @@ _BLOCK = 2**20
 """Bytes read at a time where the length is not known."""
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/+")
-"""How an address begins; paths keep one of its two slashes. A drive of Windows has one letter."""
+"""Beginning of an address; paths keep one of its two slashes. A drive of Windows has one letter."""
 
 _LOCKS = tuple(threading.Lock() for _ in range(64))
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Taps: TypeAlias = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
-"""For each target sample: the indices of its lower and upper neighbour, and the upper one's weight."""
+"""Neighbours of each target sample: the indices of the lower and the upper one, and the upper one's weight."""
 
 
 def upsample(planes: NDArray[np.float32], size: tuple[int, int], *, align_corners: bool) -> NDArray[np.float32]:

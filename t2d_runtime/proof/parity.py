@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from t2d_runtime.bundle.manifest import StageParity
 
 TOKEN_TOLERANCE = 2e-4
-"""For patch tokens, CLS attention and text embeddings: a share of the stage's largest magnitude.
+"""Tolerance for patch tokens, CLS attention and text embeddings: a share of the stage's largest magnitude.
 
 Float32 sums of 12 to 40 blocks in another order differ by 1e-6 to 1e-5 of it. A wrong position embedding or a lost
 register differs by more than 1e-2.
 """
 
 SCORE_TOLERANCE = 1e-5
-"""For similarity, scores and masks: absolute, on a scale of -1 to 1.
+"""Tolerance for similarity, scores and masks: absolute, on a scale of -1 to 1.
 
 Float32 in another order stays below 3e-6; PAMR with the biased standard deviation is off by 8e-5 to 1.2e-4.
 """

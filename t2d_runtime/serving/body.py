@@ -1,4 +1,4 @@
-"""From a request's body and query to named values: multipart, JSON, URL-encoded, or a bare picture."""
+"""Reads a request's body and query into named values: multipart, JSON, URL-encoded, or a bare picture."""
 
 from __future__ import annotations
 

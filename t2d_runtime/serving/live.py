@@ -48,7 +48,7 @@ FAULT = "the server could not segment a frame; its log says why"
 
 @dataclass(frozen=True)
 class _Seen:
-    """What there was to see of the source so far. Replaced as a whole, so that any thread may read it."""
+    """Newest state of the source. Replaced as a whole, so that any thread may read it."""
 
     state: str = "idle"
     """idle: nobody looks; opening; live: frames come; away: it went away, and is opened again after a pause."""

@@ -1,4 +1,4 @@
-"""From named values to a question: the classes, the options of `segment`, and the form of the answer."""
+"""Reads named values into a question: the classes, the options of `segment`, and the form of the answer."""
 
 from __future__ import annotations
 

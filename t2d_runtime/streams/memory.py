@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """What one source's frames leave behind. Each stage uses its own part, in the order of the frames."""
+    """Memory of one source's frames. Each stage uses its own part, in the order of the frames."""
 
     def __init__(self, settings: StreamSettings) -> None:
         self._keeps_encoding = settings.motion_threshold is not None

@@ -1,4 +1,4 @@
-"""From a request's tensors and parameters to a picture, its classes and the options of `segment`."""
+"""Reads a request's tensors and parameters: a picture, its classes and the options of `segment`."""
 
 from __future__ import annotations
 
