@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -62,12 +62,15 @@ class FrameStream(Generic[FrameT]):
         self._sources = sources
         self._stages = stages
         self._frames = frames
+        self._taking = threading.Lock()
+        """Held by the thread that takes a frame, or that closes the frames while none is taken."""
 
     def __iter__(self) -> Iterator[FrameT]:
         return self
 
     def __next__(self) -> FrameT:
-        return next(self._frames)
+        with self._taking:
+            return next(self._frames)
 
     def __enter__(self) -> FrameStream[FrameT]:
         return self
@@ -94,10 +97,13 @@ class FrameStream(Generic[FrameT]):
         self._stages.segmenter = self._stages.segmenter.with_classes(classes, options)
 
     def close(self) -> None:
-        """End the stream and free its sources."""
+        """End the stream and free its sources. Any thread may call this while another takes frames."""
         self._sources.close()
-        with suppress(ValueError):  # another thread takes a frame just now, and finds the end
-            self._frames.close()
+        if self._taking.acquire(blocking=False):  # else a frame is taken just now, and that thread finds the end
+            try:
+                self._frames.close()
+            finally:
+                self._taking.release()
 
 
 def stream_frames(

@@ -6,8 +6,9 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from t2d_runtime import ClassEmbeddings, Segmenter, T2DError
 from t2d_runtime.errors import BackendError, ImageError, MissingPackageError, OutputError
 from t2d_runtime.streams import sources
 from t2d_runtime.streams.frames import Frame, SourceFrame
+from t2d_runtime.streams.stream import FrameStream
 from tests.streams.clips import NoModel, frames_of, opened, outcomes_of, pictures, write_clip
 
 
@@ -186,6 +188,30 @@ def test_an_early_end_releases_everything(ending: str, clip: Path, camera: FakeC
     assert camera.closed.wait(timeout=60)
     no_more_than(before)
     assert files_open() == files
+
+
+def test_a_frame_taken_while_another_thread_closes_the_stream_is_the_end() -> None:
+    closing, go_on = threading.Event(), threading.Event()
+
+    def frames() -> Generator[int, None, None]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closing.set()
+            assert go_on.wait(timeout=60)
+
+    sources: Any = SimpleNamespace(close=lambda: None, dropped=0)
+    stages: Any = None
+    stream = FrameStream(sources, stages, frames())
+    assert next(stream) == 1
+    closer = threading.Thread(target=stream.close)
+    closer.start()
+    assert closing.wait(timeout=60)
+    threading.Timer(0.05, go_on.set).start()
+    assert list(stream) == []
+    closer.join(timeout=60)
+    assert not closer.is_alive()
 
 
 def test_a_stream_is_closed_from_another_thread_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
