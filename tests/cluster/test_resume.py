@@ -12,22 +12,26 @@ from t2d_runtime import Segmenter
 
 from .conftest import arguments_of, damage, expected_rows, files_of, rows_of, started, write_scenes
 
+PICTURES, IN_A_PART = 300, 4
+PARTS = PICTURES // IN_A_PART
+
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> list[Path]:
-    return write_scenes(tmp_path / "in", 60)
+    """So many that a run goes on for long after its first parts."""
+    return write_scenes(tmp_path / "in", PICTURES)
 
 
 @pytest.fixture
 def command(exported_bundle: Path, scenes: list[Path], tmp_path: Path) -> list[str | Path]:
-    return arguments_of(exported_bundle, [scenes[0].parent], tmp_path / "out", "--rows-per-file", "4")
+    return arguments_of(exported_bundle, [scenes[0].parent], tmp_path / "out", "--rows-per-file", str(IN_A_PART))
 
 
 def check_broken_off(output: Path) -> int:
     """Whole parts and nothing else; returns how many."""
     names = files_of(output)
     assert all(name.startswith("part-") for name in names)
-    assert len(rows_of(output)) == 4 * len(names)
+    assert len(rows_of(output)) == IN_A_PART * len(names)
     return len(names)
 
 
@@ -49,13 +53,13 @@ def test_a_killed_worker_is_replaced_and_failed_pictures_are_done_again_if_told(
         assert run.processes() == {}
     assert status == 130
     assert [line for line in err.splitlines() if " failed: " not in line] == ["t2d: interrupted"]
-    assert 2 < check_broken_off(output) < 15
+    assert 2 < check_broken_off(output) < PARTS
     scenes[1].write_bytes(whole)
     with started(*command, "--retry-failed") as run:
         status, out, err = run.end()
     assert (status, err) == (0, "")
-    assert "60 pictures segmented; " in out
-    assert "; 60 in this run" not in out
+    assert f"{PICTURES} pictures segmented; " in out
+    assert f"; {PICTURES} in this run" not in out
     assert rows_of(output) == expected_rows(segmenter, scenes)
 
 
@@ -77,15 +81,15 @@ def test_after_a_killed_driver_and_sigterm_the_rest_is_done(
             assert again.processes() == {}
     assert status == 143
     assert err.splitlines()[-1] == "t2d: terminated"
-    assert len(before) < check_broken_off(output) < 15
+    assert len(before) < check_broken_off(output) < PARTS
     with started(*command) as last:
         status, out, err = last.end()
         assert last.processes() == {}
     assert status == 1, err
-    assert "59 pictures segmented, 1 failed; " in out
+    assert f"{PICTURES - 1} pictures segmented, 1 failed; " in out
     assert rows_of(output) == expected_rows(segmenter, scenes)
     assert before <= set(files_of(output))
-    assert len(files_of(output)) == 15
+    assert len(files_of(output)) == PARTS
 
 
 def test_an_interrupted_start_leaves_nothing(command: list[str | Path], tmp_path: Path) -> None:
