@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from os import PathLike
@@ -12,7 +11,7 @@ import numpy as np
 
 from t2d_runtime.errors import OptionError, T2DError
 from t2d_runtime.image.reading import ImageLike
-from t2d_runtime.overlap import overlapped
+from t2d_runtime.overlap import overlapped_by_name
 
 
 def check_images(images: object) -> None:
@@ -29,21 +28,14 @@ def batch_results(
     An error of one image names its index, from 0, and its file if it has one. With `raise_errors` it is raised and ends
     the iteration, else it takes the result's place.
     """
-    places: deque[str] = deque()  # the few images in work
-
-    def noted() -> Iterator[ImageLike]:
-        for index, image in enumerate(images):
-            places.append(_place_of(index, image))
-            yield image
-
-    with closing(overlapped(noted(), stages)) as results:
-        for done in results:
+    named_images = ((_place_of(index, image), image) for index, image in enumerate(images))
+    with closing(overlapped_by_name(named_images, stages)) as results:
+        for place, done in results:
             error = done.exception()
             if not isinstance(error, T2DError):
-                places.popleft()
                 yield done.result()
                 continue
-            named = type(error)(f"{places.popleft()}: {error}")
+            named = type(error)(f"{place}: {error}")
             if raise_errors:
                 raise named from error
             yield named

@@ -103,3 +103,7 @@ class OutputError(T2DError, OSError):
 
 class BenchmarkError(T2DError, RuntimeError):
     """A measurement that could not be taken."""
+
+
+ITEM_ERRORS = (T2DError, OSError, MemoryError, UnicodeError)
+"""Errors of one image among many, or of the place for its results. A run goes on with the next image."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from queue import SimpleQueue
 from typing import Any
 
@@ -39,6 +41,22 @@ def overlapped(
             pool.shutdown(wait=False, cancel_futures=True)
         for pool in pools:
             pool.shutdown()
+
+
+def overlapped_by_name(
+    items: Iterable[tuple[str, Any]], stages: Sequence[Callable[[Any], Any]]
+) -> Generator[tuple[str, Future[Any]], None, None]:
+    """Run named items through all stages as `overlapped`; yields each name with its finished future."""
+    names: deque[str] = deque()  # of the few items in work
+
+    def noted() -> Iterator[Any]:
+        for name, item in items:
+            names.append(name)
+            yield item
+
+    with closing(overlapped(noted(), stages)) as results:
+        for done in results:
+            yield names.popleft(), done
 
 
 class _Drawing:

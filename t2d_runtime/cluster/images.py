@@ -101,19 +101,16 @@ def _fetch(root: str, path: str) -> Picture:
         return Picture(name, error)
 
 
-def _read(place: Place, name: str) -> bytes:
+def _read(place: Place, name: str) -> bytes | ImageError:
     if place.is_local:
         return read_path(place.path, pixel_limit(None))[0]
     try:
         with place.filesystem.open_input_stream(place.path) as stream:
-            content = read_file(_Reading(stream), pixel_limit(None))[0]
+            return _content(stream, name)
     except FileNotFoundError as error:
         raise ImageNotFoundError(f"{name}: no such image file") from error
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
     except OSError as error:
         raise ImageError(f"{name} cannot be read: {error}") from error
-    return content
 
 
 def _of_shard(unit: Shard) -> Iterator[Picture]:

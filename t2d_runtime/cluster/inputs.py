@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from t2d_runtime.cluster.images import RowGroup, Shard
-from t2d_runtime.cluster.places import Place, place_of, shown_path
+from t2d_runtime.cluster.places import Place, place_of
 from t2d_runtime.errors import ImageError, ImageNotFoundError, OptionError
 from t2d_runtime.image.formats import image_suffixes
 
@@ -279,8 +279,3 @@ def _column_of(schema: Any, column: str | None, place: Place) -> str:
             "Hugging Face's struct of bytes and path"
         )
     return known[0]
-
-
-def paths_shown(files: Sequence[Found]) -> Iterator[str]:
-    """The files' names in the dataset."""
-    return (shown_path(root, path) for root, path in files)

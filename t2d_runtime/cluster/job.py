@@ -143,7 +143,6 @@ def _settings(job: Job, backend: str, precision: str) -> dict[str, Any]:
     window = job.options.get("window") or "slide"
     resolved = resolve_options(job.options, job.manifest.defaults, window=window, backend=backend, precision=precision)
     options = asdict(resolved)
-    options["refine"] = None if resolved.refine is None else asdict(resolved.refine)
     for name in ("backend", "precision"):
         del options[name]
     if resolved.refine is not None:

@@ -13,10 +13,10 @@ from t2d_runtime import __version__
 from t2d_runtime.cluster.dataset import Mask, Row, counts_of_part, part_name, write_part
 from t2d_runtime.cluster.images import Files, Picture, Shard, Unit, pictures_of
 from t2d_runtime.cluster.places import Place, shown_path
-from t2d_runtime.errors import ClusterError, ImageError, T2DError
+from t2d_runtime.errors import ITEM_ERRORS, ClusterError, ImageError, T2DError
 from t2d_runtime.image.encoded import decode
 from t2d_runtime.image.sizes import pixel_limit
-from t2d_runtime.overlap import overlapped
+from t2d_runtime.overlap import overlapped_by_name
 from t2d_runtime.results.label_map import label_counts, label_means
 
 if TYPE_CHECKING:
@@ -31,10 +31,7 @@ if TYPE_CHECKING:
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 FAILURES_TOLD = 20
-"""Failures of one part that are told by name; all are in its rows."""
-
-PICTURE_ERRORS = (T2DError, OSError, MemoryError, UnicodeError)
-"""Errors of one picture. The run goes on with the next one."""
+"""Failures of a run, and so of one part at most, that are told by name; all are in the rows."""
 
 
 @dataclass(frozen=True)
@@ -211,12 +208,6 @@ def _segmented(
     window = options.get("window") or "slide"
     of_encoding: SegmentOptions = {**options, "window": None, "keep_confidence": True}
     limit = pixel_limit(None)
-    names: list[str] = []
-
-    def noted() -> Iterator[Picture]:
-        for picture in pictures:
-            names.append(picture.path)
-            yield picture
 
     def load(picture: Picture) -> NDArray[np.uint8]:
         if not isinstance(picture.content, bytes):
@@ -227,12 +218,13 @@ def _segmented(
         result = segmenter.segment(encoding, classes, **of_encoding)
         return *result.label_map.shape, masks_of(result)
 
-    with closing(overlapped(noted(), (load, partial(segmenter.encode_image, window=window), label))) as results:
-        for done in results:
+    named = ((picture.path, picture) for picture in pictures)
+    stages = (load, partial(segmenter.encode_image, window=window), label)
+    with closing(overlapped_by_name(named, stages)) as results:
+        for path, done in results:
             error = done.exception()
-            if error is not None and not isinstance(error, PICTURE_ERRORS):
+            if error is not None and not isinstance(error, ITEM_ERRORS):
                 raise error
-            path = names.pop(0)
             yield failed_row(path, error) if error is not None else _done(path, *done.result())
 
 

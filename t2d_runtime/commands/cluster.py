@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from t2d_runtime.cluster.job import Job, Summary
     from t2d_runtime.cluster.worker import Written
 
-FAILURES_TOLD = 20
-"""Failures that are told by name; all are in the dataset."""
-
 RATED_PARTS = 4
 """Parts of a run from which a rate is told."""
 
@@ -149,7 +146,9 @@ class Progress:
         self._bar = tqdm(total=pictures, unit="picture", disable=None, leave=False)
 
     def advance(self, written: Written) -> None:
-        """Move the bar by a part's pictures."""
+        """Move the bar by a part's pictures, and tell the first failures; all are in the dataset."""
+        from t2d_runtime.cluster.worker import FAILURES_TOLD
+
         self.pictures += written.pictures
         self._last = time.perf_counter()
         self._first = self._first or (self._last, self.pictures)

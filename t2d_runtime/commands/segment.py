@@ -21,7 +21,7 @@ from t2d_runtime.commands.mask_options import add_background, add_mask_options, 
 from t2d_runtime.commands.opening import open_classes, open_segmenter
 from t2d_runtime.commands.running import NOTHING_DONE, SOME_FAILED, status_of_batch
 from t2d_runtime.commands.terminal import complain, say
-from t2d_runtime.errors import ImageError, OptionError, OutputError, T2DError
+from t2d_runtime.errors import ITEM_ERRORS, ImageError, OptionError, OutputError, T2DError
 from t2d_runtime.results.formats import DEFAULT_FORMATS, FORMATS, OutputOptions
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from t2d_runtime.results.outputs import ResultWriter
     from t2d_runtime.segmenter import Segmenter
     from t2d_runtime.words.vocabulary import ClassEmbeddings
-
-ITEM_ERRORS = (T2DError, OSError, MemoryError, UnicodeError)
-"""Errors of one image, or of the place for its results. The run goes on with the next image."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,16 @@ import pyarrow.parquet
 import pytest
 
 from t2d_runtime.cluster.images import Files, RowGroup, pictures_of
-from t2d_runtime.cluster.inputs import find_inputs, paths_shown
-from t2d_runtime.cluster.places import place_of
+from t2d_runtime.cluster.inputs import Found, find_inputs
+from t2d_runtime.cluster.places import place_of, shown_path
 from t2d_runtime.errors import ImageError, ImageNotFoundError, OptionError
 
 NAMES = ("a.jpg", "b.PNG", "c.txt", ".hidden.jpg", "sub/d.jpeg", "sub/deep/e.webp", "sub/.secret/f.jpg", "[g].png")
+
+
+def paths_shown(files: Sequence[Found]) -> list[str]:
+    """The files' names in the dataset."""
+    return [shown_path(root, path) for root, path in files]
 
 
 @pytest.fixture
