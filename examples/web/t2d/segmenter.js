@@ -3,12 +3,12 @@
 import { Bundle, download } from "./bundle.js";
 import { checkClasses, classList } from "./classes.js";
 import { InputError, WordsError } from "./errors.js";
-import { readCached } from "./file-cache.js";
 import { checkVocabulary } from "./manifest.js";
 import { MaskWorkers } from "./mask-workers.js";
 import { possibleWinners } from "./planes.js";
 import { pixelValues, resize, workingSize } from "./preprocess.js";
 import { cleanScores, headEmbeddings, patchScores, tokenNorms } from "./scores.js";
+import { createSession, readFiles } from "./session.js";
 import { NEGATIVE, key } from "./vocabulary.js";
 import { WordEncoder } from "./words.js";
 
@@ -269,20 +269,14 @@ export class Segmenter {
  */
 export async function open(bundle, { ort, precision, session = {}, workers = 1, pamr, progress, signal, ...others }) {
   const opened = await Bundle.open(bundle, precision);
-  const { imageEncoder } = opened.manifest;
-  const total = imageEncoder.reduce((sum, { bytes }) => sum + bytes, 0);
-  let loaded = 0;
-  const count = (/** @type {number} */ bytes) => progress?.({ loaded: (loaded += bytes), total });
+  const { imageEncoder, precision: chosen } = opened.manifest;
+  const paths = imageEncoder.map(({ path }) => path);
   const started = startWorkers(pamr, workers);
   started.catch(() => {}); // told below, once the files are there
   try {
-    const reading = { progress: count, signal, uncached: others.uncached };
-    const files = await Promise.all(imageEncoder.map(({ path }) => readCached(opened, path, reading)));
+    const files = await readFiles(opened, paths, { progress, signal, uncached: others.uncached });
     const makers = await started; // Firefox loses messages of workers that start beside the engine
-    const options = { ...sessionOptions(opened.manifest.precision), ...session };
-    const created = opened.source.locate
-      ? await ort.InferenceSession.create(opened.source.locate(imageEncoder[0].path), options)
-      : await ort.InferenceSession.create(files[0], { ...options, externalData: external(imageEncoder, files) });
+    const created = await createSession(ort, opened.source, paths, files, chosen, session);
     return new Segmenter(ort, created, opened, makers, others);
   } catch (error) {
     (await started.catch(() => null))?.close();
@@ -303,28 +297,12 @@ async function namedTokenizers() {
   }
 }
 
-/** @param {import("./manifest.js").BundleFile[]} records @param {Uint8Array[]} files */
-function external(records, files) {
-  return files.slice(1).map((data, index) => ({ path: records[index + 1].path.split("/").pop(), data }));
-}
-
 /** The file beside this module. @returns {Promise<BufferSource>} */
 async function ownLoops() {
   const url = new URL("./pamr.wasm", import.meta.url); // as bundlers recognise it
   if (url.protocol !== "file:") return /** @type {BufferSource} */ (await download(url, null));
   const { readFile } = await import(/* @vite-ignore */ `node:fs/${"promises"}`);
   return readFile(url);
-}
-
-/**
- * Session options of a precision. int8 needs one to stay int8.
- *
- * ONNX Runtime would turn a quantised product and its bias into a float one.
- * @param {string} precision
- */
-export function sessionOptions(precision) {
-  if (precision !== "int8") return {};
-  return { extra: { optimization: { disable_specified_optimizers: "MatMulAddFusion" } } };
 }
 
 /**

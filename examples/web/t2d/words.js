@@ -2,8 +2,7 @@
 
 import { readText } from "./cleaning.js";
 import { InputError } from "./errors.js";
-import { readCached } from "./file-cache.js";
-import { sessionOptions } from "./segmenter.js";
+import { createSession, readFiles } from "./session.js";
 import { Tokenizer } from "./tokenizer.js";
 
 const TEXT_ENCODER = "text_encoder.onnx";
@@ -66,23 +65,16 @@ export class WordEncoder {
    * @returns {Promise<WordEncoder>}
    * @throws {InputError} where the bundle has none in this precision, or a file is not the exported one
    */
-  static async open(bundle, { ort, tokenizers, precision, session = {}, progress = () => {}, signal, uncached }) {
-    const { manifest, source } = bundle;
+  static async open(bundle, { ort, tokenizers, precision, session = {}, progress, signal, uncached }) {
+    const { manifest } = bundle;
     const chosen = precision ?? defaultPrecision(manifest);
     const paths = textFiles(manifest, chosen);
-    const total = paths.reduce((sum, path) => sum + manifest.files[path].bytes, 0);
-    let loaded = 0;
-    const count = (/** @type {number} */ bytes) => progress({ loaded: (loaded += bytes), total });
-    const [library, json, ...files] = await Promise.all([
+    const [library, [json, ...files]] = await Promise.all([
       tokenizers ?? import("@huggingface/tokenizers"),
-      ...paths.map((path) => readCached(bundle, path, { progress: count, signal, uncached })),
+      readFiles(bundle, paths, { progress, signal, uncached }),
     ]);
     const tokenizer = new Tokenizer(json, manifest.contextLength, library);
-    const options = { ...sessionOptions(chosen), ...session };
-    const weights = files.slice(1).map((data) => ({ path: LARGE_WEIGHTS, data }));
-    const created = source.locate
-      ? await ort.InferenceSession.create(source.locate(paths[1]), options)
-      : await ort.InferenceSession.create(files[0], { ...options, externalData: weights });
+    const created = await createSession(ort, bundle.source, paths.slice(1), files, chosen, session);
     const encoder = new WordEncoder(ort, created, tokenizer, manifest, chosen);
     try {
       await encoder.#run([[tokenizer.encode("a first run takes longer").ids]], signal);
