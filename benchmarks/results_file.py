@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import asdict
 from functools import cache
@@ -24,8 +25,11 @@ def write_results(path: Path, command: str, figures: dict[str, Any]) -> None:
 
 
 def provenance() -> dict[str, Any]:
-    """Fields of `MachineFacts`."""
-    return asdict(machine_facts(PACKAGES, _commit()))
+    """Fields of `MachineFacts`; the processor's name says whether `scripts/narrow` took units away from it."""
+    facts = asdict(machine_facts(PACKAGES, _commit()))
+    if narrower := os.environ.get("NARROWED_TO"):
+        facts["cpu"] += f", narrowed to the units of {narrower}"
+    return facts
 
 
 @cache

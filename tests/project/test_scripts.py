@@ -1,4 +1,4 @@
-"""`scripts/test` and `scripts/narrow`: which areas there are, and what becomes of one that fails."""
+"""`scripts/test`: which areas there are, and what becomes of one that fails."""
 
 from __future__ import annotations
 
@@ -98,10 +98,3 @@ def test_arguments_go_to_pytest(checkout: Path) -> None:
     for arguments, expected in (("-k words", whole), (part, part)):
         done = bash(checkout, "scripts/test", "runtime", *arguments.split())
         assert done.stdout.strip().endswith(f"--dist worksteal {expected}")
-
-
-def test_narrow_without_a_processor_is_a_usage() -> None:
-    for arguments in ((), ("Pentium",)):
-        done = bash(ROOT, "scripts/narrow", *arguments)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == "usage: bash scripts/narrow Haswell|Nehalem [PYTEST ARGUMENTS]\n"

@@ -15,12 +15,20 @@ ASKED = os.environ.get("T2D_TEST_PROCESSOR")
 
 FEATURES: dict[str | None, dict[str, bool]] = {
     "Haswell": {"SSE42": True, "AVX2": True, "FMA3": True, "AVX512F": False, "AVX512VNNI": False, "AVX512BF16": False},
+    "Skylake-X": {"AVX512F": True, "AVX512VNNI": False, "AVX512BF16": False},
+    "Icelake": {"AVX512F": True, "AVX512VNNI": True, "AVX512BF16": False},
     "Nehalem": {"SSE42": True, "AVX": False, "AVX2": False, "FMA3": False, "AVX512F": False},
     None: {},
 }
 """Processor -> NumPy's names of vector units -> whether it has them."""
 
-UNITS = {"Haswell": ("avx2",), "Nehalem": (), None: cpu().units}
+UNITS = {
+    "Haswell": ("avx2",),
+    "Skylake-X": ("avx2", "avx512f"),
+    "Icelake": ("avx2", "avx512f", "avx512_vnni"),
+    "Nehalem": (),
+    None: cpu().units,
+}
 
 
 def test_this_process_is_as_narrow_as_was_asked() -> None:
