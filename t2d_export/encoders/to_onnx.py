@@ -22,8 +22,11 @@ from t2d_runtime.errors import ExportError
 OPSET = 18
 """ONNX operator set. LayerNormalization is one node from 17 on; TensorRT does not build the Attention of 23."""
 
-EXTERNAL_DATA_BYTES = 256 * 2**20
-"""Larger weights are stored in a file beside the graph, since protobuf ends at 2 GiB."""
+EXTERNAL_DATA_BYTES = 128 * 2**20
+"""Larger weights are stored in a file beside the graph, which engines map where they would parse and copy the graph.
+
+Protobuf ends at 2 GiB.
+"""
 
 EXAMPLE_BATCH = 2
 """Size of dynamic dimensions while tracing. A size of one would be taken for a constant."""

@@ -154,14 +154,16 @@ class Bundle:
     @property
     def vocabulary_digest(self) -> str:
         """Identity of the text encoder. A vocabulary works with every bundle of the same digest."""
-        files = self.manifest.files
-        parts = [files[TEXT_ENCODER].sha256, files[TOKENIZER].sha256]
-        return hashlib.sha256("".join(parts).encode()).hexdigest()
+        return self._digest(FOR_WORDS)
 
     @property
     def model_digest(self) -> str:
         """Identity of the image encoder. An encoded image works with every bundle of the same digest."""
-        files, names = self.manifest.files, (IMAGE_ENCODER, IMAGE_ENCODER + EXTERNAL_DATA_SUFFIX)
+        return self._digest((IMAGE_ENCODER, IMAGE_ENCODER + EXTERNAL_DATA_SUFFIX))
+
+    def _digest(self, names: Sequence[str]) -> str:
+        """Digest of the checksums of those files that the bundle has."""
+        files = self.manifest.files
         return hashlib.sha256("".join(files[name].sha256 for name in names if name in files).encode()).hexdigest()
 
     def graph(self, name: str, precision: str = "fp32") -> Path:

@@ -9,17 +9,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from t2d_runtime import ClassEmbeddings, Segmenter
-from t2d_runtime.bundle.files import SEGMENTER
+from t2d_runtime.bundle.files import EXTERNAL_DATA_SUFFIX, MANIFEST, SEGMENTER, record_of
+from t2d_runtime.bundle.manifest import sealed
 from t2d_runtime.image.reading import ImageLike
 from training.drawing.scenes import draw_scene
 
@@ -33,6 +36,17 @@ INSTALL = "run 'bash scripts/javascript'"
 
 MARGIN = 2e-5
 """Labels must agree where the best score leads by more than this: what the project guarantees of every engine."""
+
+
+def keep_weights_apart(bundle: Path, name: str) -> None:
+    """Move the weights of a graph into a file beside it, as large models have them."""
+    graph = bundle / name
+    data = graph.with_name(f"{name}{EXTERNAL_DATA_SUFFIX}")
+    onnx.save_model(onnx.load(graph), graph, save_as_external_data=True, location=data.name)
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    for path in (graph, data):
+        manifest["files"][path.name] = asdict(record_of(path))
+    (bundle / MANIFEST).write_text(sealed(manifest))
 
 
 @pytest.fixture(scope="session")

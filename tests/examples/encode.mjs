@@ -75,7 +75,9 @@ const steps = {
     const encoder = await WordEncoder.open(await openBundle(), { ort, tokenizers, precision, session });
     const results = await Promise.all(calls.map(({ words, ...options }) => encoder.encode(words, options)));
     await encoder.close();
-    return { precision: encoder.precision, results: results.map((one) => ({ ...one, vectors: [...one.vectors] })) };
+    const { precision: chosen, manifest } = encoder;
+    const found = results.map((one) => ({ ...one, vectors: [...one.vectors] }));
+    return { precision: chosen, digest: manifest.digest, results: found };
   },
 
   async labels({ words, picture, width, height, options, precision }) {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -12,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 
 from t2d_runtime import ClassEmbeddings, Segmenter
-from t2d_runtime.bundle.files import record_of
-from t2d_runtime.bundle.manifest import sealed
+from t2d_runtime.bundle.files import IMAGE_ENCODER
 from t2d_runtime.results.palette import palette
-from tests.examples.conftest import PAGE
+from tests.examples.conftest import PAGE, keep_weights_apart
 from tests.examples.pages import KEEP_RESULTS, LAST_RESULT, TIMEOUT_MS
 
 Serve = Callable[..., AbstractContextManager[str]]
@@ -490,13 +487,7 @@ def test_weights_in_a_file_of_their_own(
     new_page: Callable[..., Page], serve: Serve, bundle_copy: Path, picture: Path, check_labels: Callable[..., None]
 ) -> None:
     """As large models have them."""
-    graph = bundle_copy / "image_encoder.onnx"
-    name = "image_encoder.onnx.data"
-    onnx.save_model(onnx.load(graph), graph, save_as_external_data=True, location=name)
-    manifest = json.loads((bundle_copy / "manifest.json").read_text())
-    for path in (graph, bundle_copy / name):
-        manifest["files"][path.name] = dataclasses.asdict(record_of(path))
-    (bundle_copy / "manifest.json").write_text(sealed(manifest))
+    keep_weights_apart(bundle_copy, IMAGE_ENCODER)
     with serve(bundle_copy) as url:
         page = new_page(url)
         page.set_input_files("#file", picture)

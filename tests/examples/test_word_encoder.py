@@ -17,7 +17,7 @@ from playwright.sync_api import Browser
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER
 from t2d_runtime.proof.parity import GATES, TOKEN_TOLERANCE
-from tests.examples.conftest import HERE, Serve
+from tests.examples.conftest import HERE, Serve, keep_weights_apart
 
 SCRIPT = HERE / "encode.mjs"
 
@@ -99,6 +99,22 @@ def test_labels_by_these_words_are_those_of_python(
     check_labels(got, options.get("background", False), options.get("refine", False))
     small = np.array(run("labels", picture | {"words": words.names, "options": options, "precision": "int8"}))
     assert GATES["int8"].label_agreement <= (small.reshape(got.shape) == got).mean()
+
+
+def test_weights_in_a_file_of_their_own(node: str, bundle_copy: Path, segmenter: Segmenter) -> None:
+    """As large models have them; their checksum is a part of what vocabularies fit."""
+    before = segmenter.vocabulary_digest
+    keep_weights_apart(bundle_copy, TEXT_ENCODER)
+    python = Segmenter.open(bundle_copy, backend="onnxruntime")
+    given = json.dumps({"calls": [{"words": ["sky"]}], "precision": "fp32"})
+    done = subprocess.run(
+        [node, SCRIPT, "encode", bundle_copy], input=given, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["digest"] == python.vocabulary_digest != before
+    expected = vectors_of(segmenter, ["sky"], None)
+    np.testing.assert_array_equal(vectors_of(python, ["sky"], None), expected)
+    np.testing.assert_allclose(np.array([found["results"][0]["vectors"]]), expected, rtol=0, atol=TOKEN_TOLERANCE)
 
 
 def test_known_words_are_not_encoded_again(run: Run) -> None:

@@ -5,9 +5,8 @@ import { sha256 } from "./sha256.js";
 
 const SCHEMA_VERSION = 2;
 const IMAGE_ENCODER = "image_encoder.onnx";
-const LARGE_WEIGHTS = "image_encoder.onnx.data"; // beside the graph where protobuf could not hold them
-const TEXT_ENCODER = "text_encoder.onnx";
-const TOKENIZER = "tokenizer.json";
+const LARGE_WEIGHTS = "image_encoder.onnx.data"; // beside the graph of a large model
+const FOR_WORDS = ["text_encoder.onnx", "text_encoder.onnx.data", "tokenizer.json"];
 
 /**
  * @typedef {object} BundleFile
@@ -80,6 +79,7 @@ async function parse({ files: records, model, preprocessing, windows, defaults, 
     const held = Object.keys(files).filter((path) => path.endsWith(IMAGE_ENCODER));
     throw new InputError(`the bundle has no ${graph}, only ${held.join(", ") || "other files"}; export it with that`);
   }
+  const forWords = FOR_WORDS.filter((path) => path in files).map((path) => files[path].sha256);
   const [height, width] = model.input_size;
   const [rows, columns] = [height / model.patch_size, width / model.patch_size];
   if (!Number.isInteger(rows) || !Number.isInteger(columns)) throw new TypeError("its input size is no number of patches");
@@ -100,7 +100,7 @@ async function parse({ files: records, model, preprocessing, windows, defaults, 
     cleaningWeight: defaults.cleaning_weight,
     pamr: { dilations: defaults.pamr.dilations, iterations: defaults.pamr.iterations },
     promptSets,
-    digest: await sha256(new TextEncoder().encode(files[TEXT_ENCODER].sha256 + files[TOKENIZER].sha256)),
+    digest: await sha256(new TextEncoder().encode(forWords.join(""))),
   };
 }
 

@@ -6,7 +6,7 @@ import { createSession, readFiles } from "./session.js";
 import { Tokenizer } from "./tokenizer.js";
 
 const TEXT_ENCODER = "text_encoder.onnx";
-const LARGE_WEIGHTS = "text_encoder.onnx.data"; // beside the graph where protobuf could not hold them
+const LARGE_WEIGHTS = "text_encoder.onnx.data"; // beside the graph of a large model
 const TOKENIZER = "tokenizer.json";
 const DEFAULT_PROMPTS = "subset";
 
