@@ -48,12 +48,15 @@ class MatrixProduct(NamedTuple):
 
 
 def measure_roofline(reference: Reference) -> Roofline:
-    """Measure the rates of matrix products: the best library, with its own number of threads, in the best round."""
-    products = matrix_products()
-    timings = in_turn({f"{product.library} {product.precision}": product.compute for product in products}, ROUNDS)
+    """Measure the rates of matrix products: the best library, with its own number of threads, in the best round.
+
+    One library after the other: PyTorch's threads go on spinning for milliseconds after a product, and would take half
+    of the next library's cores.
+    """
     rates: dict[str, float] = {}
     libraries: dict[str, str] = {}
-    for product, timing in zip(products, timings.values(), strict=True):
+    for product in matrix_products():
+        (timing,) = in_turn({product.library: product.compute}, ROUNDS).values()
         rate = 2e3 * SIDE**3 / min(timing.rounds_ms)
         if rate > rates.get(product.precision, 0):
             rates[product.precision], libraries[product.precision] = rate, product.library
