@@ -34,9 +34,10 @@ class Roofline(NamedTuple):
     libraries: dict[str, str]
     """Precision -> the library that reached it."""
 
-    def floor_ms(self, precision: str) -> float:
-        """Time of one window if all its work were matrix products at the best rate."""
-        return 1e3 * self.encoder_flop / self.flop_per_second[precision]
+    def floor_ms(self, precision: str) -> float | None:
+        """Time of one window if all its work were matrix products at the best rate; None without units for them."""
+        rate = self.flop_per_second.get(precision)
+        return None if rate is None else 1e3 * self.encoder_flop / rate
 
 
 class MatrixProduct(NamedTuple):
@@ -72,9 +73,9 @@ def matrix_products() -> list[MatrixProduct]:
     native = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     products = []
     for name, dtype in DTYPES.items():
-        a, b = (torch.rand(SIDE, SIDE).to(dtype) for _ in range(2))
-        products.append(MatrixProduct("PyTorch", name, partial(torch.matmul, a, b)))
         if name == "fp32" or name.upper() in native:
+            a, b = (torch.rand(SIDE, SIDE).to(dtype) for _ in range(2))
+            products.append(MatrixProduct("PyTorch", name, partial(torch.matmul, a, b)))
             products.append(MatrixProduct("OpenVINO", name, _openvino_product(HINTS[name])))
     return products
 
