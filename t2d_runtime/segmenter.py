@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
-from typing import Literal, Unpack, get_args, overload
+from typing import Literal, Self, Unpack, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -343,7 +343,7 @@ class Segmenter:
         given = sources_of(source)
         settings, mask_options = split_options(options, given, errors)
         classes = self._embeddings(classes)
-        stages = _FrameStages(self, classes, self.check_options(classes, **mask_options), mask_options)
+        stages = FrameStages(self, classes, self.check_options(classes, **mask_options), mask_options)
         return stream_frames(given, stages, settings, errors)
 
     def score_planes(
@@ -389,31 +389,38 @@ class Segmenter:
 
 
 @dataclass(frozen=True)
-class _FrameStages:
-    """The two stages of a stream's frames."""
+class FrameStages:
+    """The two stages of a stream's frames: a `FrameSegmenter`."""
 
     segmenter: Segmenter
     classes: ClassEmbeddings
     settings: SegmentationSettings
     options: SegmentOptions
+    """The options that `settings` were made of."""
 
     @property
     def encoding_key(self) -> object:
+        """The window mode."""
         return self.settings.window
 
     def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) at which an image of this (height, width) is encoded."""
         return resized_size(size, self.segmenter.manifest.windows)
 
     def encode(self, pixels: NDArray[np.uint8]) -> ImageEncoding:
+        """Encode a frame (H,W,3)."""
         return self.segmenter.encode_image(pixels, self.settings.window)
 
     def label(self, encoded: ImageEncoding, score_filter: ScoreFilter | None) -> Segmentation:
+        """Label a frame by its scores, which `score_filter` may change."""
         settings = replace(self.settings, window=encoded.window_mode)  # another one since it was encoded, perhaps
         return self.segmenter._label(encoded, self.classes, settings, self.options, score_filter)
 
-    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: SegmentOptions) -> _FrameStages:
+    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: SegmentOptions) -> Self:
+        """The same stages for other words. Raises the errors of `Segmenter.segment` for options and classes."""
         classes = self.segmenter._embeddings(classes)
-        return _FrameStages(self.segmenter, classes, self.segmenter.check_options(classes, **options), options)
+        settings = self.segmenter.check_options(classes, **options)
+        return replace(self, classes=classes, settings=settings, options=options)
 
 
 def _reopened(

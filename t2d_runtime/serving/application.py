@@ -33,7 +33,6 @@ PROBES = ("/healthz", "/readyz", "/openapi.json")
 
 def application_of(service: Service, *, hosts: Hosts, keys: Keys) -> ASGIApp:
     """The whole service as an ASGI application, its gate included."""
-    limits = service.limits
     files = page_files(live=service.live is not None)
     application = _addresses(service, files)
     guard = Guard(
@@ -42,7 +41,6 @@ def application_of(service: Service, *, hosts: Hosts, keys: Keys) -> ASGIApp:
         keys=keys,
         metrics=service.metrics,
         open_paths=frozenset([*PROBES, *files]),
-        answer_s=limits.answer_s,
     )
     if not hosts.origins:
         return guard

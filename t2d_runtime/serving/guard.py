@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 
@@ -45,14 +44,12 @@ class Guard:
         keys: Keys,
         metrics: Metrics,
         open_paths: frozenset[str],
-        answer_s: float,
     ) -> None:
         self._application = application
         self._hosts = hosts
         self._keys = keys
         self._metrics = metrics
         self._open_paths = open_paths
-        self._answer_s = answer_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let it through."""
@@ -65,9 +62,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 self._count(scope, message["status"], time.perf_counter() - begun)
                 message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
-            # A client that takes nothing would hold its answer, and the connection, for ever.
-            async with asyncio.timeout(self._answer_s):
-                await send(message)
+            await send(message)
 
         try:
             scope.setdefault("state", {})[OWNER] = self._checked_owner(scope)

@@ -42,7 +42,7 @@ class Limits:
     upload_s: float = 20.0
     """Time for a request's body."""
     answer_s: float = 30.0
-    """Time that a client has for taking each part of an answer."""
+    """Longest time in which a client may take nothing of its answer."""
     connections: int = 1000
     """Open connections. One more is answered with 503."""
     viewers: int = 32

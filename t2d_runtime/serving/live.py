@@ -78,7 +78,7 @@ class Live:
         self._segmenter, self._metrics = segmenter, metrics
         self._lock = threading.Lock()
         """Held where words or stream change, and where the thread begins or ends."""
-        self._frames = QueuedFrames(segmenter, queue, classes, {})
+        self._frames = QueuedFrames(segmenter, classes, segmenter.check_options(classes), {}, queue)
         self._version = 1
         self._stream: FrameStream[Frame | T2DError] | None = None
         self._thread: threading.Thread | None = None

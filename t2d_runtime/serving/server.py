@@ -18,6 +18,8 @@ from t2d_runtime.errors import OptionError
 from t2d_runtime.serving.limits import Limits
 from t2d_runtime.serving.problems import MEDIA_TYPE
 
+logger = logging.getLogger(__name__)
+
 KEEP_ALIVE_S = 15
 """Time that a connection stays open between two requests."""
 
@@ -101,10 +103,13 @@ class Server(uvicorn.Server):
 
 
 def _protocol(limits: Limits) -> type[H11Protocol]:
-    """uvicorn's protocol with a time limit for a request's head, and errors as problem+json."""
+    """uvicorn's protocol with time limits for a request's head and an answer's reader, and errors as problem+json."""
 
     class Protocol(H11Protocol):
         _waiting: asyncio.TimerHandle | None = None
+        _reading: asyncio.TimerHandle | None = None
+        _left = 0
+        """Bytes that the client had not taken when its clock was started."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -112,7 +117,18 @@ def _protocol(limits: Limits) -> type[H11Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_watching()
+            self._stop_reading_clock()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            """Start the clock of a client that takes its answer more slowly than it is made."""
+            super().pause_writing()
+            self._start_reading_clock()
+
+        def resume_writing(self) -> None:
+            """Stop the clock: the client has taken what there was."""
+            self._stop_reading_clock()
+            super().resume_writing()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -131,6 +147,23 @@ def _protocol(limits: Limits) -> type[H11Protocol]:
         def send_400_response(self, msg: str) -> None:
             """Refuse a request that is not HTTP."""
             self._refuse(400, "Bad Request", msg)
+
+        def _start_reading_clock(self) -> None:
+            self._left = self.transport.get_write_buffer_size()
+            self._reading = self.loop.call_later(limits.answer_s, self._check_reading)
+
+        def _stop_reading_clock(self) -> None:
+            if self._reading is not None:
+                self._reading.cancel()
+                self._reading = None
+
+        def _check_reading(self) -> None:
+            """End the connection of a client that took nothing: its answer and its place would be held for ever."""
+            if self.transport.get_write_buffer_size() < self._left:
+                self._start_reading_clock()
+            else:
+                logger.info("a client took nothing of its answer for %g s and was cut off", limits.answer_s)
+                self.transport.abort()
 
         def _watch(self) -> None:
             """Start the clock while the rest of a head, or of an answered request, is awaited.

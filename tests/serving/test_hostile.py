@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from t2d_runtime.serving.limits import Limits
+from t2d_runtime.serving.server import Server, address_of, listening_socket
 
 from .conftest import TIMEOUT_S, Running, Serve
+from .waiting import wait_until
 
 FORM = b"multipart/form-data; boundary=XX"
 
@@ -100,6 +105,58 @@ def test_slow_clients_are_cut_off(impatient: Running) -> None:
     # An answered request whose body never ends.
     said = exchange(impatient, head("POST", "/nothing", length=1000).replace(b"Connection: close\r\n", b""), b"part")
     assert said.startswith(b"HTTP/1.1 404")
+
+
+LARGE = b"x" * 30_000_000
+"""An answer that does not fit into what the system keeps for a connection."""
+
+
+async def large_answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """An ASGI application whose every answer is LARGE."""
+    if scope["type"] == "lifespan":
+        for done in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{done}.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": LARGE})
+
+
+@pytest.fixture
+def generous() -> Iterator[Running]:
+    """A server of large answers, whose clients must not stop reading for two seconds."""
+    bound, started = listening_socket("127.0.0.1", 0), threading.Event()
+    server = Server(large_answer, Limits(answer_s=2.0), on_start=started.set)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
+    thread.start()
+    assert started.wait(TIMEOUT_S)
+    yield Running(address_of(bound), server)
+    server.should_exit = True
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+
+
+def test_a_client_that_stops_reading_is_cut_off(generous: Running) -> None:
+    with socket.create_connection(("127.0.0.1", generous.port), timeout=TIMEOUT_S) as connection:
+        connection.sendall(head("GET", "/"))
+        wait_until(lambda: bool(generous.server.server_state.connections))
+        wait_until(lambda: not generous.server.server_state.connections)
+        said = 0
+        with contextlib.suppress(ConnectionError):
+            while piece := connection.recv(2**20):
+                said += len(piece)
+    assert said < len(LARGE)
+
+
+def test_a_client_that_reads_slowly_is_not(generous: Running) -> None:
+    said, begun = 0, time.monotonic()
+    with socket.create_connection(("127.0.0.1", generous.port), timeout=TIMEOUT_S) as connection:
+        connection.sendall(head("GET", "/"))
+        while piece := connection.recv(2**18):
+            said += len(piece)
+            time.sleep(0.04)
+    assert said > len(LARGE)
+    assert time.monotonic() - begun > 2.0, "longer than a client may stop reading"
 
 
 def test_bodies_are_counted(impatient: Running) -> None:
