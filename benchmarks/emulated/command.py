@@ -26,7 +26,7 @@ from tqdm import tqdm
 from benchmarks.results_file import write_results
 from t2d_runtime import Segmenter
 from t2d_runtime.commands.running import FAILED_CHECK
-from t2d_runtime.errors import BenchmarkError, OptionError
+from t2d_runtime.errors import BenchmarkError, DataError, OptionError
 from t2d_runtime.proof.parity import LABEL_MARGIN, margin_of, with_background
 from training.drawing.scene_masks import named_half
 from training.drawing.scenes import draw_scenes
@@ -105,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--processes", type=int, default=1, help="test files at a time (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="F", help="save the figures")
+    parser.add_argument("--keep", action="store_true", help="keep the figures of F for test files that do not run now")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -113,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("--all runs all of tests/runtime; expected it or files, not both")
     if args.processes < 1:
         raise OptionError(f"--processes is {args.processes}, expected at least 1")
+    if args.keep and args.json is None:
+        raise OptionError("--keep keeps figures of a file; expected --json with it")
     emulated = Emulated(shlex.split(args.python), args.bundle.resolve())
     facts = emulated.facts()
     machine, child = facts.pop("machines")
@@ -134,15 +137,15 @@ def run(args: argparse.Namespace) -> int:
         "labels": [asdict(scene) for scene in labels],
     }
     files, left_out = chosen(args.files, every=args.all)
-    tests: list[TestFile] = []
+    tests = _kept(args.json, files) if args.keep else []
     with ThreadPoolExecutor(args.processes) as pool:
         running = [pool.submit(emulated.test, file) for file in files]
         for future in tqdm(as_completed(running), total=len(files), unit="file", disable=None):
             tests.append(future.result())
             if args.json is not None:  # the results so far, so that an interrupted run of an hour loses nothing
                 done = {test.file.removesuffix(".py") for test in tests}
-                not_run = [path.stem for path in files if path.stem not in done]
-                write_results(args.json, "emulated", {**figures, **_of_tests(tests, [*left_out, *not_run])})
+                not_run = [name for name in (*left_out, *(path.stem for path in files)) if name not in done]
+                write_results(args.json, "emulated", {**figures, **_of_tests(tests, not_run)})
     total = _total(tests)
     print(_line(total))
     if left_out:
@@ -235,6 +238,15 @@ class Emulated:
         environment |= {"OMP_NUM_THREADS": "1", "T2D_TEST_BUNDLE": str(self._bundle)}
         command = [*self._python, *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def _kept(path: Path, files: Sequence[Path]) -> list[TestFile]:
+    """The tests in a file of figures, but for those of test files that run now. Raises DataError."""
+    try:
+        tests = [TestFile(**test) for test in json.loads(path.read_text())["figures"]["tests"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} holds no figures to keep ({error!r}); leave --keep out") from error
+    return [test for test in tests if test.file not in {file.name for file in files}]
 
 
 def _of_tests(tests: Sequence[TestFile], left_out: Sequence[str]) -> dict[str, Any]:

@@ -76,6 +76,27 @@ def test_a_run_that_is_interrupted_keeps_what_is_done(
     assert figures["left_out"][-1] == "test_second"
 
 
+def test_figures_of_other_files_are_kept_where_asked(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(emulated.Emulated, "labels", lambda self, backend: equal_labels(backend, 0))
+    saved = tmp_path / "results.json"
+    good, better = write_tests(tmp_path, good=GOOD + BAD, better=GOOD)
+    assert main([*arguments, good, better, "--json", str(saved)]) == 1
+    write_tests(tmp_path, good=GOOD)
+    assert main([*arguments, good, "--json", str(saved), "--keep"]) == 0
+    figures: dict[str, Any] = json.loads(saved.read_text())["figures"]
+    assert [(done["file"], done["passed"], done["failed"]) for done in figures["tests"]] == [
+        ("test_better.py", 1, 0),
+        ("test_good.py", 1, 0),
+    ]
+    assert (figures["total"]["passed"], figures["total"]["failed"]) == (2, 0)
+    assert main([*arguments, good, "--keep"]) == 2
+    saved.write_text("{}")
+    assert main([*arguments, good, "--keep", "--json", str(saved)]) == 2
+    assert "holds no figures to keep" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("wrong", "status"), [(0, 0), (1, 1)])
 def test_a_label_that_may_not_differ_fails_the_command(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: int, status: int

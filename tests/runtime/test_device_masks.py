@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import shutil
@@ -38,8 +39,11 @@ PUBLISHED = PamrSettings((1, 2, 4, 8, 12, 24), 10)
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """The kernels for the CPU; None on a machine without a C++ compiler, where launches are still checked."""
-    compiler = shutil.which("c++") or shutil.which("g++")
+    """The kernels for the CPU; None on a machine without a C++ compiler, where launches are still checked.
+
+    CXX names another compiler, of a process that is emulated.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     return None if compiler is None else build(tmp_path_factory.mktemp("kernels"), compiler)
 
 
