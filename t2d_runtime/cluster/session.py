@@ -8,16 +8,15 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from t2d_runtime.cluster.folders import ray_folder
 from t2d_runtime.cluster.processes import descendants, end_all
 from t2d_runtime.device.install import needs_extra
 from t2d_runtime.device.threads import available_cores
@@ -33,9 +32,6 @@ ANSWER_S = 10
 """Seconds for a cluster's head to accept a connection."""
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^:/\s]+):(?P<port>\d{1,5})")
-
-LONGEST_FOLDER = 40
-"""Characters of a temporary folder's path. Ray's sockets are in it, and a socket's path has 107 at most."""
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -100,22 +96,20 @@ def ray_session(address: str | None) -> Iterator[None]:
             import ray.data
         before = signal.getsignal(signal.SIGTERM)
         others = descendants()
-        folder = _short_folder() if address is None else None
-        try:
-            with _quiet():
-                _connect(address, folder)
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, before)  # Ray sets one of its own, which leaves at once
-            for name in ("ray", "ray.data"):
-                logging.getLogger(name).setLevel(logging.CRITICAL)
-            yield
-        finally:
-            patience_s = PATIENCE_S if ray.is_initialized() else 0  # what an interrupted start leaves does not end
-            known = descendants() - others
-            ray.shutdown()
-            end_all(known, others, patience_s)
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+        with nullcontext() if address is not None else ray_folder() as folder:
+            try:
+                with _quiet():
+                    _connect(address, folder)
+                if threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGTERM, before)  # Ray sets one of its own, which leaves at once
+                for name in ("ray", "ray.data"):
+                    logging.getLogger(name).setLevel(logging.CRITICAL)
+                yield
+            finally:
+                patience_s = PATIENCE_S if ray.is_initialized() else 0  # what an interrupted start leaves does not end
+                known = descendants() - others
+                ray.shutdown()
+                end_all(known, others, patience_s)
 
 
 @contextmanager
@@ -154,12 +148,6 @@ def _quiet() -> Iterator[None]:
 def _token() -> str:
     """The key of this process's clusters. Ray keeps the first one that it is given."""
     return secrets.token_hex(32)
-
-
-def _short_folder() -> Path:
-    """A new temporary folder for Ray's logs and sockets."""
-    usual = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="t2d-ray-", dir=usual if len(usual) <= LONGEST_FOLDER else "/tmp"))
 
 
 def _connect(address: str | None, folder: Path | None) -> None:
