@@ -148,6 +148,7 @@ def run(args: argparse.Namespace) -> int:
                 write_results(args.json, "emulated", {**figures, **_of_tests(tests, not_run)})
     total = _total(tests)
     print(_line(total))
+    left_out = [name for name in left_out if f"{name}.py" not in {test.file for test in tests}]
     if left_out:
         print(f"left out: {', '.join(left_out)}; --all runs all")
     failed = total.failed or any(scene.certain_equal < scene.certain for scene in labels)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +37,28 @@ def descendants() -> set[Process]:
                 found.add(Process(number, started))
                 waiting.append(number)
     return found
+
+
+@contextmanager
+def watched(others: Set[Process]) -> Iterator[set[Process]]:
+    """Gives a set that grows, during a block, by all processes below this one besides some.
+
+    A process whose parent ends is no longer below this one; one that begins and loses its parent within the block is
+    found only by looking all the time.
+    """
+    found, ended = descendants() - others, threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_POLL_S):
+            found.update(descendants() - others)
+
+    thread = threading.Thread(target=watch, name="t2d processes", daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        thread.join()
 
 
 def end_all(known: Set[Process], others: Set[Process], patience_s: float) -> None:

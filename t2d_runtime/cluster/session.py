@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from t2d_runtime.cluster.folders import ray_folder
-from t2d_runtime.cluster.processes import descendants, end_all
+from t2d_runtime.cluster.processes import descendants, end_all, watched
 from t2d_runtime.device.install import needs_extra
 from t2d_runtime.device.threads import available_cores
 from t2d_runtime.errors import ClusterError, OptionError
@@ -107,8 +107,8 @@ def ray_session(address: str | None) -> Iterator[None]:
                 yield
             finally:
                 patience_s = PATIENCE_S if ray.is_initialized() else 0  # what an interrupted start leaves does not end
-                known = descendants() - others
-                ray.shutdown()
+                with watched(others) as known:
+                    ray.shutdown()
                 end_all(known, others, patience_s)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 
-from t2d_runtime.cluster.processes import _is_alive, descendants, end_all
+from t2d_runtime.cluster.processes import _is_alive, descendants, end_all, watched
 
 STARTING = "while :; do sleep 60 & sleep 0.01; done"
 
@@ -40,4 +40,17 @@ def test_one_that_lost_its_parent_ends_too() -> None:
         process.kill()
         process.wait()
         end_all(known, before, 0)
+    assert [one for one in known if _is_alive(one)] == []
+
+
+def test_one_that_begins_and_loses_its_parent_meanwhile_is_known() -> None:
+    before = descendants()
+    with (
+        watched(before) as known,
+        subprocess.Popen(["sh", "-c", "sleep 0.5; sleep 60 & sleep 0.5; kill -9 $$"]) as shell,
+    ):
+        shell.wait()
+    left = [one for one in known if _is_alive(one)]
+    assert len(left) == 1
+    end_all(known, before, 0)
     assert [one for one in known if _is_alive(one)] == []
