@@ -181,21 +181,26 @@ def prepare_output(output: Place, *, create: bool) -> list[str]:
     try:
         if create and output.filesystem.type_name not in OBJECT_STORES:  # there it would leave an empty object
             output.filesystem.create_dir(output.path, recursive=True)
-        listed = _listed(output)
-        for path, name in listed:
-            if _UNFINISHED.fullmatch(name):
-                output.filesystem.delete_file(path)
+        names = remove_unfinished(output)
     except OutputError:
         raise
     except OSError as error:
         raise OutputError(f"cannot write into {output}: {error}; choose another --output") from error
-    names = [name for _, name in listed if not _UNFINISHED.fullmatch(name)]
     others = sorted(name for name in names if not _PART.fullmatch(name))
     if others:
         raise OutputError(
             f"{output} holds {others[0]}, which is no part of a dataset of this command; choose another --output"
         )
     return names
+
+
+def remove_unfinished(output: Place) -> list[str]:
+    """Remove parts that killed workers have not finished; returns the names of the other files. Raises OSError."""
+    listed = _listed(output)
+    for path, name in listed:
+        if _UNFINISHED.fullmatch(name):
+            output.filesystem.delete_file(path)
+    return [name for _, name in listed if not _UNFINISHED.fullmatch(name)]
 
 
 def read_content(output: Place, names: Sequence[str]) -> Content:

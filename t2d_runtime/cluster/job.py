@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,7 @@ from t2d_runtime.cluster.dataset import (
     prepare_output,
     read_content,
     remove_failed_parts,
+    remove_unfinished,
 )
 from t2d_runtime.cluster.inputs import Inputs
 from t2d_runtime.cluster.placement import ON_GPU, Placement, nodes_of_cluster, place_workers
@@ -23,7 +25,7 @@ from t2d_runtime.cluster.plan import ROWS_PER_FILE, Plan, holds, plan_units, usu
 from t2d_runtime.cluster.run import Outcome, Progress, prepare_on_cluster, run_all
 from t2d_runtime.cluster.session import ray_session
 from t2d_runtime.cluster.worker import Engine, Task
-from t2d_runtime.errors import ClusterError, OptionError, T2DError
+from t2d_runtime.errors import ClusterError, OptionError, OutputError, T2DError
 from t2d_runtime.proof.choice import AUTO
 from t2d_runtime.results.options import SegmentOptions, resolve_options
 from t2d_runtime.segmenter import FAST, Postprocess
@@ -101,8 +103,13 @@ def run_job(job: Job, progress: Progress) -> Summary:
     plan = plan_units(job.inputs, content, ROWS_PER_FILE)
     if not plan.units:
         return Summary(plan.done, plan.failed, plan.done, warnings=warnings)
-    with ray_session(job.address):
-        plan, outcome = _on_cluster(job, content, progress)
+    try:
+        with ray_session(job.address):
+            plan, outcome = _on_cluster(job, content, progress)
+    finally:
+        if job.address is None:  # its workers have ended, some of them while they wrote
+            with contextlib.suppress(OSError, OutputError):
+                remove_unfinished(job.output)
     return _summary(job, content, plan, outcome, warnings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.util
 import logging
 import os
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -37,6 +39,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # on standard error otherwise
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # the cluster's messages about lost processes, on standard output otherwise
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # what is left of Ray's objects would start another cluster after the end
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the way that Ray will take, without its warning
 }
 """Environment of this process and, of a local cluster, of Ray's processes. What the user has set stays."""
@@ -106,10 +109,19 @@ def ray_session(address: str | None) -> Iterator[None]:
                     logging.getLogger(name).setLevel(logging.CRITICAL)
                 yield
             finally:
+                _free_iterators(sys.exc_info()[1])
                 patience_s = PATIENCE_S if ray.is_initialized() else 0  # what an interrupted start leaves does not end
                 with watched(others) as known:
                     ray.shutdown()
                 end_all(known, others, patience_s)
+
+
+def _free_iterators(error: BaseException | None) -> None:
+    """End Ray Data's iterators that an error's traceback or a cycle still holds: after Ray's own end they complain."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    gc.collect()
 
 
 @contextmanager
