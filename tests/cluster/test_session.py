@@ -15,7 +15,8 @@ from t2d_runtime.cluster.session import ray_session
 
 def work():
     import ray
-    batches = iter(ray.data.range(1000, override_num_blocks=100).map_batches(lambda batch: batch).iter_batches(batch_size=10))
+    numbers = ray.data.range(1000, override_num_blocks=100).map_batches(lambda batch: batch)
+    batches = iter(numbers.iter_batches(batch_size=10))
     next(batches)
     raise KeyError("in the middle")  # its traceback holds `batches`
 
