@@ -50,7 +50,8 @@ async function answer(request) {
   const cache = await caches.open(CACHE);
   let response;
   try {
-    response = await fetch(request);
+    // A server tells whether a file has changed by its date, in whole seconds: too coarse for the page itself.
+    response = await fetch(request, { cache: request.mode === "navigate" ? "reload" : "no-cache" });
   } catch (error) {
     const found = await cache.match(request.url);
     if (found) return found;
