@@ -50,8 +50,7 @@ async function answer(request) {
   const cache = await caches.open(CACHE);
   let response;
   try {
-    // A server tells whether a file has changed by its date, in whole seconds: too coarse for the page itself.
-    response = await fetch(request, { cache: request.mode === "navigate" ? "reload" : "no-cache" });
+    response = await fetch(request, { cache: freshness(request) });
   } catch (error) {
     const found = await cache.match(request.url);
     if (found) return found;
@@ -60,6 +59,16 @@ async function answer(request) {
   const whole = isolated(response);
   if (response.status === 200) await store(cache, request.url, whole.clone());
   return whole;
+}
+
+/**
+ * How a request asks the browser's cache: as it says itself, else whether the server has a newer file. A server tells that by
+ * dates in whole seconds, which is too coarse for the page itself.
+ * @param {Request} request @returns {RequestCache}
+ */
+function freshness({ mode, cache }) {
+  if (mode === "navigate") return "reload";
+  return cache === "default" ? "no-cache" : cache;
 }
 
 /** @param {Response} response */

@@ -179,5 +179,11 @@ def test_a_changed_file_takes_the_place_of_a_kept_one(
         os.utime(index, ns=(date, date))  # it may change within a second, which servers compare dates by
         page.goto(url)
         expect(page.locator("h1")).to_have_text("Label a picture by words")
+        note, ask = index.with_name("note.txt"), "async (cache) => (await fetch('note.txt', { cache })).text()"
+        for content in ("one", "two"):  # a request that wants no cached file gets none
+            note.write_text(content)
+            os.utime(note, ns=(date, date))
+            assert page.evaluate(ask, "no-store") == content
+            page.evaluate(ask, "default")  # now it is cached
     page.goto(url)
     expect(page.locator("h1")).to_have_text("Label a picture by words")

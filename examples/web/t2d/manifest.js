@@ -6,6 +6,7 @@ import { sha256 } from "./sha256.js";
 const SCHEMA_VERSION = 2;
 const IMAGE_ENCODER = "image_encoder.onnx";
 const LARGE_WEIGHTS = "image_encoder.onnx.data"; // beside the graph of a large model
+/** The second one only where the model is large. */
 const FOR_WORDS = ["text_encoder.onnx", "text_encoder.onnx.data", "tokenizer.json"];
 
 /**
@@ -79,7 +80,7 @@ async function parse({ files: records, model, preprocessing, windows, defaults, 
     const held = Object.keys(files).filter((path) => path.endsWith(IMAGE_ENCODER));
     throw new InputError(`the bundle has no ${graph}, only ${held.join(", ") || "other files"}; export it with that`);
   }
-  const forWords = FOR_WORDS.filter((path) => path in files).map((path) => files[path].sha256);
+  const [text, weights, tokenizer] = FOR_WORDS.map((path) => files[path]);
   const [height, width] = model.input_size;
   const [rows, columns] = [height / model.patch_size, width / model.patch_size];
   if (!Number.isInteger(rows) || !Number.isInteger(columns)) throw new TypeError("its input size is no number of patches");
@@ -100,7 +101,7 @@ async function parse({ files: records, model, preprocessing, windows, defaults, 
     cleaningWeight: defaults.cleaning_weight,
     pamr: { dilations: defaults.pamr.dilations, iterations: defaults.pamr.iterations },
     promptSets,
-    digest: await sha256(new TextEncoder().encode(forWords.join(""))),
+    digest: await sha256(new TextEncoder().encode(text.sha256 + (weights?.sha256 ?? "") + tokenizer.sha256)),
   };
 }
 
