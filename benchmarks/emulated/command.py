@@ -143,13 +143,11 @@ def run(args: argparse.Namespace) -> int:
         for future in tqdm(as_completed(running), total=len(files), unit="file", disable=None):
             tests.append(future.result())
             if args.json is not None:  # the results so far, so that an interrupted run of an hour loses nothing
-                done = {test.file.removesuffix(".py") for test in tests}
-                not_run = [name for name in (*left_out, *(path.stem for path in files)) if name not in done]
+                not_run = _not_in([*left_out, *(path.stem for path in files)], tests)
                 write_results(args.json, "emulated", {**figures, **_of_tests(tests, not_run)})
     total = _total(tests)
     print(_line(total))
-    left_out = [name for name in left_out if f"{name}.py" not in {test.file for test in tests}]
-    if left_out:
+    if left_out := _not_in(left_out, tests):
         print(f"left out: {', '.join(left_out)}; --all runs all")
     failed = total.failed or any(scene.certain_equal < scene.certain for scene in labels)
     return FAILED_CHECK if failed else 0
@@ -248,6 +246,12 @@ def _kept(path: Path, files: Sequence[Path]) -> list[TestFile]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} holds no figures to keep ({error!r}); leave --keep out") from error
     return [test for test in tests if test.file not in {file.name for file in files}]
+
+
+def _not_in(names: Sequence[str], tests: Sequence[TestFile]) -> list[str]:
+    """Those names of test files that have no figures."""
+    done = {test.file.removesuffix(".py") for test in tests}
+    return [name for name in names if name not in done]
 
 
 def _of_tests(tests: Sequence[TestFile], left_out: Sequence[str]) -> dict[str, Any]:

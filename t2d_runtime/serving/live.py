@@ -95,7 +95,6 @@ class Live:
 
     def set_words(self, classes: ClassEmbeddings, options: SegmentOptions) -> None:
         """Look for other words from the next frame on. Raises the errors of `segment` for options and classes."""
-        self._segmenter.check_options(classes, **options)
         with self._lock:
             self._frames = self._frames.with_classes(classes, options)
             self._version += 1
@@ -139,7 +138,7 @@ class Live:
         negatives: list[str] = []
         for phrase, index in zip(classes.all_phrases, classes.classes_of_rows, strict=True):
             (negatives if index == NEGATIVE else phrases[classes.names[index]]).append(phrase)
-        settings = asdict(self._segmenter.check_options(classes, **frames.options))
+        settings = asdict(frames.settings)
         del settings["backend"], settings["precision"]
         return {"classes": phrases, "negatives": negatives, "thresholds": dict(classes.thresholds), **settings}
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from starlette.types import ASGIApp
 
 from t2d_runtime import ImageEncoding, Segmenter
 from t2d_runtime.image.reading import ImageLike
@@ -73,6 +74,23 @@ def held(segmenter: Segmenter) -> Iterator[HeldSegmenter]:
     held.free.set()
 
 
+@contextmanager
+def run_server(application: ASGIApp, limits: Limits, *, on_end: Callable[[], None] = lambda: None) -> Iterator[Running]:
+    """Run a server in a thread of this process."""
+    bound, started = listening_socket("127.0.0.1", 0), threading.Event()
+    server = Server(application, limits, on_start=started.set, on_end=on_end)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
+    url = address_of(bound)
+    thread.start()
+    try:
+        assert started.wait(TIMEOUT_S)
+        yield Running(url, server)
+    finally:
+        server.should_exit = True
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive()
+
+
 @pytest.fixture(scope="session")
 def serve(segmenter: Segmenter) -> Serve:
     """Runs a server in a thread of this process."""
@@ -85,21 +103,11 @@ def serve(segmenter: Segmenter) -> Serve:
         of: Segmenter = segmenter,
         live: LiveStart | None = None,
     ) -> Iterator[Running]:
-        chosen, started = limits or Limits(), threading.Event()
-        bound = listening_socket("127.0.0.1", 0)
+        chosen = limits or Limits()
         service = Service(of, chosen, live)
         application = application_of(service, hosts=hosts or Hosts.of("127.0.0.1"), keys=Keys(keys))
-        server = Server(application, chosen, on_start=started.set, on_end=service.end_live)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
-        url = address_of(bound)
-        thread.start()
-        try:
-            assert started.wait(TIMEOUT_S)
-            yield Running(url, server)
-        finally:
-            server.should_exit = True
-            thread.join(TIMEOUT_S)
-            assert not thread.is_alive()
+        with run_server(application, chosen, on_end=service.end_live) as server:
+            yield server
 
     return running
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import socket
-import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -16,9 +14,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from t2d_runtime.serving.limits import Limits
-from t2d_runtime.serving.server import Server, address_of, listening_socket
 
-from .conftest import TIMEOUT_S, Running, Serve
+from .conftest import TIMEOUT_S, Running, Serve, run_server
 from .waiting import wait_until
 
 FORM = b"multipart/form-data; boundary=XX"
@@ -125,15 +122,8 @@ async def large_answer(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.fixture
 def generous() -> Iterator[Running]:
     """A server of large answers, whose clients must not stop reading for two seconds."""
-    bound, started = listening_socket("127.0.0.1", 0), threading.Event()
-    server = Server(large_answer, Limits(answer_s=2.0), on_start=started.set)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
-    thread.start()
-    assert started.wait(TIMEOUT_S)
-    yield Running(address_of(bound), server)
-    server.should_exit = True
-    thread.join(TIMEOUT_S)
-    assert not thread.is_alive()
+    with run_server(large_answer, Limits(answer_s=2.0)) as running:
+        yield running
 
 
 def test_a_client_that_stops_reading_is_cut_off(generous: Running) -> None:
