@@ -19,9 +19,15 @@ def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool) -
 
 
 def export_settings(args: argparse.Namespace, manifest: Manifest) -> ExportSettings:
-    """The model of those arguments, with the bundle's input size and text activation."""
+    """The model of those arguments, with the bundle's settings: input size, text input and activation."""
     from t2d_export.export import ExportSettings
 
     weights = (args.backbone_weights, args.text_weights, args.projection)
     model = manifest.model
-    return ExportSettings(args.backbone, *weights, model.input_size, text_activation=model.text_activation)
+    return ExportSettings(
+        args.backbone,
+        *weights,
+        input_size=model.input_size,
+        average_tokens=model.average_tokens,
+        text_activation=model.text_activation,
+    )

@@ -105,8 +105,11 @@ def saved_model(setup: Setup) -> Iterator[dict[str, Any]]:
         for name, module in parts.items():
             save_file({key: value.contiguous() for key, value in module.state_dict().items()}, files[name])
         paths = {name: str(file) for name, file in files.items()}
-        activation = setup.segmenter.manifest.model.text_activation
-        facts = {"input_size": reference.backbone.input_size, "text_activation": activation}
+        facts = {
+            "input_size": reference.backbone.input_size,
+            "average_tokens": reference.average_tokens,
+            "text_activation": reference.text_tower.activation,
+        }
         yield {"backbone": setup.backbone, **facts, **paths}
 
 
