@@ -19,7 +19,7 @@ def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool) -
 
 
 def export_settings(args: argparse.Namespace, manifest: Manifest) -> ExportSettings:
-    """The model of those arguments, with the bundle's settings: input size, text input and activation."""
+    """The model of those arguments, with the bundle's settings: input size, text input, activation and threshold."""
     from t2d_export.export import ExportSettings
 
     weights = (args.backbone_weights, args.text_weights, args.projection)
@@ -30,4 +30,5 @@ def export_settings(args: argparse.Namespace, manifest: Manifest) -> ExportSetti
         input_size=model.input_size,
         average_tokens=model.average_tokens,
         text_activation=model.text_activation,
+        threshold=manifest.defaults.threshold,
     )

@@ -123,6 +123,13 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
         help="the text tower's activation; default: its source's, else quick_gelu with a warning (LAION's have gelu)",
     )
     parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="the bundle's default background threshold, 0 to 1, such as 't2d words' prints; default: the backbone's "
+        "published one, or the folder's",
+    )
+    parser.add_argument(
         "--fused",
         action="store_true",
         help="also write segmenter.onnx, one graph from image and word vectors to labels",
@@ -178,6 +185,7 @@ def _bundle(args: argparse.Namespace) -> int:
         calibration=args.calibration,
         average_tokens=args.average_tokens,
         text_activation=args.text_activation,
+        threshold=args.threshold,
         fused=args.fused,
     )
     if args.model is not None:

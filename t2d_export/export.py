@@ -66,6 +66,8 @@ class ExportSettings:
     """True takes the mean over a prompt's words instead of its end token (an ablation)."""
     text_activation: Activation | None = None
     """Activation of the text tower, "quick_gelu" or "gelu". None: as its source says, else QuickGELU with a warning."""
+    threshold: float | None = None
+    """Default background threshold of the bundle, 0 to 1. None: that of the published figures, or the folder's."""
 
     def of_model(self, name: str) -> ExportSettings:
         """These settings for a published model: its backbone, and its weights for the parts that are not given.
@@ -89,6 +91,7 @@ class ExportSettings:
             input_size=self.input_size,
             average_tokens=self.average_tokens,
             text_activation=self.text_activation,
+            threshold=self.threshold,
         )
 
 

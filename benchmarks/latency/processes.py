@@ -109,6 +109,7 @@ def saved_model(setup: Setup) -> Iterator[dict[str, Any]]:
             "input_size": reference.backbone.input_size,
             "average_tokens": reference.average_tokens,
             "text_activation": reference.text_tower.activation,
+            "threshold": reference.threshold,
         }
         yield {"backbone": setup.backbone, **facts, **paths}
 

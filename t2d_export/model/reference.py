@@ -61,6 +61,7 @@ class Reference:
     text_tower: TextTower
     projection: Projection
     threshold: float
+    """Default background threshold, 0 to 1."""
     windows: WindowSettings
     sources: Mapping[str, Source]
     """Origin of the weights of "backbone", "text" and "projection"."""
@@ -193,18 +194,21 @@ def load_reference(
     input_size: tuple[int, int] | None = None,
     average_tokens: bool = False,
     text_activation: Activation | None = None,
+    threshold: float | None = None,
 ) -> Reference:
     """Load a model. `backbone` is a known name, or a folder with a config.json.
 
     Each of the three weights is a checkpoint file, "hub" or "random"; None takes the folder's own, or the hub for a
     known name. The default input size (height, width) in pixels is the folder's, or 448 x 448.
     `text_activation` is "quick_gelu", "gelu", or None for the one that the text tower's source tells (see
-    `load_text_tower`).
-    Raises OptionError for an unknown name or activation, a size off the patch grid, or averaged tokens where the
-    projection reads the end token itself; WeightsError and WeightsNotFoundError.
+    `load_text_tower`). `threshold` is the default background threshold, 0 to 1; None takes the backbone's.
+    Raises OptionError for an unknown name or activation, a threshold outside 0 to 1, a size off the patch grid, or
+    averaged tokens where the projection reads the end token itself; WeightsError and WeightsNotFoundError.
     """
     if text_activation not in (None, *ACTIVATIONS):
         raise OptionError(f"text activation is {text_activation!r}, expected {' or '.join(ACTIVATIONS)}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise OptionError(f"threshold is {threshold}, expected a number from 0 to 1")
     folder = Path(backbone)
     if (folder / folder_model.CONFIG).is_file():
         config = read_config(folder)
@@ -228,7 +232,7 @@ def load_reference(
         backbone=vision,
         text_tower=text_tower,
         projection=mapping,
-        threshold=architecture.threshold,
+        threshold=architecture.threshold if threshold is None else threshold,
         windows=windows,
         sources={"backbone": vision_source, "text": text_source, "projection": mapping_source},
         average_tokens=average_tokens,

@@ -1,4 +1,4 @@
-"""`t2d words`: judge words on labelled images, and find a threshold for each class."""
+"""`t2d words`: judge words on labelled images, and find a threshold for each class, and one for all."""
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ def lines_of(report: WordReport) -> list[str]:
         )
         for phrase, iou in _several(figures).items():
             lines.append(f"  {phrase:{width - 2}}  {_figure(iou)}  alone")
-    return [*lines, _summary(report)]
+    one = f"one threshold for all: {report.one_threshold:.3f}, mIoU {report.one_threshold_mean_iou:.3f}"
+    return [*lines, _summary(report), one]
 
 
 def _several(figures: WordFigures) -> dict[str, float]:

@@ -89,6 +89,26 @@ def find_thresholds(samples: ScoreSamples) -> dict[str, float]:
     return {samples.classes.names[index]: int(current[index]) / STEPS for index in present}
 
 
+def find_one_threshold(samples: ScoreSamples) -> float:
+    """The one threshold for all classes and negatives with the best mean IoU, by the same rules. Deterministic.
+
+    The thresholds of classes count for nothing here.
+    """
+    scores = class_scores(samples)
+    negatives = samples.scores[samples.classes.classes_of_rows == NEGATIVE]
+    best, highest = scores.argmax(axis=0) + 1, scores.max(axis=0)
+    won = _thresholds_below(np.where(highest > negatives.max(axis=0, initial=-np.inf), highest, 0))
+    labels, truth, weights = len(scores) + 1, samples.truth, samples.weights
+    seen = _by_threshold(best, won, weights, labels)
+    hit = _by_threshold(best, won, np.where(best == truth, weights, 0), labels)
+    background = np.stack([weights, np.where(truth == 0, weights, 0)])  # seen, hit
+    seen[0], hit[0] = (np.cumsum(np.bincount(won, kept, minlength=STEPS + 2))[: STEPS + 1] for kept in background)
+    curve = _smooth(_mean_iou(hit, seen, np.bincount(truth, weights, labels).astype(np.float64)))
+    start = round(samples.threshold * STEPS)
+    curve -= CAUTION / samples.num_images * (np.arange(STEPS + 1) - start) ** 2
+    return int(curve.argmax()) / STEPS
+
+
 def _best(
     scores: NDArray[np.float32], thresholds: NDArray[np.float32], indices: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -115,25 +135,34 @@ def _mean_iou_by_threshold(
     pixels = Confusion(labels)
     pixels.add(truth, rival, weights)
     hits, truths, predicted = pixels.pixels.diagonal(), pixels.pixels.sum(axis=1), pixels.pixels.sum(axis=0)
-    # A pixel is won by thresholds 0 to won - 1.
-    won = np.clip(np.ceil(np.maximum(lead, 0) * STEPS), 0, STEPS + 1).astype(np.intp)
-    moved = np.flatnonzero(won)
-
-    def by_threshold(of: NDArray[np.intp], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Pixels (labels, STEPS + 1) that change hands at each threshold, where `kept`, by the label `of` them."""
-        chosen = moved[kept]
-        places = of[chosen] * (STEPS + 2) + won[chosen]
-        counted = np.bincount(places, weights[chosen], minlength=labels * (STEPS + 2))
-        counts = counted.astype(np.float64).reshape(labels, -1)
-        sums: NDArray[np.float64] = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1][:, 1:]
-        return sums
-
-    lost = by_threshold(rival, np.ones(len(moved), bool))
-    hit_lost = by_threshold(rival, rival[moved] == truth[moved])
-    gained = by_threshold(truth, truth[moved] == label)[label]
+    won = _thresholds_below(lead)
+    lost = _by_threshold(rival, won, weights, labels)
+    hit_lost = _by_threshold(rival, won, np.where(rival == truth, weights, 0), labels)
+    gained = _by_threshold(truth, won, np.where(truth == label, weights, 0), labels)[label]
     hit = hits[:, np.newaxis] - hit_lost
     seen = predicted[:, np.newaxis] - lost
     hit[label], seen[label] = gained, lost.sum(axis=0)
+    return _mean_iou(hit, seen, truths)
+
+
+def _thresholds_below(scores: NDArray[np.floating]) -> NDArray[np.intp]:
+    """How many of the thresholds 0, 1 / STEPS, ... 1 each score (n,) exceeds, from 0 to STEPS + 1."""
+    count: NDArray[np.intp] = np.clip(np.ceil(np.maximum(scores, 0) * STEPS), 0, STEPS + 1).astype(np.intp)
+    return count
+
+
+def _by_threshold(
+    labels: NDArray[np.intp], won: NDArray[np.intp], weights: NDArray[np.float64], num_labels: int
+) -> NDArray[np.float64]:
+    """Weights (num_labels, STEPS + 1) of the pixels that are won at each threshold, by their label (n,)."""
+    counted = np.bincount(labels * (STEPS + 2) + won, weights, minlength=num_labels * (STEPS + 2))
+    counts = counted.astype(np.float64).reshape(num_labels, -1)
+    sums: NDArray[np.float64] = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1][:, 1:]
+    return sums
+
+
+def _mean_iou(hit: NDArray[np.float64], seen: NDArray[np.float64], truths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean IoU (k,) of pixels hit and seen (labels, k) and those of the truth (labels,)."""
     union = truths[:, np.newaxis] + seen - hit
     occurs = union > 0
     found = np.divide(hit, union, out=np.zeros_like(union), where=occurs)

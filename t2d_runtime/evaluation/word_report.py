@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.evaluation.confusion import Confusion
 from t2d_runtime.evaluation.score_samples import ScoreSamples
-from t2d_runtime.evaluation.thresholds import class_scores, class_thresholds, confusion_of, find_thresholds
+from t2d_runtime.evaluation.thresholds import (
+    class_scores,
+    class_thresholds,
+    confusion_of,
+    find_one_threshold,
+    find_thresholds,
+)
 from t2d_runtime.words.class_list import ClassList
 
 FEWEST_IMAGES = 4
@@ -46,6 +52,10 @@ class WordReport:
     """Mean IoU with the thresholds found, on the same images."""
     held_out_mean_iou: float | None
     """Mean IoU of each half of the images with the thresholds found on the other half; None for fewer than four."""
+    one_threshold: float
+    """The one threshold for all classes, negatives included, with the best mean IoU."""
+    one_threshold_mean_iou: float
+    """Mean IoU with that one, on the same images."""
     num_images: int
     num_pixels: int
     """Pixels that were judged."""
@@ -57,6 +67,8 @@ def judge_words(samples: ScoreSamples) -> WordReport:
     given, scores = class_thresholds(samples), class_scores(samples)
     found = find_thresholds(samples)
     suggested = _replaced(samples, given, found)
+    one = find_one_threshold(samples)
+    with_one = confusion_of(replace(samples, threshold=one), scores, np.full_like(given, one))
     before, after = confusion_of(samples, scores, given), confusion_of(samples, scores, suggested)
     figures = tuple(
         WordFigures(
@@ -75,6 +87,8 @@ def judge_words(samples: ScoreSamples) -> WordReport:
         before.mean_iou(),
         after.mean_iou(),
         _held_out(samples),
+        one,
+        with_one.mean_iou(),
         len(np.unique(samples.images)),
         len(samples.truth),
     )

@@ -23,9 +23,9 @@ WORDS = ["sky", "red balloon"]
 
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
-    """A bundle whose text embeddings are means over words."""
+    """A bundle with other settings than its model folder's: text embeddings are means over words."""
     folder = tmp_path_factory.mktemp("averaged") / "bundle"
-    export_bundle(ExportSettings(MODEL, average_tokens=True), folder)
+    export_bundle(ExportSettings(MODEL, average_tokens=True, threshold=0.25), folder)
     return Segmenter.open(folder, backend="onnxruntime")
 
 
@@ -45,6 +45,7 @@ def assert_same_words(reference: Reference, segmenter: Segmenter) -> None:
 
 def test_the_model_reads_words_as_the_bundle_does(segmenter: Segmenter, reference: Reference) -> None:
     assert_same_words(reference, segmenter)
+    assert reference.threshold == segmenter.manifest.defaults.threshold == 0.25
 
 
 def test_a_process_of_its_own_loads_the_same_model(segmenter: Segmenter, reference: Reference) -> None:
@@ -52,4 +53,4 @@ def test_a_process_of_its_own_loads_the_same_model(segmenter: Segmenter, referen
     with saved_model(setup) as model:
         again = load_reference(**model)
     assert_same_words(again, segmenter)
-    assert again.text_tower.activation == reference.text_tower.activation
+    assert (again.text_tower.activation, again.threshold) == (reference.text_tower.activation, 0.25)

@@ -110,8 +110,8 @@ def averaged(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rectangular bundle that averages tokens of a tower with GELU, written by the command."""
     folder = tmp_path_factory.mktemp("bundles") / "averaged"
     weights = ["--backbone-weights", "random", "--text-weights", "random", "--projection", "random"]
-    options = ["--input-size", "42x70", "--average-tokens", "--text-activation", "gelu", "--output", str(folder)]
-    assert main(["bundle", "--backbone", str(model), *weights, *options]) == 0
+    options = ["--input-size", "42x70", "--average-tokens", "--text-activation", "gelu", "--threshold", "0.61"]
+    assert main(["bundle", "--backbone", str(model), *weights, *options, "--output", str(folder)]) == 0
     return folder
 
 
@@ -126,6 +126,7 @@ def test_averaged_tokens_by_the_command(bundle: Path, model: Path, averaged: Pat
     other, published = (Segmenter.open(folder, backend="onnxruntime") for folder in (averaged, bundle))
     assert other.manifest.model.average_tokens
     assert not published.manifest.model.average_tokens
+    assert (other.manifest.defaults.threshold, published.manifest.defaults.threshold) == (0.61, 0.55)
     ids = np.array([[[49406, 320, 1929, 49407]]])
     with torch.inference_mode():
         asked = replace(settings(model), average_tokens=True, text_activation="gelu")
@@ -235,6 +236,8 @@ def test_an_output_that_cannot_become_a_folder_is_told_before_any_work(
         (["--precision", "fp8"], "fp8"),
         (["--backbone", "dinov9"], "dinov9"),
         (["--projection", "nowhere.pth"], "nowhere.pth"),
+        (["--threshold", "1.5"], "threshold is 1.5, expected a number from 0 to 1"),
+        (["--threshold", "nan"], "threshold is nan, expected a number from 0 to 1"),
     ],
 )
 def test_bad_arguments_are_one_line_and_status_2(

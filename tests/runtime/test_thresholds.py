@@ -18,6 +18,7 @@ from t2d_runtime.evaluation.thresholds import (
     class_scores,
     class_thresholds,
     confusion_of,
+    find_one_threshold,
     find_thresholds,
 )
 from t2d_runtime.evaluation.word_report import judge_words
@@ -67,6 +68,29 @@ def test_each_threshold_is_the_best_of_all_that_were_tried_one_by_one(
     for name in samples.classes.names:
         tried = [mean_iou(samples, {**found, name: step / STEPS}) for step in range(450, 650)]
         assert mean_iou(samples, found) >= max(tried) - 1e-6
+
+
+def with_one(samples: ScoreSamples, threshold: float) -> float:
+    values = np.full(len(samples.classes), threshold, np.float32)
+    return confusion_of(replace(samples, threshold=threshold), class_scores(samples), values).mean_iou()
+
+
+def test_the_one_threshold_for_all_is_the_best_of_all_that_were_tried(
+    samples: ScoreSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = range(450, 650)
+    samples.scores[4, samples.truth == 0] += 0.08  # the negative wins on some of the background
+    best = max(with_one(samples, step / STEPS) for step in steps)
+    assert with_one(samples, find_one_threshold(samples)) > best - 0.005, "the smoothed curve's is near the best"
+    monkeypatch.setattr("t2d_runtime.evaluation.thresholds.CAUTION", 0.0)
+    monkeypatch.setattr("t2d_runtime.evaluation.thresholds._smooth", lambda curve: curve)
+    assert with_one(samples, find_one_threshold(samples)) >= best - 1e-6
+    report = judge_words(samples)
+    assert report.one_threshold_mean_iou == pytest.approx(with_one(samples, report.one_threshold))
+    without_background = replace(samples, truth=np.maximum(samples.truth, 1))
+    assert with_one(without_background, find_one_threshold(without_background)) == pytest.approx(
+        max(with_one(without_background, step / STEPS) for step in range(650))
+    )
 
 
 def test_fewer_images_are_trusted_less(samples: ScoreSamples) -> None:

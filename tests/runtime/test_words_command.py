@@ -55,6 +55,7 @@ def test_figures_and_a_class_file(exported_bundle: Path, labelled: Path, capsys:
     assert lines[5].startswith("mIoU 0.")
     assert "on images left out; 12000 pixels of 5 images, background counted" in lines[5]
     assert f"# {lines[5]}" in content.splitlines()
+    assert lines[6].startswith("one threshold for all: 0.")
     found = read_class_file(output)
     assert dict(found.phrases) == {"sky": ("sky", "cloud"), "grass": ("grass",)}
     assert found.negatives == ("wall",)
@@ -67,7 +68,13 @@ def test_figures_and_a_class_file(exported_bundle: Path, labelled: Path, capsys:
 def test_classes_of_one_phrase_each(exported_bundle: Path, labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (labelled / "classes.txt").write_text("sky\ngrass\n")
     assert words(exported_bundle, labelled) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["class", "sky", "grass", "mIoU"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "class",
+        "sky",
+        "grass",
+        "mIoU",
+        "one",
+    ]
 
 
 def test_perfect_labels_have_an_iou_of_one(
