@@ -19,7 +19,7 @@ from t2d_runtime.storage.hub_names import is_hub_name
 
 DESCRIPTIONS = {
     "bundle": "export a model to a bundle and verify it against PyTorch",
-    "engine": "build engines from a bundle's graphs ahead of time, inside the bundle",
+    "engine": "build engines from a bundle's graphs ahead of time, inside the bundle; needs no PyTorch",
     "verify": "compare a bundle with PyTorch, stage by stage; saved in its manifest",
 }
 """Command -> one line of help."""
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    with needs_extra("export"):
+    with needs_extra("engine" if args.command == "engine" else "export"):
         return COMMANDS[args.command](args)
 
 

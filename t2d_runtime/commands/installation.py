@@ -35,11 +35,12 @@ ENGINE_PACKAGES = (
 
 EXTRA_PACKAGES = {
     "heif": ("pi-heif",),
-    "shapes": ("pycocotools", "opencv-python-headless"),
+    "engine": ("onnx", "onnx-ir"),
+    "shapes": ("pycocotools",),
     "video": ("av",),
     "serve": ("fastapi", "uvicorn", "python-multipart", "prometheus-client"),
     "triton": ("tritonclient", "grpcio", "protobuf"),
-    "cluster": ("ray", "pyarrow", "pycocotools"),
+    "cluster": ("ray", "pyarrow", "pycocotools", "filelock"),
 }
 """Extra of a command or a kind of file -> its packages."""
 
