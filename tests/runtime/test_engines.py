@@ -23,6 +23,7 @@ from t2d_runtime.bundle.engines import (
     read_engines,
 )
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle, record_of
+from t2d_runtime.cli import main
 from t2d_runtime.errors import BackendError
 
 BACKEND, VERSION, TARGET = "tensorrt-rtx", "1.7.1.116", "8.6"
@@ -149,3 +150,20 @@ def test_engines_of_another_backend_are_not_looked_at(bundle_copy: Path, identit
     (folder.with_name("tensorrt-rtx-0") / ENGINE_MANIFEST).write_text("{")
     assert not read_engines(Bundle.open(bundle_copy), "tensorrt")
     assert json.loads((folder / ENGINE_MANIFEST).read_text())["graphs"][IMAGE_ENCODER]["num_layers"] == 700
+
+
+def test_info_shows_engines_and_their_targets(
+    bundle_copy: Path, identity: EngineIdentityKey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_engine(bundle_copy, identity)
+    damaged = bundle_copy / "engines" / "openvino-0"
+    damaged.mkdir()
+    (damaged / ENGINE_MANIFEST).write_text("{")
+    assert main(["info", str(bundle_copy)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    built = [line for line in told if line.startswith("built engine    ")]
+    assert f"built engine    openvino: {damaged / ENGINE_MANIFEST} is damaged" in built[0]
+    assert built[1:] == [
+        f"built engine    {identity.backend} {identity.version}, {identity.precision}, for {identity.target}: "
+        f"image_encoder.onnx, text_encoder.onnx in engines/{folder.name}"
+    ]
