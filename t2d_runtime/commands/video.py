@@ -158,8 +158,7 @@ def run(args: argparse.Namespace) -> int:
         classes = open_classes(args, segmenter)
         options |= mask_options(args, segmenter.manifest)  # type: ignore[typeddict-item]
         options["sinks"] = outputs.sinks
-        given = [source.given if not isinstance(source.given, Path) else str(source.given) for source in sources]
-        stream = segmenter.stream(given, classes, errors="yield", **options)
+        stream = segmenter.stream(args.sources, classes, errors="yield", **options)
         return _Run(sources, outputs, options, quiet=raw).work(stream, stack)
 
 

@@ -8,8 +8,10 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from typing import IO
 from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import Request
 
 from t2d_runtime import __version__
 from t2d_runtime.errors import ImageError, T2DError
@@ -19,6 +21,8 @@ from t2d_runtime.image.sources import read_file
 from t2d_runtime.streams.containers import OPEN_TIMEOUT_S, opened_address
 from t2d_runtime.streams.files import Found, decoded_frames, picture_frames
 from t2d_runtime.streams.live import live_frames
+
+_LOGIN = "Authorization"
 
 BEGINNING = 256
 """First bytes of an answer that tell a picture."""
@@ -52,14 +56,14 @@ def address_frames(address: str, name: str, stopped: threading.Event, *, retries
 def _asked(address: str, name: str) -> _Answer:
     """Ask the server, and read a picture. A video is read by FFmpeg, which asks again for the parts it needs."""
     parts = urlsplit(address)
-    headers = {"User-Agent": f"t2d-runtime/{__version__}"}
     host = parts.netloc.rpartition("@")[2]
+    bare = urlunsplit(parts._replace(netloc=host))
+    request = Request(bare, headers={"User-Agent": f"t2d-runtime/{__version__}"})
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-    request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)), headers=headers)
+        request.add_unredirected_header(_LOGIN, "Basic " + base64.b64encode(login.encode()).decode())
     try:
-        with urllib.request.urlopen(request, timeout=OPEN_TIMEOUT_S) as response:
+        with urllib.request.build_opener(_Redirections).open(request, timeout=OPEN_TIMEOUT_S) as response:
             return _answer(response, name)
     except urllib.error.HTTPError as error:
         if error.code == 401 and parts.username is not None:  # cameras ask for another kind of login, which FFmpeg has
@@ -67,6 +71,25 @@ def _asked(address: str, name: str) -> _Answer:
         raise ImageError(f"{name} cannot be read: the server says {error.code} {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:
         raise ImageError(f"{name} cannot be read: {getattr(error, 'reason', None) or error}") from error
+
+
+class _Redirections(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to http and https, none from https to http. Only the same server gets the login again."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        """The request for the new address. Raises URLError for one that is not followed."""
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http"):
+            raise urllib.error.URLError(
+                f"the server redirects from {old.scheme} to {new.scheme}, which is not followed"
+            )
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        login = req.unredirected_hdrs.get(_LOGIN)
+        if request is not None and login is not None and (old.scheme, old.netloc) == (new.scheme, new.netloc):
+            request.add_unredirected_header(_LOGIN, login)
+        return request
 
 
 def _answer(response: HTTPResponse, name: str) -> _Answer:

@@ -90,7 +90,9 @@ def source_of(given: SourceLike) -> GivenSource:
         return GivenSource(Kind.IMAGES if given.ndim == 4 else Kind.PICTURE, given, "the array")
     if isinstance(given, Image.Image | bytes | bytearray | memoryview) or hasattr(given, "read"):
         return GivenSource(Kind.PICTURE, given, "the image")
-    if isinstance(given, str | PathLike):
+    if isinstance(given, str):
+        return GivenSource(Kind.CAMERA, int(given), given) if _CAMERA.fullmatch(given) else _named_source(given)
+    if isinstance(given, PathLike):
         return _named_source(fspath(given))
     if isinstance(given, Iterable):
         return GivenSource(Kind.IMAGES, given, "the images")
@@ -130,8 +132,6 @@ def without_password(address: str) -> str:
 def _named_source(text: str | bytes) -> GivenSource:
     if not isinstance(text, str) or not text:
         raise OptionError(f"the source is {text!r}, expected {EXPECTED}")
-    if _CAMERA.fullmatch(text):
-        return GivenSource(Kind.CAMERA, int(text), text)
     scheme = _SCHEME.match(text)
     if scheme is not None:
         kinds = {"http": Kind.URL, "https": Kind.URL, "rtsp": Kind.RTSP, "rtsps": Kind.RTSP}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -70,7 +70,7 @@ def split_options(
     names = {field.name for field in fields(StreamSettings)}
     own: dict[str, Any] = {name: value for name, value in options.items() if name in names}
     rest: Any = {name: value for name, value in options.items() if name not in names}
-    settings = StreamSettings(**{**own, "sinks": tuple(own.get("sinks", ()))})
+    settings = StreamSettings(**{**own, "sinks": _checked_sinks(own.get("sinks"))})
     _check(settings, own, {source.kind for source in sources})
     return settings, rest
 
@@ -96,6 +96,16 @@ def _check(settings: StreamSettings, given: dict[str, Any], kinds: set[Kind]) ->
         raise OptionError(f"retries is {settings.retries!r}, expected a whole number from 0, or None for no end")
     if given.get("retries") is not None and not kinds & {Kind.CAMERA, Kind.RTSP, Kind.URL}:
         raise OptionError("retries has no effect without a live source; leave it out")
+
+
+def _checked_sinks(sinks: Any) -> tuple[Sink, ...]:
+    """The sinks given; None is none. Raises OptionError for anything but objects with `write` one after the other."""
+    if sinks is None:
+        return ()
+    found = tuple(sinks) if isinstance(sinks, Iterable) else (None,)
+    if not all(hasattr(sink, "write") for sink in found):
+        raise OptionError(f"sinks is {sinks!r}, expected a list of objects with write(frame)")
+    return found
 
 
 def is_whole(value: object, least: int) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from t2d_runtime.cli import main
 from tests.conftest import hear_interrupts
@@ -36,6 +37,18 @@ def test_a_video_becomes_an_overlay_of_all_frames(
     assert len(decoded(out)) == 12
     assert video(exported_bundle, clip, "--output", out, "--every", 5, "--background") == 0  # its own file
     assert len(decoded(out)) == 3
+
+
+def test_a_picture_becomes_a_video_of_one_frame(
+    exported_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "photo.png")
+    (tmp_path / "0").write_bytes((tmp_path / "photo.png").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert video(exported_bundle, "photo.png") == 0
+    assert len(decoded(tmp_path / "output" / "photo.mp4")) == 1
+    assert video(exported_bundle, "./0") == 0  # a file, and no camera
+    assert len(decoded(tmp_path / "output" / "0.mp4")) == 1
 
 
 def test_all_formats_of_several_sources(exported_bundle: Path, clip: Path, tmp_path: Path) -> None:

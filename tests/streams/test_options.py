@@ -12,6 +12,7 @@ from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.errors import BackendError, OptionError
 from t2d_runtime.streams.changes import Changes
 from t2d_runtime.streams.frames import Frame
+from t2d_runtime.streams.sinks.others import CallbackSink
 from tests.streams.clips import NoModel, frames_of, outcomes_of, pictures
 
 ONE, TWO, THREE = pictures(3, (96, 128))
@@ -100,6 +101,13 @@ def test_changes_tell_cuts() -> None:
 def test_a_single_picture_has_nothing_to_smooth() -> None:
     with pytest.raises(OptionError, match="have no effect on pictures"):
         frames_of(ONE, smoothing=0.5)
+
+
+def test_sinks_are_a_list_or_none() -> None:
+    assert len(frames_of([ONE], sinks=None)) == 1
+    for wrong in (CallbackSink(print), [print], 3):
+        with pytest.raises(OptionError, match="expected a list of objects with write"):
+            frames_of([ONE], sinks=wrong)
 
 
 def test_the_fused_segmenter_streams_too(

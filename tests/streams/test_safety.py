@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.response import addinfourl
 
 import av
 import pytest
+from PIL import Image
 
 from t2d_runtime.errors import ImageError
 from tests.streams.clips import frames_of, outcomes_of, pictures, write_clip
@@ -126,3 +131,94 @@ def test_addresses_of_other_kinds_are_refused() -> None:
     for address in ("concat:a.ts|b.ts", "data:video/mp4,x", "ftp://host/a.mp4", "udp://@:1234", "subfile,,:a.mp4"):
         with pytest.raises((ImageError, ValueError, FileNotFoundError)):
             frames_of(address)
+
+
+@contextmanager
+def redirecting(target: Callable[[str], str]) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """A server that redirects all but "/seen.png". Gives its address, and the paths and logins that it is asked with.
+
+    `target` makes the new address from the server's own.
+    """
+    asked: list[tuple[str, str | None]] = []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("Authorization")))
+            picture = BytesIO()
+            Image.fromarray(pictures(1)[0]).save(picture, "PNG")
+            self.send_response(200 if self.path == "/seen.png" else 302)
+            self.send_header("Location", target(f"http://{self.headers['Host']}"))
+            self.send_header("Content-Type", "image/png")
+            self.send_header("Content-Length", str(len(picture.getvalue())))
+            self.end_headers()
+            self.wfile.write(picture.getvalue())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with served(Redirecting) as address:
+        yield address, asked
+
+
+LOGIN = "Basic bWU6c2VjcmV0"
+
+
+def test_a_login_is_not_sent_to_another_server() -> None:
+    with (
+        redirecting(lambda own: f"{own}/seen.png") as (other, seen),
+        redirecting(lambda _: f"{other}/seen.png") as (address, asked),
+    ):
+        assert len(frames_of(f"{address.replace('//', '//me:secret@')}/a.png")) == 1
+    assert asked == [("/a.png", LOGIN)]
+    assert seen == [("/seen.png", None)]
+
+
+def test_a_login_is_sent_to_the_same_server_again() -> None:
+    with redirecting(lambda own: f"{own}/seen.png") as (address, asked):
+        assert len(frames_of(f"{address.replace('//', '//me:secret@')}/a.png")) == 1
+    assert asked == [("/a.png", LOGIN), ("/seen.png", LOGIN)]
+
+
+def test_a_login_for_a_video_is_not_sent_to_another_server(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", pictures(4))
+    seen: list[str | None] = []
+
+    class Other(Quiet):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization"))
+            super().do_GET()
+
+    with (
+        served(partial(Other, directory=tmp_path)) as other,
+        redirecting(lambda _: f"{other}/a.mp4") as (address, asked),
+    ):
+        assert len(frames_of(f"{address.replace('//', '//me:secret@')}/a.mp4")) == 4
+    assert len(asked) >= 2  # Python's request, and FFmpeg's
+    assert len(seen) >= 2
+    assert set(seen) == {None}
+
+
+def test_no_redirection_to_another_scheme_is_followed() -> None:
+    with redirecting(lambda _: "ftp://127.0.0.1/a.png") as (address, _):
+        (outcome,) = outcomes_of(f"{address}/a.png")
+    assert str(outcome) == (
+        f"{address}/a.png cannot be read: the server redirects from http to ftp, which is not followed"
+    )
+
+
+def test_no_redirection_from_https_to_http_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with redirecting(lambda own: f"{own}/seen.png") as (address, asked):
+
+        def redirected(_: object, request: urllib.request.Request) -> addinfourl:
+            headers = HTTPMessage()
+            headers["Location"] = f"{address}/seen.png"
+            answer = addinfourl(BytesIO(), headers, request.full_url, 302)
+            answer.msg = "Found"  # type: ignore[attr-defined]
+            return answer
+
+        monkeypatch.setattr(urllib.request.HTTPSHandler, "https_open", redirected)
+        (outcome,) = outcomes_of("https://me:secret@camera/a.png")
+    assert str(outcome) == (
+        "https://camera/a.png cannot be read: the server redirects from https to http, which is not followed"
+    )
+    assert asked == []

@@ -138,6 +138,23 @@ def test_the_sound_is_kept(source: str, sound: str, suffix: str, expected: str, 
     assert len(facts["video"]) == 25
 
 
+def test_pictures_have_no_sound(tmp_path: Path) -> None:
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
+    with VideoSink(tmp_path / "a.mp4") as sink:
+        frames_of(tmp_path / "a.png", sinks=[sink])
+    facts = probe(tmp_path / "a.mp4")
+    assert len(facts["video"]) == 1
+    assert facts["sounds"] == []
+
+
+def test_the_sound_is_kept_however_the_path_is_spelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "in.mp4", pictures(5), sound="aac")
+    monkeypatch.chdir(tmp_path)
+    with VideoSink("out.mp4") as sink:
+        frames_of("./in.mp4", sinks=[sink])
+    assert probe(tmp_path / "out.mp4")["sounds"] == ["aac"]
+
+
 def test_sound_is_left_out_where_asked_and_cut_with_the_video(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "in.mp4", pictures(50), sound="aac")
     with VideoSink(tmp_path / "silent.mp4", sound=False) as sink:

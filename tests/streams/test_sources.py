@@ -20,6 +20,7 @@ from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.errors import ImageError, ImageNotFoundError, OptionError
 from t2d_runtime.streams import folders
 from t2d_runtime.streams.frames import Frame
+from t2d_runtime.streams.kinds import Kind, sources_of
 from tests.streams.clips import decoded, frames_of, opened, outcomes_of, pictures, write_clip
 from tests.streams.test_safety import Noting, Quiet, served
 
@@ -49,6 +50,16 @@ def test_a_picture_in_any_form_is_one_frame(form: str, tmp_path: Path) -> None:
     assert (frame.index, frame.time_s) == (0, None)
     np.testing.assert_array_equal(frame.result.image[:, :, 0], ONE[:, :, 0])
     assert frame.file == (str(path) if form in ("path", "text") else None)
+
+
+def test_a_path_is_never_a_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(ONE, tmp_path / "one.png").rename(tmp_path / "0")
+    monkeypatch.chdir(tmp_path)
+    assert len(frames_of(Path("0"))) == 1
+    assert len(frames_of("./0")) == 1
+    with pytest.raises(ImageNotFoundError, match="1: no such file"):
+        frames_of(Path("1"))
+    assert [source.kind for source in sources_of(["0", 1, Path("0")])] == [Kind.CAMERA, Kind.CAMERA, Kind.PICTURE]
 
 
 def test_a_folder_gives_its_pictures_and_videos_in_order(tmp_path: Path) -> None:

@@ -120,8 +120,7 @@ class VideoSink:
         container = video_module().open(file, "w", format=self._encoding.format)
         self._stack.callback(container.close)
         container.metadata["comment"] = TEXT_MARK
-        whole_source = frame.file is not None and frame.file == frame.source
-        source = Path(frame.file) if self._wants_sound and whole_source and frame.file is not None else None
+        source = _video_file(frame) if self._wants_sound else None
         return _OpenVideo(container, self._encoding, picture, aspect, self._fps, source)
 
     @contextmanager
@@ -204,6 +203,13 @@ class _OpenVideo:
         if self._sound is not None:
             self._sound.copy_until(float(self._next * TIME_BASE), self._first_s or 0.0)
             self._sound.finish()
+
+
+def _video_file(frame: Frame) -> Path | None:
+    """The video file whose frames alone are the source; None for pictures, which have no times, and other sources."""
+    if frame.file is None or frame.time_s is None or Path(frame.file) != Path(frame.source):
+        return None
+    return Path(frame.file)
 
 
 _BT709, _LIMITED = 1, 1
