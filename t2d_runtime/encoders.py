@@ -15,7 +15,7 @@ from t2d_runtime.backends.base import Backend, Engine
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.device.threads import default_num_threads
-from t2d_runtime.errors import BackendError, OptionError
+from t2d_runtime.errors import BackendError, ClosedError, OptionError
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.preprocess import resize, to_pixel_values
 from t2d_runtime.image.reading import ImageLike, load_image
@@ -45,7 +45,8 @@ class Encoders:
         self.backend = backend
         self.precision = precision
         self.num_threads = num_threads or default_num_threads()
-        self._image_encoder = self._load(IMAGE_ENCODER)
+        self._closed = False
+        self._image_encoder: Engine | None = self._load(IMAGE_ENCODER)
         self._text_encoder: Engine | None = None
         self._tokenizer: Tokenizer | None = None
         self._cached_classes: dict[tuple[str, tuple[str, ...]], NDArray[np.float32]] = {}
@@ -59,7 +60,23 @@ class Encoders:
         return self.bundle.manifest
 
     def __repr__(self) -> str:
-        return f"{self.backend.identity} in {self.precision}"
+        return f"{self.backend.identity} in {self.precision}{', closed' if self._closed else ''}"
+
+    def close(self) -> None:
+        """Free both encoders and the words kept, once a call that encodes words has ended. A second close does nothing.
+
+        A call that encodes an image meanwhile ends as usual; its engine's memory is free after it.
+        """
+        with self._text_lock:
+            self._closed = True
+            self._image_encoder = self._text_encoder = self._tokenizer = None
+            with self._cache_lock:
+                self._cached_classes.clear()
+
+    def check_open(self) -> None:
+        """Raises ClosedError after `close`."""
+        if self._closed:
+            raise self._was_closed()
 
     def encode_image(self, image: ImageLike, window: WindowMode = "slide") -> ImageEncoding:
         """Encode an image, in any form that `load_image` takes.
@@ -68,6 +85,7 @@ class Encoders:
         Raises ImageError, ImageNotFoundError, OptionError, BackendError.
         """
         checked_window(window)
+        self.check_open()
         pixels = load_image(image)
         settings = self.manifest.windows
         size = resized_size(size_of(pixels), settings)
@@ -95,7 +113,10 @@ class Encoders:
     def run_image_encoder(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Outputs of the image encoder for windows (W,h,w,3) uint8 RGB, by name. Raises BackendError."""
         values = to_pixel_values(crops, self.manifest.model.input_size, self.manifest.preprocessing)
-        outputs = self._image_encoder.run({"pixel_values": values})
+        engine = self._image_encoder
+        if engine is None:
+            raise self._was_closed()
+        outputs = engine.run({"pixel_values": values})
         for name, array in outputs.items():
             if not np.isfinite(array).all():
                 raise self._wrong(f"{name} holds values that are not finite")
@@ -111,6 +132,7 @@ class Encoders:
         progress: Callable[[int, int], None] | None = None,
     ) -> ClassEmbeddings:
         """Encode classes; the arguments and errors are those of `Segmenter.encode_classes`."""
+        self.check_open()
         if not isinstance(classes, ClassList):
             classes = checked_classes(classes, negatives, thresholds)
         elif tuple(negatives) or thresholds:
@@ -206,14 +228,19 @@ class Encoders:
 
     def _open_text_encoder(self) -> Engine:
         if self._text_encoder is None:
+            self.check_open()
             self._text_encoder = self._load(TEXT_ENCODER)
         return self._text_encoder
 
     def _open_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
+            self.check_open()
             context_length = self.manifest.model.context_length
             self._tokenizer = Tokenizer.from_file(self.bundle.file(TOKENIZER), context_length)
         return self._tokenizer
+
+    def _was_closed(self) -> ClosedError:
+        return ClosedError(f"the segmenter of {self.bundle.folder} was closed; open the bundle again")
 
     def _wrong(self, what: str) -> BackendError:
         return BackendError(f"{self}: {what}; see 't2d selftest', or choose another backend or precision")

@@ -45,6 +45,10 @@ class HubUnreachableError(HubError):
     """A hub that cannot be reached, for something that is not in the cache."""
 
 
+class ClosedError(T2DError, ValueError):
+    """A call of a segmenter after it was closed."""
+
+
 class VocabularyError(T2DError, ValueError):
     """A saved vocabulary that is unreadable or was made for another bundle."""
 

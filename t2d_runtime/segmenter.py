@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
+from types import TracebackType
 from typing import Literal, Self, Unpack, get_args, overload
-
-import numpy as np
-from numpy.typing import NDArray
 
 from t2d_runtime.batches import batch_results, check_images
 from t2d_runtime.bundle.files import Bundle
-from t2d_runtime.bundle.from_hub import ALL, local_bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BundleError, OptionError, T2DError
+from t2d_runtime.frame_stages import FrameStages
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.reading import ImageLike, load_image
-from t2d_runtime.image.windows import WindowMode, resized_size
+from t2d_runtime.image.windows import WindowMode
 from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 from t2d_runtime.masks.phrases import segment_classes
 from t2d_runtime.masks.postprocess import ScoreFilter, label_map_of
 from t2d_runtime.masks.score_planes import ScorePlanes
-from t2d_runtime.proof.choice import fastest_precision, open_for
-from t2d_runtime.proof.parity import PRECISIONS
-from t2d_runtime.proof.verdicts import require_proven
+from t2d_runtime.opening import Postprocess, open_parts, require_proven_parts
 from t2d_runtime.results.options import (
     SegmentationSettings,
     SegmentOptions,
     check_classes,
-    checked_num_threads,
     encoded_settings,
     label_names,
     resolve_options,
@@ -43,12 +37,6 @@ from t2d_runtime.streams.settings import Errors, StreamOptions, split_options
 from t2d_runtime.streams.stream import FrameStream, stream_frames
 from t2d_runtime.words.class_list import ClassList, ClassNames
 from t2d_runtime.words.vocabulary import ClassEmbeddings
-
-FAST = "fast"
-"""Name of the precision that is chosen by measuring."""
-
-Postprocess = Literal["host", "device"]
-"""Place where features become labels: this processor, or GPU 0."""
 
 
 class Segmenter:
@@ -86,11 +74,7 @@ class Segmenter:
         segmenter = cls.open_unproven(
             bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
         )
-        require_proven(segmenter.encoders)
-        if segmenter._device_masks is not None:
-            from t2d_runtime.proof.device_masks import require_proven_masks
-
-            require_proven_masks(segmenter.bundle, segmenter._device_masks)
+        require_proven_parts(segmenter.encoders, segmenter._device_masks)
         return segmenter
 
     @classmethod
@@ -104,18 +88,10 @@ class Segmenter:
         postprocess: Postprocess = "host",
     ) -> Segmenter:
         """Open a bundle without requiring the engine's self-test to pass, in order to show what fails."""
-        num_threads = checked_num_threads(num_threads)
-        if postprocess not in get_args(Postprocess):
-            raise OptionError(f"postprocess is {postprocess!r}, expected one of {list(get_args(Postprocess))}")
-        if precision not in (*PRECISIONS, FAST):
-            raise OptionError(f"precision is {precision!r}, expected one of {[*PRECISIONS, FAST]}")
-        opened = Bundle.open(local_bundle(bundle, ALL if precision == FAST else [precision]))
-        if precision == FAST:
-            chosen, precision = fastest_precision(opened, backend, num_threads)
-        else:
-            chosen = open_for(opened, backend, precision, num_threads)
-        encoders = Encoders(opened, chosen, precision=precision, num_threads=num_threads)
-        return cls(encoders, DeviceMasks.open() if postprocess == "device" else None)
+        encoders, device_masks = open_parts(
+            bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
+        )
+        return cls(encoders, device_masks)
 
     @property
     def bundle(self) -> Bundle:
@@ -156,6 +132,24 @@ class Segmenter:
     def model_digest(self) -> str:
         """Identity of the image encoder. An encoded image works with every bundle of the same digest."""
         return self.bundle.model_digest
+
+    def close(self) -> None:
+        """Free the engines and the GPU's memory. Calls that run end as usual, later ones raise ClosedError.
+
+        `with Segmenter.open(...) as segmenter:` closes at its end. A second close does nothing; a copy or pickle of a
+        closed Segmenter opens the bundle again.
+        """
+        self.encoders.close()
+        if self._device_masks is not None:
+            self._device_masks.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Segmenter], tuple[object, ...]]:
         """Copies and pickles open the same bundle again, in the process where they are unpickled."""
@@ -224,9 +218,9 @@ class Segmenter:
         (embeddings of another bundle), ClassNamesError (more than 65,536 labels), and the errors of `encode_image`.
         """
         encoding, classes, settings = self._prepare(image, classes, options)
-        return self._label(encoding, classes, settings, options)
+        return self.label_encoding(encoding, classes, settings, options)
 
-    def _label(
+    def label_encoding(
         self,
         encoding: ImageEncoding,
         classes: ClassEmbeddings,
@@ -234,6 +228,7 @@ class Segmenter:
         options: SegmentOptions,
         score_filter: ScoreFilter | None = None,
     ) -> Segmentation:
+        """Label an encoded image by the settings that `check_options` made of the options; `segment` does both."""
         found = segment_classes(
             encoding,
             classes,
@@ -294,7 +289,7 @@ class Segmenter:
         if errors not in get_args(Errors):
             raise OptionError(f"errors is {errors!r}, expected one of {list(get_args(Errors))}")
         settings = self._settings(options)
-        classes = self._embeddings(classes)
+        classes = self.embeddings_of(classes)
         check_classes(classes, self.bundle, background=settings.background)
         of_encoding: SegmentOptions = {**options, "window": None}
         encode = partial(self.encode_image, window=settings.window)
@@ -342,7 +337,7 @@ class Segmenter:
         """
         given = sources_of(source)
         settings, mask_options = split_options(options, given, errors)
-        classes = self._embeddings(classes)
+        classes = self.embeddings_of(classes)
         stages = FrameStages(self, classes, self.check_options(classes, **mask_options), mask_options)
         return stream_frames(given, stages, settings, errors)
 
@@ -371,56 +366,23 @@ class Segmenter:
     ) -> tuple[ImageEncoding, ClassEmbeddings, SegmentationSettings]:
         """Checks options and classes, then encodes what is not encoded yet."""
         settings = self._settings(options, image if isinstance(image, ImageEncoding) else None)
-        classes = self._embeddings(classes)
+        classes = self.embeddings_of(classes)
         check_classes(classes, self.bundle, background=settings.background)
         encoding = image if isinstance(image, ImageEncoding) else self.encode_image(image, settings.window)
         return encoding, classes, settings
 
-    def _embeddings(self, classes: ClassEmbeddings | ClassNames) -> ClassEmbeddings:
+    def embeddings_of(self, classes: ClassEmbeddings | ClassNames) -> ClassEmbeddings:
+        """Embeddings as they are, or those of words with the default prompts. Raises as `encode_classes`."""
         return classes if isinstance(classes, ClassEmbeddings) else self.encode_classes(classes)
 
     def _settings(self, options: SegmentOptions, encoding: ImageEncoding | None = None) -> SegmentationSettings:
         """Settings from options and manifest; an encoding has its own window and engine. Raises OptionError."""
+        self.encoders.check_open()
         defaults, window = self.manifest.defaults, options.get("window")
         if encoding is not None:
             return encoded_settings(options, defaults, encoding, self.model_digest)
         window = "slide" if window is None else window
         return resolve_options(options, defaults, window=window, backend=self.backend_name, precision=self.precision)
-
-
-@dataclass(frozen=True)
-class FrameStages:
-    """The two stages of a stream's frames: a `FrameSegmenter`."""
-
-    segmenter: Segmenter
-    classes: ClassEmbeddings
-    settings: SegmentationSettings
-    options: SegmentOptions
-    """The options that `settings` were made of."""
-
-    @property
-    def encoding_key(self) -> object:
-        """The window mode."""
-        return self.settings.window
-
-    def working_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The (height, width) at which an image of this (height, width) is encoded."""
-        return resized_size(size, self.segmenter.manifest.windows)
-
-    def encode(self, pixels: NDArray[np.uint8]) -> ImageEncoding:
-        """Encode a frame (H,W,3)."""
-        return self.segmenter.encode_image(pixels, self.settings.window)
-
-    def label(self, encoded: ImageEncoding, score_filter: ScoreFilter | None) -> Segmentation:
-        """Label a frame by its scores, which `score_filter` may change."""
-        settings = replace(self.settings, window=encoded.window_mode)  # another one since it was encoded, perhaps
-        return self.segmenter._label(encoded, self.classes, settings, self.options, score_filter)
-
-    def with_classes(self, classes: ClassEmbeddings | ClassNames, options: SegmentOptions) -> Self:
-        """The same stages for other words. Raises the errors of `Segmenter.segment` for options and classes."""
-        classes = self.segmenter._embeddings(classes)
-        settings = self.segmenter.check_options(classes, **options)
-        return replace(self, classes=classes, settings=settings, options=options)
 
 
 def _reopened(

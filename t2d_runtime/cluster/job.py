@@ -26,9 +26,9 @@ from t2d_runtime.cluster.run import Outcome, Progress, prepare_on_cluster, run_a
 from t2d_runtime.cluster.session import ray_session
 from t2d_runtime.cluster.worker import Engine, Task
 from t2d_runtime.errors import ClusterError, OptionError, OutputError, T2DError
+from t2d_runtime.opening import FAST, Postprocess
 from t2d_runtime.proof.choice import AUTO
 from t2d_runtime.results.options import SegmentOptions, resolve_options
-from t2d_runtime.segmenter import FAST, Postprocess
 from t2d_runtime.storage.own_files import GENERATOR
 from t2d_runtime.words.class_list import ClassList
 from t2d_runtime.words.vocabulary import ClassEmbeddings

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from t2d_runtime.image.encoding import ImageEncoding
+    from t2d_runtime.opening import Postprocess
     from t2d_runtime.results.options import SegmentationSettings, SegmentOptions
     from t2d_runtime.results.segmentation import Segmentation
-    from t2d_runtime.segmenter import Postprocess, Segmenter
+    from t2d_runtime.segmenter import Segmenter
     from t2d_runtime.words.class_list import ClassList
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 

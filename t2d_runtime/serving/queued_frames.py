@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.errors import VocabularyError
+from t2d_runtime.frame_stages import FrameStages
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.results.options import SegmentOptions
-from t2d_runtime.segmenter import FrameStages
 from t2d_runtime.serving.queue import Queue
 from t2d_runtime.words.class_list import ClassNames
 from t2d_runtime.words.vocabulary import ClassEmbeddings

@@ -65,6 +65,7 @@ def test_the_runtime_takes_what_the_device_gives_it() -> None:
         ("cudaGraphLaunch", (executable, stream), 0),
         ("cudaGraphExecDestroy", (executable,), 0),
         ("cudaGraphDestroy", (graph,), 0),
+        ("cudaStreamDestroy", (stream,), 0),
     ):
         if function.endswith("Destroy"):  # a null handle is not passed on
             assert callable(getattr(runtime, function))
@@ -76,7 +77,12 @@ def test_the_runtime_takes_what_the_device_gives_it() -> None:
 
 def test_the_driver_has_what_the_device_calls() -> None:
     driver = importlib.import_module("cuda.bindings.driver")
-    for function, count in (("cuModuleLoadData", 1), ("cuModuleGetFunction", 2), ("cuLaunchKernel", 11)):
+    for function, count in (
+        ("cuModuleLoadData", 1),
+        ("cuModuleGetFunction", 2),
+        ("cuLaunchKernel", 11),
+        ("cuModuleUnload", 1),
+    ):
         signature = (inspect.getdoc(getattr(driver, function)) or "").splitlines()[0]
         assert signature.count(",") + 1 == count, signature
     assert driver.CUresult.CUDA_SUCCESS == 0
@@ -142,6 +148,7 @@ def test_a_device_records_launches_as_a_graph_and_gives_all_back(scripted: Scrip
     recording.replay()
     recording.close()
     gpu.free_host_array(staging)
+    gpu.close()
     assert scripted.calls == [
         "cudaStreamBeginCapture",
         "cuModuleGetFunction",
@@ -152,6 +159,8 @@ def test_a_device_records_launches_as_a_graph_and_gives_all_back(scripted: Scrip
         "cudaGraphLaunch",
         "cudaGraphExecDestroy",
         "cudaFreeHost",
+        "cuModuleUnload",
+        "cudaStreamDestroy",
     ]
 
 

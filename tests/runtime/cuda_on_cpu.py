@@ -67,6 +67,7 @@ class CpuDevice:
         self.recordings: list[Recorded] = []
         self._recording: list[tuple[Any, ...]] | None = None
         self.identity: tuple[str, ...] = ("CPU",)
+        self.closed = False
 
     def allocate(self, nbytes: int) -> int:
         if nbytes > self._left:
@@ -122,6 +123,13 @@ class CpuDevice:
 
     def synchronize(self) -> None:
         pass
+
+    def close(self) -> None:
+        assert not self.memory
+        assert not self.pinned
+        assert not self.closed
+        assert all(recording.closed for recording in self.recordings)
+        self.closed = True
 
     def _run(self, kernel: str, grid: Size, block: Size, arguments: Sequence[Argument]) -> None:
         assert self._library is not None, "no compiler"

@@ -19,8 +19,8 @@ from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.bundle.manifest import sealed
 from t2d_runtime.cli import main
 from t2d_runtime.commands.command_line import COMMANDS, EXAMPLES, build_parser
+from t2d_runtime.opening import FAST
 from t2d_runtime.proof.parity import PRECISIONS
-from t2d_runtime.segmenter import FAST
 from tests.runtime.conftest import own_lines
 
 

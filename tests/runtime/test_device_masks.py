@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.bundle.manifest import PamrSettings, WindowSettings
 from t2d_runtime.device import cuda
-from t2d_runtime.errors import BackendError, BackendUnavailableError, OptionError, SelfTestError
+from t2d_runtime.errors import BackendError, BackendUnavailableError, ClosedError, OptionError, SelfTestError
+from t2d_runtime.frame_stages import FrameStages
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.windows import window_boxes
 from t2d_runtime.masks.cuda.device import SOURCE
@@ -226,6 +227,23 @@ def test_smoothing_over_time_is_the_hosts_alone(library: Path | None) -> None:
     masks, encoding = DeviceMasks(CpuDevice(library)), encoding_of((40, 55), (40, 55))
     with pytest.raises(OptionError, match=r"smoothed over time on the host alone; open with postprocess='host'"):
         masks.label_map_of(encoding, words(2), SETTINGS, keep_scores=False, score_filter=lambda scores: scores)
+
+
+def test_closing_gives_the_devices_memory_back(on_device: CpuDevice, exported_bundle: Path) -> None:
+    if on_device.without_compiler:
+        return
+    with Segmenter.open(exported_bundle, backend="onnxruntime", postprocess="device") as segmenter:
+        classes = segmenter.encode_classes(["sky", "grass"])
+        segmenter.segment(np.zeros((40, 60, 3), np.uint8), classes, refine=True)
+        stages = FrameStages(segmenter, classes, segmenter.check_options(classes), {})
+        encoding = segmenter.encode_image(np.zeros((40, 60, 3), np.uint8))
+        assert on_device.memory
+    assert on_device.closed
+    assert not on_device.memory
+    assert not on_device.pinned
+    segmenter.close()
+    with pytest.raises(ClosedError, match="were closed; open the bundle again"):
+        stages.label(encoding, None)
 
 
 def missing(name: str) -> None:

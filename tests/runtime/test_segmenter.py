@@ -316,14 +316,16 @@ def test_an_unknown_backend_is_an_error_that_lists_what_there_is(exported_bundle
 def test_values_that_are_not_finite_are_never_labelled(
     segmenter: Segmenter, photograph: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = segmenter.encoders._image_encoder.run
+    engine = segmenter.encoders._image_encoder
+    assert engine is not None
+    right = engine.run
 
     def broken(inputs: Any) -> dict[str, NDArray[Any]]:
         outputs = right(inputs)
         outputs["patch_tokens"][0, 3, 5] = np.nan
         return outputs
 
-    monkeypatch.setattr(segmenter.encoders._image_encoder, "run", broken)
+    monkeypatch.setattr(engine, "run", broken)
     with pytest.raises(BackendError, match="patch_tokens holds values that are not finite"):
         segmenter.encode_image(photograph)
 

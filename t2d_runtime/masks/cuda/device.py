@@ -72,6 +72,9 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Wait until everything before has ended. Raises BackendError where any of it failed."""
 
+    def close(self) -> None:
+        """Free the kernels and the stream, after all memory and recordings."""
+
 
 def source_digest() -> str:
     """The sha256 of `masks.cu`, the same for all kinds of line ends."""
@@ -205,6 +208,12 @@ class CudaDevice:
     def synchronize(self) -> None:
         """See `Device.synchronize`."""
         self.cuda.call("cudaStreamSynchronize", self.stream)
+
+    def close(self) -> None:
+        """See `Device.close`."""
+        self._kernels.clear()
+        self._ask("cuModuleUnload", self._module)
+        self.cuda.call("cudaStreamDestroy", self.stream)
 
     def _abandon_capture(self) -> None:
         try:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.device.cuda import Cuda
-from t2d_runtime.errors import OptionError
+from t2d_runtime.errors import ClosedError, OptionError
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.masks.cuda.device import CudaDevice, Device
@@ -26,6 +26,7 @@ class DeviceMasks:
 
     def __init__(self, device: Device) -> None:
         self._device = device
+        self._closed = False
         self._plans: OrderedDict[Shapes, Plan] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -38,6 +39,15 @@ class DeviceMasks:
     def identity(self) -> tuple[str, ...]:
         """Everything besides the inputs that decides the results."""
         return self._device.identity
+
+    def close(self) -> None:
+        """Free the memory on the device, once a call that uses it has ended. A second close does nothing."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                while self._plans:
+                    self._plans.popitem()[1].close()
+                self._device.close()
 
     def label_map_of(
         self,
@@ -80,6 +90,8 @@ class DeviceMasks:
         )
         inputs = Inputs(encoding.patch_tokens, encoding.cls_attention, text_embeds, encoding.resized, offsets)
         with self._lock:
+            if self._closed:
+                raise ClosedError("the device's masks were closed; open the bundle again")
             labels, scores, best = self._plan(shapes).run(inputs)
         return Labelling(labels, scores, confidence_of(best, labels, settings, thresholds))
 
