@@ -16,12 +16,12 @@ from t2d_runtime import __version__
 from t2d_runtime.errors import T2DError
 from t2d_runtime.serving import description
 from t2d_runtime.serving.attending import Values, attended, checked_question, owner_of
-from t2d_runtime.serving.files import PageFile, page_files
 from t2d_runtime.serving.guard import Guard
 from t2d_runtime.serving.hosts import Hosts
 from t2d_runtime.serving.keys import Keys
 from t2d_runtime.serving.live_addresses import add_live
 from t2d_runtime.serving.metrics import CONTENT_TYPE
+from t2d_runtime.serving.page_files import PageFile, page_files
 from t2d_runtime.serving.problems import HttpError, problem_of, response_of
 from t2d_runtime.serving.question import QUESTION, UPLOAD, image_of, window_of
 from t2d_runtime.serving.queue import Turn

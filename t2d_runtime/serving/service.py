@@ -17,7 +17,7 @@ from t2d_runtime.image.windows import WindowMode, size_of
 from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.serving.answers import FORMATS, content_of
-from t2d_runtime.serving.images import ImageStore
+from t2d_runtime.serving.kept_images import ImageStore
 from t2d_runtime.serving.limits import Limits
 from t2d_runtime.serving.live import Live
 from t2d_runtime.serving.live_source import LiveSource
