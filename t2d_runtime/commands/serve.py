@@ -7,12 +7,15 @@ import gc
 from typing import TYPE_CHECKING
 
 from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_words, named_path
-from t2d_runtime.commands.opening import open_classes, open_segmenter
+from t2d_runtime.commands.opening import named_classes, open_classes, open_segmenter
 from t2d_runtime.commands.terminal import say
 from t2d_runtime.errors import OptionError
 
 if TYPE_CHECKING:
+    from t2d_runtime.segmenter import Segmenter
+    from t2d_runtime.serving.known_words import KnownWords
     from t2d_runtime.serving.limits import Limits
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 DEFAULT_PORT = 8000
 
@@ -29,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words that are looked for at first",
     )
     add_words(parser, required=False)
+    parser.add_argument(
+        "--vocabulary",
+        dest="known_words",
+        type=named_path,
+        metavar="F",
+        help="answer these words alone, encoded by 't2d classes': .npz or .safetensors; needs no text encoder",
+    )
     parser.set_defaults(prompts=None)
     _add_access_options(parser)
     _add_limits(parser)
@@ -96,7 +106,10 @@ def run(args: argparse.Namespace) -> int:
         address = address_of(bound)
         source = None if args.source is None else LiveSource.open(args.source)
         segmenter = open_segmenter(args)
-        service = Service(segmenter, limits, None if source is None else (source, open_classes(args, segmenter)))
+        known = _known_words(args, segmenter, limits)
+        live = None if source is None else (source, _first_words(args, segmenter, known))
+        service = Service(segmenter, limits, live, known)
+        service.warm_up()
         application = application_of(service, hosts=hosts, keys=keys)
         model = f"{segmenter.manifest.model.backbone}, {segmenter.backend_name} in {segmenter.precision}"
 
@@ -117,11 +130,43 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _known_words(args: argparse.Namespace, segmenter: Segmenter, limits: Limits) -> KnownWords | None:
+    """The words of --vocabulary, if that is given.
+
+    Raises VocabularyError, OptionError, and BundleNotFoundError where neither they nor a text encoder are there.
+    """
+    from t2d_runtime.errors import BundleNotFoundError
+    from t2d_runtime.serving.known_words import KnownWords
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+    if args.known_words is not None:
+        return KnownWords(ClassEmbeddings.load(args.known_words), limits.phrases)
+    try:
+        segmenter.encode_classes(["thing"])
+    except BundleNotFoundError as error:
+        raise BundleNotFoundError(f"{error}; t2d serve takes a vocabulary with --vocabulary F") from error
+    return None
+
+
+def _first_words(args: argparse.Namespace, segmenter: Segmenter, known: KnownWords | None) -> ClassEmbeddings:
+    """The words that are looked for at first in the live source: those that are named, or the whole vocabulary."""
+    from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+    if known is None:
+        return open_classes(args, segmenter)
+    if args.classes is None and args.classes_file is None:
+        return known.vocabulary
+    classes, _ = named_classes(args, segmenter.manifest)
+    return classes if isinstance(classes, ClassEmbeddings) else known.embeddings(classes)
+
+
 def _check_source(args: argparse.Namespace) -> None:
     """Raises OptionError for a source without words, and for words without a source."""
     words = next((name for name in ("classes", "classes_file") if getattr(args, name) is not None), None)
-    if args.source is not None and words is None:
-        raise OptionError('--source needs the words that are looked for at first: add --classes "cat,sofa"')
+    if args.source is not None and words is None and args.known_words is None:
+        raise OptionError(
+            '--source needs the words that are looked for at first: add --classes "cat,sofa", or a --vocabulary'
+        )
     if args.source is None and words is not None:
         option = f"--{words.replace('_', '-')}"
         raise OptionError(f"{option} has no effect without --source; clients send words with their pictures")

@@ -55,7 +55,6 @@ def application_of(service: Service, *, hosts: Hosts, keys: Keys) -> ASGIApp:
 def _addresses(service: Service, files: dict[str, PageFile]) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(service.warm_up)
         yield
         await service.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Defaults, PamrSettings
+from t2d_runtime.bundle.manifest import Defaults, PamrSettings
 from t2d_runtime.errors import ClassNamesError, OptionError
 from t2d_runtime.image.windows import WindowMode
 from t2d_runtime.results.options import MaskOptions, checked_flag, checked_window
@@ -34,7 +34,8 @@ class Question:
     """A checked question about one picture."""
 
     classes: ClassList
-    prompts: str | tuple[str, ...]
+    prompts: str | tuple[str, ...] | None
+    """A set's name or templates; None where none are given."""
     options: MaskOptions
     form: Form
 
@@ -99,9 +100,9 @@ def _check_count(name: str, given: Any, most: int) -> None:
         raise HttpError(422, f"{name} has {max(len(entries), inner)} entries, expected at most {most}")
 
 
-def _prompts(values: Mapping[str, Any], limits: Limits) -> str | tuple[str, ...]:
-    prompts = values.get("prompts", DEFAULT_PROMPTS)
-    if isinstance(prompts, str):
+def _prompts(values: Mapping[str, Any], limits: Limits) -> str | tuple[str, ...] | None:
+    prompts = values.get("prompts")
+    if prompts is None or isinstance(prompts, str):
         return prompts
     if not isinstance(prompts, list) or not all(isinstance(template, str) for template in prompts):
         raise OptionError(f"prompts are {prompts!r:.60}, expected the name of a set, or a list of templates with {{}}")

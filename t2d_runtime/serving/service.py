@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from t2d_runtime import __version__
-from t2d_runtime.errors import ImageSizeError
+from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
+from t2d_runtime.errors import ImageSizeError, OptionError
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.reading import load_image
 from t2d_runtime.image.windows import WindowMode, size_of
@@ -18,6 +19,7 @@ from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.serving.answers import FORMATS, content_of
 from t2d_runtime.serving.kept_images import ImageStore
+from t2d_runtime.serving.known_words import KnownWords
 from t2d_runtime.serving.limits import Limits
 from t2d_runtime.serving.live import Live
 from t2d_runtime.serving.live_source import LiveSource
@@ -42,8 +44,11 @@ class Answer:
 class Service:
     """One bundle's segmenter behind one queue, with the encoded pictures that are kept."""
 
-    def __init__(self, segmenter: Segmenter, limits: Limits, live: LiveStart | None = None) -> None:
+    def __init__(
+        self, segmenter: Segmenter, limits: Limits, live: LiveStart | None = None, known: KnownWords | None = None
+    ) -> None:
         self.segmenter = segmenter
+        self.known = known
         self.limits = limits
         self.metrics = Metrics()
         self.queue = Queue(limits, self.metrics)
@@ -58,8 +63,13 @@ class Service:
         self.metrics.places.set(limits.queue)
 
     def warm_up(self) -> None:
-        """Segment a small picture, so that the text encoder and all code is loaded before the first request."""
-        self.segmenter.segment(np.zeros((64, 64, 3), np.uint8), ["thing"], background=True, refine=True)
+        """Segment a small picture, so that the text encoder and all code is loaded before the first request.
+
+        Raises the errors of `Segmenter.segment`: BundleNotFoundError without a text encoder where no words are known,
+        VocabularyError where the known ones are another bundle's.
+        """
+        classes = ["thing"] if self.known is None else self.known.sample()
+        self.segmenter.segment(np.zeros((64, 64, 3), np.uint8), classes, background=True, refine=True)
 
     def end_live(self) -> None:
         """Let those go who look at the live source, so that the server can end."""
@@ -127,6 +137,7 @@ class Service:
                 "refine": {"iterations": defaults.pamr.iterations, "dilations": list(defaults.pamr.dilations)},
             },
             "live": None if self.live is None else self.live.source.name,
+            "vocabulary": None if self.known is None else list(self.known.words),
             "formats": FORMATS,
             "limits": {
                 "queue": limits.queue,
@@ -142,16 +153,17 @@ class Service:
 
     async def _embeddings(self, question: Question, window: WindowMode, turn: Turn) -> ClassEmbeddings:
         """The classes' embeddings. Options are checked with them, before the picture is looked at."""
-        classes = await self.queue.run(
-            "words",
-            turn,
-            self.segmenter.encode_classes,
-            question.classes,
-            question.prompts,
-            progress=turn.progress,
-        )
+        classes = await self.queue.run("words", turn, self._words, question, turn)
         self.segmenter.check_options(classes, window=window, **question.options)
         return classes
+
+    def _words(self, question: Question, turn: Turn) -> ClassEmbeddings:
+        if self.known is None:
+            prompts = DEFAULT_PROMPTS if question.prompts is None else question.prompts
+            return self.segmenter.encode_classes(question.classes, prompts, progress=turn.progress)
+        if question.prompts is not None:
+            raise OptionError("prompts have no effect: this server's words are encoded already; leave them out")
+        return self.known.embeddings(question.classes, background=question.options.get("background") is True)
 
     async def _encode(self, image: bytes, window: WindowMode, phrases: int, turn: Turn) -> ImageEncoding:
         pixels = await self.queue.run("read", turn, load_image, image, max_pixels=self.limits.pixels)

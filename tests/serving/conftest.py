@@ -24,6 +24,7 @@ from t2d_runtime.image.windows import WindowMode
 from t2d_runtime.serving.application import application_of
 from t2d_runtime.serving.hosts import Hosts
 from t2d_runtime.serving.keys import Keys
+from t2d_runtime.serving.known_words import KnownWords
 from t2d_runtime.serving.limits import Limits
 from t2d_runtime.serving.server import Server, address_of, listening_socket
 from t2d_runtime.serving.service import LiveStart, Service
@@ -102,9 +103,11 @@ def serve(segmenter: Segmenter) -> Serve:
         hosts: Hosts | None = None,
         of: Segmenter = segmenter,
         live: LiveStart | None = None,
+        known: KnownWords | None = None,
     ) -> Iterator[Running]:
         chosen = limits or Limits()
-        service = Service(of, chosen, live)
+        service = Service(of, chosen, live, known)
+        service.warm_up()
         application = application_of(service, hosts=hosts or Hosts.of("127.0.0.1"), keys=Keys(keys))
         with run_server(application, chosen, on_end=service.end_live) as server:
             yield server
