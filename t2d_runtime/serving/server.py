@@ -34,7 +34,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
             family, address = socket.AF_INET, ("127.0.0.1", port)
         bound = socket.socket(family, kind, protocol)
         try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # A port that another server left is free at once. On Windows SO_REUSEADDR would share one in use.
+            bound.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR), 1)
             bound.bind(address)
         except OSError:
             bound.close()

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from t2d_runtime.cli import main
-from t2d_runtime.serving.server import Server
+from t2d_runtime.serving.server import Server, listening_socket
 from tests.conftest import hear_interrupts
 
 from .conftest import TIMEOUT_S
@@ -125,6 +125,16 @@ def test_a_port_that_is_taken_is_told(exported_bundle: Path, capsys: pytest.Capt
         port = taken.getsockname()[1]
         assert main(["serve", str(exported_bundle), "--port", str(port)]) == 2
     assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in capsys.readouterr().err
+
+
+def test_a_port_is_never_shared_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SO_REUSEADDR lets two servers have one port there."""
+    with listening_socket("127.0.0.1", 0) as bound:
+        assert bound.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_KEEPALIVE, raising=False)
+    with listening_socket("127.0.0.1", 0) as bound:
+        assert not bound.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+        assert bound.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 WITHOUT = """

@@ -99,6 +99,18 @@ def test_errors_of_the_deployment_are_told_to_the_log_alone(
     assert "the engine at /secret/path failed" in caplog.text
 
 
+def test_a_fault_ends_its_own_request_alone(segmenter: Segmenter, caplog: pytest.LogCaptureFixture) -> None:
+    """A lone surrogate, which JSON may hold, has no UTF-8."""
+    words = np.frombuffer(b'["sky", "\\ud800"]', np.uint8)
+    model = SegmentationModel(segmenter, backend())
+    bad = Request({"image": IMAGE, "words_json": words}, "class_names")
+    good = Request({"image": IMAGE, "words": WORDS}, "class_names")
+    answers = model.execute([good, bad, good])
+    assert [answer.error is None for answer in answers] == [True, False, True]
+    assert answers[1].error.args[0] == "the picture could not be segmented; the server's log says why"
+    assert "UnicodeEncodeError" in caplog.text
+
+
 def test_a_missing_bundle_does_not_load(tmp_path: Path) -> None:
     with pytest.raises(BundleNotFoundError, match="is not a bundle"):
         SegmentationModel.open(backend(), arguments(tmp_path))

@@ -89,7 +89,9 @@ class SegmentationModel:
             return self._failed(str(error), "INVALID_ARG")
         except T2DError as error:
             logger.error("a request failed: %s", error)
-            return self._failed("the picture could not be segmented; the server's log says why", "INTERNAL")
+        except Exception:  # one that left `execute` would fail the other requests of the batch too
+            logger.exception("a request failed")
+        return self._failed("the picture could not be segmented; the server's log says why", "INTERNAL")
 
     def _outputs(self, result: Segmentation, wanted: Iterable[str]) -> list[Any]:
         arrays: dict[str, Callable[[], NDArray[Any]]] = {
