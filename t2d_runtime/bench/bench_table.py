@@ -14,11 +14,17 @@ CONDITIONS = (
     "input_size",
     "precision",
     "image_size",
+    "window",
     "windows",
     "classes",
+    "phrases",
     "refined_classes",
+    "postprocess",
 )
 """Figures that two results must share for their times to be comparable."""
+
+BATCH = "segment_batch"
+"""Name of the rate of many images, whose stages overlap."""
 
 
 def lines_of(result: BenchResult) -> Iterator[str]:
@@ -27,14 +33,19 @@ def lines_of(result: BenchResult) -> Iterator[str]:
     height, width = figures.image_size
     threads = "the engine's own choice of threads" if figures.threads is None else f"{figures.threads} threads"
     yield f"{figures.backbone} in {figures.precision} on {figures.engine}, {threads}"
+    windows = "1 window" if figures.windows == 1 else f"{figures.windows} windows"
+    phrases = "" if figures.phrases is None else f" of {figures.phrases} phrases"
+    where = ", masks on the GPU" if figures.postprocess == "device" else ""
     yield (
-        f"{width} x {height} pixels in {figures.windows} windows, {figures.classes} classes with background and "
-        f"cleaning, {figures.refined_classes} of which PAMR refines; {figures.rounds} rounds"
+        f"{width} x {height} pixels in {windows}, {figures.classes} classes{phrases} with background and "
+        f"cleaning, {figures.refined_classes} of which PAMR refines{where}; {figures.rounds} rounds"
     )
     yield ""
     yield f"{'stage':<22}{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}{'a second':>10}"
     for name, stage in figures.stages.items():
         yield f"{name:<22}{stage.p50_ms:>10.2f}{stage.p95_ms:>10.2f}{stage.p99_ms:>10.2f}{stage.per_second:>10.1f}"
+    if figures.batch_per_second is not None:
+        yield f"{BATCH:<52}{figures.batch_per_second:>10.1f}"
     yield ""
     yield "a new process to its first mask, PAMR included:"
     yield f"{'first on a machine':<22}{start_line(figures.first_start)}"
@@ -65,6 +76,8 @@ def comparison(first: Path, second: Path) -> Iterator[str]:
     for name in a.figures.stages:
         if name in b.figures.stages:
             yield _row(name, a.figures.stages[name].p50_ms, b.figures.stages[name].p50_ms)
+    if a.figures.batch_per_second and b.figures.batch_per_second:
+        yield _row(f"{BATCH}, an image", 1e3 / a.figures.batch_per_second, 1e3 / b.figures.batch_per_second)
     yield _row("first start", a.figures.first_start.whole_ms, b.figures.first_start.whole_ms)
     yield _row("later start", a.figures.start.whole_ms, b.figures.start.whole_ms)
     if a.figures.start.peak_bytes and b.figures.start.peak_bytes:

@@ -1,7 +1,7 @@
 """A small application, from its start to its first mask. `t2d bench` runs it to time a start.
 
-`python -m t2d_runtime.bench.first_mask JOB`: JOB is JSON with the arguments of `Segmenter.open`, an
-image and class names.
+`python -m t2d_runtime.bench.first_mask JOB`: JOB is JSON with the arguments of `Segmenter.open` ("open"), a path
+("image"), the arguments of `encode_classes` or a "vocabulary" ("words"), and the options "window" and "refine".
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ def main() -> None:
     times.append(time.perf_counter())
     segmenter = Segmenter.open(**job["open"])
     times.append(time.perf_counter())
-    classes = segmenter.encode_classes(job["class_names"])
+    if "vocabulary" in job["words"]:
+        from t2d_runtime import ClassEmbeddings
+
+        classes = ClassEmbeddings.load(job["words"]["vocabulary"])
+    else:
+        classes = segmenter.encode_classes(**job["words"])
     times.append(time.perf_counter())
-    segmenter.segment(job["image"], classes, background=True, refine=job["refine"])
+    segmenter.segment(job["image"], classes, background=True, window=job["window"], refine=job["refine"])
     times.append(time.perf_counter())
     from t2d_runtime.device.machine import peak_resident_bytes
 

@@ -8,25 +8,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from t2d_runtime.bench.stages import refined_classes, stages_of
+from t2d_runtime.bench.stages import batch_per_second, refined_phrases, stages_of
 from t2d_runtime.bundle.files import SELFTEST, Bundle
 from t2d_runtime.bundle.from_hub import local_bundle
 from t2d_runtime.device.machine import MachineFacts, machine_facts
 from t2d_runtime.device.timing import Timing, in_turn
-from t2d_runtime.errors import BackendError, DataError, OptionError
-from t2d_runtime.image.windows import size_of
+from t2d_runtime.errors import BackendError, BundleNotFoundError, DataError, OptionError
+from t2d_runtime.image.windows import WindowMode, size_of
+from t2d_runtime.opening import Postprocess
 from t2d_runtime.proof.selftest import SelfTestVectors
 from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.storage.cache import VARIABLE
 from t2d_runtime.storage.reading import read_text_file
 from t2d_runtime.storage.strict_json import parse_json
 from t2d_runtime.storage.whole_file import whole_file
+from t2d_runtime.words.class_list import ClassList, checked_classes
+from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 WARM_UP = 2
 """Rounds that do not count. In the first, engines reserve memory and compiled loops are read from disk."""
@@ -39,8 +42,12 @@ class BenchSettings:
     bundle: Path | str
     image: Path | None = None
     """None takes the self-test's picture, which every bundle carries."""
-    class_names: tuple[str, ...] | None = None
-    """None takes the self-test's words."""
+    classes: ClassList | None = None
+    """None takes the self-test's words, where there is no vocabulary either."""
+    vocabulary: Path | None = None
+    """File of encoded words; the stages that encode words are then left out."""
+    window: WindowMode = "slide"
+    postprocess: Postprocess = "host"
     backend: str = "auto"
     precision: str = "fp32"
     num_threads: int | None = None
@@ -74,7 +81,7 @@ class StartTime:
     open_ms: float
     """Loading the bundle and its image encoder."""
     words_ms: float
-    """Encoding the words, with loading the text encoder."""
+    """Encoding the words, with loading the text encoder; or reading the vocabulary."""
     mask_ms: float
     peak_bytes: int | None
     """Peak memory of the process; None where the system does not count it."""
@@ -96,13 +103,19 @@ class BenchFigures:
     windows: int
     classes: int
     refined_classes: int
-    """Classes that PAMR refines; the others can win nowhere in the image."""
+    """Phrases that PAMR refines; the others can win nowhere in the image."""
     rounds: int
     stages: Mapping[str, StageTime]
     first_start: StartTime
     """The first start on a machine: models are compiled and the engine runs its self-test."""
     start: StartTime
     """A later start: the median of several by their whole time."""
+    phrases: int | None = None
+    """Phrases of all classes and negatives, where they are more than the classes."""
+    window: WindowMode = "slide"
+    postprocess: Postprocess = "host"
+    batch_per_second: float | None = None
+    """Images a second of `segment_batch`, without PAMR; None in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -139,16 +152,23 @@ def measure(settings: BenchSettings) -> BenchResult:
         "backend": settings.backend,
         "precision": settings.precision,
         "num_threads": settings.num_threads,
+        "postprocess": settings.postprocess,
     }
-    with _picture(settings) as (image, class_names):
+    vocabulary = None if settings.vocabulary is None else ClassEmbeddings.load(settings.vocabulary)
+    with _picture(settings) as (image, words):
         segmenter = Segmenter.open(**opening)
-        stages = stages_of(segmenter, image, class_names, num_threads=settings.num_threads)
+        classes = vocabulary or _encoded(segmenter, words)
+        listed, window = words if vocabulary is None else None, settings.window
+        stages = stages_of(segmenter, image, listed, classes=classes, window=window, num_threads=settings.num_threads)
         timings = in_turn(stages, settings.rounds, WARM_UP)
-        encoding = segmenter.encode_image(image)
+        per_second = batch_per_second(segmenter, image, classes, window, settings.rounds)
+        encoding = segmenter.encode_image(image, window)
         # The choices of "auto" and "fast", so that the started program uses the same.
         opening |= {"backend": segmenter.backend_name, "precision": segmenter.precision}
-        first, later = measure_starts(opening, image, class_names, settings.starts)
-    model = segmenter.manifest.model
+        encoded = {"vocabulary": str(settings.vocabulary)}
+        job = {"image": str(image), "words": encoded if listed is None else _arguments(listed), "window": window}
+        first, later = measure_starts({"open": opening, **job, "refine": True}, settings.starts)
+    model, mask_settings = segmenter.manifest.model, segmenter.check_options(classes, background=True, window=window)
     figures = BenchFigures(
         backbone=model.backbone,
         model_digest=segmenter.model_digest,
@@ -159,21 +179,25 @@ def measure(settings: BenchSettings) -> BenchResult:
         threads=settings.num_threads,
         image_size=size_of(encoding.image),
         windows=len(encoding.windows),
-        classes=len(class_names),
-        refined_classes=refined_classes(segmenter, encoding, segmenter.encode_classes(class_names)),
+        classes=len(classes.names),
+        refined_classes=refined_phrases(encoding, classes, mask_settings),
         rounds=settings.rounds,
         stages={name: StageTime.of(timing) for name, timing in timings.items()},
         first_start=first,
         start=later,
+        phrases=None if classes.phrases is None else len(classes.vectors),
+        window=window,
+        postprocess=segmenter.postprocess,
+        batch_per_second=per_second,
     )
     return BenchResult("bench", machine_facts(), figures)
 
 
 @contextmanager
-def _picture(settings: BenchSettings) -> Iterator[tuple[Path, Sequence[str]]]:
+def _picture(settings: BenchSettings) -> Iterator[tuple[Path, ClassList]]:
     """The image file and the words. The self-test's picture is written to a file, to be decoded like any other."""
-    if settings.image is not None and settings.class_names is not None:
-        yield settings.image, settings.class_names
+    if settings.image is not None and settings.classes is not None:
+        yield settings.image, settings.classes
         return
     from PIL import Image
 
@@ -181,17 +205,26 @@ def _picture(settings: BenchSettings) -> Iterator[tuple[Path, Sequence[str]]]:
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "selftest.png"
         Image.fromarray(vectors.image).save(stored)
-        yield settings.image or stored, settings.class_names or vectors.class_names
+        yield settings.image or stored, settings.classes or checked_classes(vectors.class_names)
 
 
-def measure_starts(
-    opening: Mapping[str, Any], image: Path, class_names: Sequence[str], count: int
-) -> tuple[StartTime, StartTime]:
+def _encoded(segmenter: Segmenter, words: ClassList) -> ClassEmbeddings:
+    try:
+        return segmenter.encode_classes(words)
+    except BundleNotFoundError as error:
+        raise BundleNotFoundError(f"{error}; 't2d bench --vocabulary F' measures without it") from error
+
+
+def _arguments(words: ClassList) -> dict[str, Any]:
+    """The arguments of `Segmenter.encode_classes` for a class list, as JSON takes them."""
+    return {"classes": dict(words.phrases), "negatives": words.negatives, "thresholds": dict(words.thresholds)}
+
+
+def measure_starts(job: Mapping[str, Any], count: int) -> tuple[StartTime, StartTime]:
     """A start with an empty cache, as on a new machine, and the median of `count` later ones.
 
-    `opening` are the arguments of `Segmenter.open`.
+    `job` as `t2d_runtime.bench.first_mask` takes it.
     """
-    job = {"open": opening, "image": str(image), "class_names": class_names, "refine": True}
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, VARIABLE: cache}
         first = time_start(job, environment)

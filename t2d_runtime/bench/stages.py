@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,14 +16,16 @@ from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.preprocess import resize
 from t2d_runtime.image.reading import ImageLike, load_image
-from t2d_runtime.image.windows import cut_windows, size_of, stitch
+from t2d_runtime.image.windows import WindowMode, cut_windows, size_of, stitch
 from t2d_runtime.masks.cleaning import clean_scores
 from t2d_runtime.masks.labels import labels_from_patch_scores, labels_from_planes, possible_winners
 from t2d_runtime.masks.pamr.refine import refine
-from t2d_runtime.masks.postprocess import window_scores
+from t2d_runtime.masks.phrases import labels_of_classes, row_thresholds
+from t2d_runtime.masks.postprocess import competition, window_scores
 from t2d_runtime.masks.upsample import upsample
 from t2d_runtime.results.label_map import LabelMap
 from t2d_runtime.results.options import SegmentationSettings
+from t2d_runtime.words.class_list import ClassList, ClassNames, checked_classes
 from t2d_runtime.words.text import Tokenizer, encode_class_names
 
 if TYPE_CHECKING:
@@ -47,43 +50,53 @@ WORDS, KNOWN_WORDS = "words", "words, known"
 def stages_of(
     segmenter: Segmenter,
     image: ImageLike,
-    class_names: Sequence[str],
+    words: ClassNames | ClassList | None,
     *,
     classes: ClassEmbeddings | None = None,
+    window: WindowMode = "slide",
     num_threads: int | None = None,
 ) -> Stages:
     """Every stage of an image and its words, with background and official cleaning, in order; then the whole.
 
-    `classes` replace the embeddings of the words, except in the stage that encodes the words. `num_threads` applies to
-    PAMR; everything else uses the segmenter's own number.
+    `classes` replace the embeddings of the words, except in the stages that encode the words; these are left out where
+    `words` is None. Where a GPU computes the masks, the masks' own stages are left out: they are this processor's.
+    `num_threads` applies to PAMR; everything else uses the segmenter's own number.
     """
-    classes = classes or segmenter.encode_classes(class_names)
-    encoding = segmenter.encode_image(image)
+    listed = words if words is None or isinstance(words, ClassList) else checked_classes(words)
+    classes = classes or segmenter.encode_classes(listed or ())
+    encoding = segmenter.encode_image(image, window)
     settings = segmenter.segment(encoding, classes, background=True).settings
-    size = size_of(encoding.resized)
-    return {
+    refine_window = partial(refine, settings=segmenter.manifest.defaults.pamr, num_threads=num_threads)
+    segment = partial(segmenter.segment, image, classes, background=True, window=window)
+    stages: Stages = {
         "decode": partial(load_image, image),
-        "resize": partial(resize, encoding.image, size),
-        "encode": partial(segmenter.encode_image, encoding.resized),
-        **_score_stages(encoding, classes.vectors, settings),
-        **_label_stages(
-            encoding,
-            classes.vectors,
-            settings,
-            partial(refine, settings=segmenter.manifest.defaults.pamr, num_threads=num_threads),
-        ),
-        WHOLE: partial(segmenter.segment, image, classes, background=True),
-        WHOLE_REFINED: partial(segmenter.segment, image, classes, background=True, refine=True),
-        WORDS: new_words(segmenter, class_names),
-        KNOWN_WORDS: partial(segmenter.encode_classes, class_names),
+        "resize": partial(resize, encoding.image, size_of(encoding.resized)),
+        "encode": partial(segmenter.encode_image, encoding.resized, window),
     }
+    if segmenter.postprocess == "host":
+        stages |= _score_stages(encoding, classes.vectors, settings)
+        stages |= _label_stages(encoding, classes, settings, refine_window)
+    stages |= {WHOLE: segment, WHOLE_REFINED: partial(segment, refine=True)}
+    if listed is not None:
+        stages[WORDS] = new_words(segmenter, listed.all_phrases)
+        stages[KNOWN_WORDS] = partial(segmenter.encode_classes, listed)
+    return stages
 
 
-def refined_classes(segmenter: Segmenter, encoding: ImageEncoding, classes: ClassEmbeddings) -> int:
-    """Number of classes that can be the label of a pixel beside the background; PAMR skips the others."""
-    settings = segmenter.segment(encoding, classes, background=True).settings
-    scores = window_scores(encoding, classes.vectors, settings)
-    return len(possible_winners(scores, threshold=settings.threshold))
+def refined_phrases(encoding: ImageEncoding, classes: ClassEmbeddings, settings: SegmentationSettings) -> int:
+    """Number of phrases that can win a pixel beside the background; PAMR skips the others."""
+    scores, threshold = _competing_scores(encoding, classes, settings)
+    return len(possible_winners(scores, threshold=threshold))
+
+
+def batch_per_second(
+    segmenter: Segmenter, image: ImageLike, classes: ClassEmbeddings, window: WindowMode, count: int
+) -> float:
+    """Images a second of `segment_batch`, from the first image's beginning to the last one's end."""
+    start = time.perf_counter()
+    for _ in segmenter.segment_batch([image] * count, classes, background=True, window=window):
+        pass
+    return count / (time.perf_counter() - start)
 
 
 def new_words(segmenter: Segmenter, class_names: Sequence[str]) -> Callable[[], object]:
@@ -109,14 +122,23 @@ def _score_stages(encoding: ImageEncoding, vectors: NDArray[np.float32], setting
     return {"similarity": partial(window_scores, encoding, vectors, uncleaned), "cleaning": clean}
 
 
+def _competing_scores(
+    encoding: ImageEncoding, classes: ClassEmbeddings, settings: SegmentationSettings
+) -> tuple[NDArray[np.float32], float | None]:
+    """Scores (W,P,h,w) of the phrases, less the thresholds of classes that have their own, and the common threshold."""
+    scores = window_scores(encoding, classes.vectors, settings)
+    threshold, offsets = competition(settings, row_thresholds(classes, settings.threshold))
+    return scores if offsets is None else scores - offsets[:, np.newaxis, np.newaxis], threshold
+
+
 def _label_stages(
     encoding: ImageEncoding,
-    vectors: NDArray[np.float32],
+    classes: ClassEmbeddings,
     settings: SegmentationSettings,
     refine_window: Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]],
 ) -> Stages:
-    scores = window_scores(encoding, vectors, settings)
-    winners = possible_winners(scores, threshold=settings.threshold)
+    scores, threshold = _competing_scores(encoding, classes, settings)
+    winners = possible_winners(scores, threshold=threshold)
     crops = cut_windows(encoding.resized, encoding.windows)
     crop_size = crops.shape[1], crops.shape[2]
     resized_size = size_of(encoding.resized)
@@ -128,18 +150,21 @@ def _label_stages(
     def refine_all(planes: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         return [refine_window(crop, of_window) for crop, of_window in zip(crops, planes, strict=True)]
 
-    def label(planes: list[NDArray[np.float32]]) -> LabelMap:
+    def label() -> LabelMap:
+        labels = labels_from_patch_scores(scores, encoding.windows, resized_size, size, threshold=threshold)
+        return labels_of_classes(labels, classes, background=True)
+
+    def label_refined(planes: list[NDArray[np.float32]]) -> LabelMap:
         stitched = stitch(planes, encoding.windows, (len(winners), *resized_size))
-        return labels_from_planes(
-            [stitched], size, threshold=settings.threshold, classes=winners, num_classes=len(vectors)
+        labels = labels_from_planes(
+            [stitched], size, threshold=threshold, classes=winners, num_classes=len(classes.vectors)
         )
+        return labels_of_classes(labels, classes, background=True)
 
     planes = upsample_all()
     return {
-        "labels": partial(
-            labels_from_patch_scores, scores, encoding.windows, resized_size, size, threshold=settings.threshold
-        ),
+        "labels": label,
         "upsampling": upsample_all,
         "PAMR": partial(refine_all, planes),
-        "labels after PAMR": partial(label, refine_all(planes)),
+        "labels after PAMR": partial(label_refined, refine_all(planes)),
     }

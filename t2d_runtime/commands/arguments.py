@@ -44,11 +44,18 @@ def add_verbose(parser: argparse.ArgumentParser, default: object) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", default=default, help=help_text)
 
 
-def add_words(parser: argparse.ArgumentParser, *, vocabulary: bool = False, required: bool = True) -> None:
-    """Add the ways of naming classes, of which one is given; with `vocabulary` also --vocabulary."""
+def add_words(
+    parser: argparse.ArgumentParser, *, vocabulary: bool = False, required: bool = True, default: str = ""
+) -> None:
+    """Add the ways of naming classes, of which one is given; with `vocabulary` also --vocabulary.
+
+    `default` names the words that are taken where none are required and none given.
+    """
     group = parser.add_mutually_exclusive_group(required=required)
+    otherwise = f"; default: {default}" if default else ""
     class_file = "file with one class a line, as 'person; man @0.57', negatives after '- '; or JSON"
-    group.add_argument("--classes", metavar="WORDS", help='any words, separated by commas: "cat,green grass"')
+    words = 'any words, separated by commas: "cat,green grass"'
+    group.add_argument("--classes", metavar="WORDS", help=f"{words}{otherwise}")
     group.add_argument("--classes-file", type=named_path, metavar="F", help=class_file)
     if vocabulary:
         encoded = "words encoded by 't2d classes': .npz or .safetensors"

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_overwrite, named_path
+from t2d_runtime.commands.arguments import (
+    add_bundle,
+    add_engine_options,
+    add_overwrite,
+    add_postprocess,
+    add_words,
+    named_path,
+)
 from t2d_runtime.commands.terminal import say
 from t2d_runtime.errors import OptionError
 
@@ -18,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="image to measure on; default: the picture of the bundle's self-test",
     )
+    add_words(parser, vocabulary=True, required=False, default="those of the self-test")
     parser.add_argument(
-        "--classes", metavar="WORDS", help="words, separated by commas; default: those of the self-test"
+        "--window", choices=["slide", "whole"], help="sliding windows, or the image as one window; default: slide"
     )
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="rounds over all stages; default: 20")
     parser.add_argument("--starts", type=int, default=3, metavar="N", help="timed starts of a program; default: 3")
@@ -29,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_overwrite(parser)
     add_engine_options(parser)
+    add_postprocess(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,15 +52,18 @@ def run(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace) -> int:
     from t2d_runtime.bench.bench_table import lines_of
     from t2d_runtime.bench.measure import BenchSettings, measure
+    from t2d_runtime.commands.opening import listed_classes
     from t2d_runtime.commands.protection import check_output, files_given
-    from t2d_runtime.words.class_files import parse_words
 
     if args.json is not None:
         check_output(args.json, files_given(args), args.bundle, overwrite=args.overwrite)
     settings = BenchSettings(
         bundle=args.bundle,
         image=args.image,
-        class_names=None if args.classes is None else parse_words(args.classes).names,
+        classes=listed_classes(args),
+        vocabulary=args.vocabulary,
+        window=args.window or "slide",
+        postprocess=args.postprocess,
         backend=args.backend,
         precision=args.precision,
         num_threads=args.threads,
@@ -70,9 +82,11 @@ def _measure(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from t2d_runtime.bench.bench_table import comparison
 
-    for name in ("image", "classes", "json"):
+    for name in ("image", "classes", "classes_file", "vocabulary", "window", "json"):
         if getattr(args, name) is not None:
-            raise OptionError(f"--{name} has no effect with --compare, which measures nothing; leave it out")
+            raise OptionError(
+                f"--{name.replace('_', '-')} has no effect with --compare, which measures nothing; leave it out"
+            )
     for line in comparison(*args.compare):
         say(line)
     return 0

@@ -47,6 +47,15 @@ def open_classes(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddi
         return segmenter.encode_classes(classes, templates, progress=advance)
 
 
+def listed_classes(args: argparse.Namespace) -> ClassList | None:
+    """The words that --classes or --classes-file name; None without either. Raises ClassNamesError and OptionError."""
+    from t2d_runtime.words.class_files import parse_words, read_class_file
+
+    if args.classes is not None:
+        return parse_words(args.classes)
+    return None if args.classes_file is None else read_class_file(args.classes_file)
+
+
 def named_classes(
     args: argparse.Namespace, manifest: Manifest
 ) -> tuple[ClassList, tuple[str, ...]] | tuple[ClassEmbeddings, tuple[()]]:
@@ -55,7 +64,6 @@ def named_classes(
     Raises ClassNamesError, VocabularyError and OptionError.
     """
     from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
-    from t2d_runtime.words.class_files import parse_words, read_class_file
     from t2d_runtime.words.text import check_templates
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
@@ -63,7 +71,9 @@ def named_classes(
         if args.prompts is not None:
             raise OptionError("--prompts has no effect on the encoded words of a --vocabulary; give one of the two")
         return ClassEmbeddings.load(args.vocabulary), ()
-    classes = parse_words(args.classes) if args.classes is not None else read_class_file(args.classes_file)
+    classes = listed_classes(args)
+    if classes is None:
+        raise OptionError("no classes; expected --classes, --classes-file or --vocabulary")
     prompts = args.prompts or DEFAULT_PROMPTS
     sets = manifest.prompt_sets
     if prompts in sets:
