@@ -35,6 +35,8 @@ class Form:
 
     format: str
     legend: bool = True
+    confidence: bool = False
+    """True where the answer has mean scores, and in npz the winning score of each pixel."""
 
     @property
     def media_type(self) -> str:
@@ -42,11 +44,11 @@ class Form:
         return FORMATS[self.format]
 
 
-def form_of(name: object, accept: str, *, legend: bool | None) -> Form:
+def form_of(name: object, accept: str, *, legend: bool | None = None, confidence: bool | None = None) -> Form:
     """The form that `format` names, else the one that the Accept header prefers; JSON without either.
 
-    Raises OptionError for an unknown format and a legend without an overlay, HttpError (406) where nothing is
-    acceptable.
+    Raises OptionError for an unknown format, a legend without an overlay, and a confidence in a picture; HttpError
+    (406) where nothing is acceptable.
     """
     if name is None:
         name = _accepted(accept)
@@ -54,7 +56,9 @@ def form_of(name: object, accept: str, *, legend: bool | None) -> Form:
         raise OptionError(f"format is {name!r:.60}, expected one of {list(FORMATS)}")
     if legend is not None and name != "overlay":
         raise OptionError("legend has no effect without format=overlay; add that, or leave it out")
-    return Form(name, legend is None or legend)
+    if confidence is not None and name not in (able := [name for name in FORMATS if _has_scores(name)]):
+        raise OptionError(f"confidence has no effect with format={name}, only with {', '.join(able)}; leave it out")
+    return Form(name, legend is None or legend, bool(confidence))
 
 
 def _polygons(result: Segmentation) -> dict[str, Any]:
@@ -67,6 +71,11 @@ def _polygons(result: Segmentation) -> dict[str, Any]:
 
 SHAPES: dict[str, Callable[[Segmentation], Mapping[str, Any]]] = {"rle": Segmentation.rle, "polygons": _polygons}
 """Formats that add the shape of each label, under their own name, to the JSON of a result."""
+
+
+def _has_scores(name: str) -> bool:
+    """True for a format that holds mean scores, or the confidence, where a result has them."""
+    return name in SHAPES or FILE_FORMATS[name].mean_scores
 
 
 def _with_shapes(result: Segmentation, key: str) -> bytes:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from t2d_runtime import __version__
 from t2d_runtime.errors import T2DError
 from t2d_runtime.serving import description
+from t2d_runtime.serving.answer_schemas import INFO, KEPT, STATUS, answer
 from t2d_runtime.serving.attending import Values, attended, checked_question, owner_of
 from t2d_runtime.serving.guard import Guard
 from t2d_runtime.serving.hosts import Hosts
@@ -49,6 +50,7 @@ def application_of(service: Service, *, hosts: Hosts, keys: Keys) -> ASGIApp:
         allow_origins=sorted(hosts.origins),
         allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["authorization", "content-type", "x-api-key"],
+        expose_headers=["server-timing", "retry-after"],
     )
 
 
@@ -84,6 +86,7 @@ def _addresses(service: Service, files: dict[str, PageFile]) -> FastAPI:
 
 def _add_segmenting(application: FastAPI, service: Service) -> None:
     """POST /segment."""
+    questions = description.questions(service.limits)
 
     @application.post(
         "/segment",
@@ -91,7 +94,7 @@ def _add_segmenting(application: FastAPI, service: Service) -> None:
         tags=["segment"],
         response_class=Response,
         responses={**description.ANSWER, **description.problems(*description.WORK)},
-        openapi_extra=description.upload({**description.QUESTION, **description.WINDOW}, ("classes",)),
+        openapi_extra=description.upload({**questions, **description.WINDOW}, ("classes",)),
     )
     async def segment(request: Request) -> Response:
         async def work(values: Values, turn: Turn) -> Answer:
@@ -103,6 +106,7 @@ def _add_segmenting(application: FastAPI, service: Service) -> None:
 
 def _add_pictures(application: FastAPI, service: Service) -> None:
     """POST /images, POST /images/{image_id}/segment, DELETE /images/{image_id}."""
+    questions = description.questions(service.limits)
 
     @application.post(
         "/images",
@@ -110,7 +114,7 @@ def _add_pictures(application: FastAPI, service: Service) -> None:
         tags=["pictures"],
         status_code=201,
         response_class=Response,
-        responses={**description.KEPT, **description.problems(*description.WORK)},
+        responses={**answer("The picture is encoded and kept", KEPT, 201), **description.problems(*description.WORK)},
         openapi_extra=description.upload(description.WINDOW, ()),
     )
     async def keep(request: Request) -> Response:
@@ -125,7 +129,7 @@ def _add_pictures(application: FastAPI, service: Service) -> None:
         tags=["pictures"],
         response_class=Response,
         responses={**description.ANSWER, **description.problems(404, *description.WORK)},
-        openapi_extra=description.question(description.QUESTION, ("classes",)),
+        openapi_extra=description.question(questions, ("classes",)),
     )
     async def segment_kept(request: Request, image_id: str) -> Response:
         encoding = service.images.get(image_id, owner_of(request))
@@ -152,11 +156,23 @@ def _add_state(application: FastAPI, service: Service) -> None:
     """GET /info, /healthz, /readyz, /metrics."""
     read = description.problems(*description.READ)
 
-    @application.get("/info", summary="Model, engine, options and limits", tags=["state"], responses=read)
+    @application.get(
+        "/info",
+        summary="Model, engine, options and limits",
+        tags=["state"],
+        response_model=None,
+        responses={**answer("Facts about the service", INFO), **read},
+    )
     async def info() -> dict[str, Any]:
         return service.info()
 
-    @application.get("/healthz", summary="The process answers", tags=["state"], responses=read)
+    @application.get(
+        "/healthz",
+        summary="The process answers",
+        tags=["state"],
+        response_model=None,
+        responses={**answer("It does", STATUS), **read},
+    )
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
@@ -164,7 +180,8 @@ def _add_state(application: FastAPI, service: Service) -> None:
         "/readyz",
         summary="The queue has room",
         tags=["state"],
-        responses={**read, **description.problems(429)},
+        response_model=None,
+        responses={**answer("It has", STATUS), **read, **description.problems(429)},
     )
     async def readyz() -> dict[str, str]:
         service.queue.check_room()

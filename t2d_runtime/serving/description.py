@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from t2d_runtime.serving.answer_schemas import RESULT, Schema
 from t2d_runtime.serving.answers import FORMATS
+from t2d_runtime.serving.body import LONGEST_TEXT
 from t2d_runtime.serving.limits import MOST_DILATION, MOST_DILATIONS, MOST_ITERATIONS, Limits
 from t2d_runtime.serving.problems import MEDIA_TYPE
-
-Schema = dict[str, Any]
+from t2d_runtime.words.text import MAX_NAME_LENGTH
 
 TITLE = "Segment pictures by words"
 
@@ -17,9 +18,7 @@ ABOUT = (
     "line in `detail`. Where the server was started with a key, send `Authorization: Bearer KEY`."
 )
 
-NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 1000}
-
-_NAMES: Schema = {"type": "array", "items": NAME, "minItems": 1, "maxItems": 200}
+NAME: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
 
 _PROBLEM: Schema = {
     "type": "object",
@@ -46,66 +45,8 @@ _PAMR: Schema = {
     },
 }
 
-WORDS: dict[str, Schema] = {
-    "classes": {
-        "description": "Any words: separated by commas, a list, or an object from names to synonyms.",
-        "anyOf": [
-            {"type": "string", "minLength": 1, "maxLength": 100_000},
-            _NAMES,
-            {
-                "type": "object",
-                "minProperties": 1,
-                "maxProperties": 200,
-                "additionalProperties": {"anyOf": [NAME, _NAMES]},
-            },
-        ],
-        "examples": ["sky,sea", ["sky", "sea"], {"person": ["man", "woman"], "grass": "grass"}],
-    },
-    "negatives": {
-        "description": "Words that compete and become label 0, background.",
-        "anyOf": [NAME, {**_NAMES, "minItems": 0}, {"type": "null"}],
-    },
-    "thresholds": {
-        "description": "Class to the score that it must exceed; with background.",
-        "type": ["object", "null"],
-        "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
-    },
-    "prompts": {
-        "description": "A prompt set of the bundle, or templates with {} for the word.",
-        "anyOf": [
-            {"type": "string"},
-            {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 100},
-            {"type": "null"},
-        ],
-    },
-    "background": {"description": "Label 0 where no word fits.", "type": ["boolean", "null"]},
-    "cleaning": {
-        "description": "Background cleaning; default: as background.",
-        "anyOf": [{"type": ["boolean", "null"]}, {"enum": ["official", "paper"]}],
-    },
-    "threshold": {
-        "description": "Score that a class must exceed; with background.",
-        "type": ["number", "null"],
-        "minimum": 0,
-        "maximum": 1,
-    },
-    "cleaning_weight": {
-        "description": "Lambda of the cleaning.",
-        "type": ["number", "null"],
-        "minimum": 0,
-        "maximum": 1e30,
-    },
-    "refine": {"description": "Refine edges with PAMR.", "anyOf": [{"type": ["boolean", "null"]}, _PAMR]},
-}
-
 LEGEND: dict[str, Schema] = {
     "legend": {"description": "A legend below the overlay; default: true.", "type": ["boolean", "null"]}
-}
-
-QUESTION: dict[str, Schema] = {
-    **WORDS,
-    "format": {"description": "Form of the answer; default: by Accept, else json.", "enum": [*FORMATS, None]},
-    **LEGEND,
 }
 
 WINDOW: dict[str, Schema] = {
@@ -114,6 +55,75 @@ WINDOW: dict[str, Schema] = {
 
 _BASE64: Schema = {"type": "string", "contentEncoding": "base64", "description": "The picture's bytes in base64."}
 _BINARY: Schema = {"type": "string", "format": "binary", "description": "The picture's bytes."}
+
+
+def words(limits: Limits) -> dict[str, Schema]:
+    """Names of words and their options."""
+    names = {"type": "array", "items": NAME, "minItems": 1, "maxItems": limits.phrases}
+    return {
+        "classes": {
+            "description": "Any words: separated by commas, a list, or an object from names to synonyms.",
+            "anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT},
+                names,
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "maxProperties": limits.phrases,
+                    "additionalProperties": {"anyOf": [NAME, names]},
+                },
+            ],
+            "examples": ["sky,sea", ["sky", "sea"], {"person": ["man", "woman"], "grass": "grass"}],
+        },
+        "negatives": {
+            "description": "Words that compete and become label 0, background.",
+            "anyOf": [NAME, {**names, "minItems": 0}, {"type": "null"}],
+        },
+        "thresholds": {
+            "description": "Class to the score that it must exceed; with background.",
+            "type": ["object", "null"],
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+        },
+        "prompts": {
+            "description": "A prompt set of the bundle, or templates with {} for the word.",
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": limits.templates},
+                {"type": "null"},
+            ],
+        },
+        "background": {"description": "Label 0 where no word fits.", "type": ["boolean", "null"]},
+        "cleaning": {
+            "description": "Background cleaning; default: as background.",
+            "anyOf": [{"type": ["boolean", "null"]}, {"enum": ["official", "paper", "off"]}],
+        },
+        "threshold": {
+            "description": "Score that a class must exceed; with background.",
+            "type": ["number", "null"],
+            "minimum": 0,
+            "maximum": 1,
+        },
+        "cleaning_weight": {
+            "description": "Lambda of the cleaning.",
+            "type": ["number", "null"],
+            "minimum": 0,
+            "maximum": 1e30,
+        },
+        "refine": {"description": "Refine edges with PAMR.", "anyOf": [{"type": ["boolean", "null"]}, _PAMR]},
+    }
+
+
+def questions(limits: Limits) -> dict[str, Schema]:
+    """Names of words, their options, and the form of the answer."""
+    return {
+        **words(limits),
+        "format": {"description": "Form of the answer; default: by Accept, else json.", "enum": [*FORMATS, None]},
+        **LEGEND,
+        "confidence": {
+            "description": "Mean scores of the labels; in npz the winning score of each pixel. Not in pictures.",
+            "type": ["boolean", "null"],
+        },
+    }
 
 
 def _object(properties: dict[str, Schema], required: tuple[str, ...]) -> Schema:
@@ -171,10 +181,10 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         415: "Not a picture, or a body of another type",
         421: "Another host's name",
         422: "Words or options that cannot be used",
-        429: "The queue is full; Retry-After says when to come again",
+        429: "The queue is full, open uploads are too large, or too many look; Retry-After says when to come again",
         500: "A fault of the server; its log says why",
         501: "A package of the server is missing",
-        503: "No turn came before the deadline",
+        503: "No turn came before the deadline, or too many connections are open",
         504: "Not done before the deadline",
     }
     return {
@@ -192,7 +202,7 @@ ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The labels, in the form that was asked for",
         "content": {
-            "application/json": {"schema": {"type": "object"}},
+            "application/json": {"schema": RESULT},
             "image/png": {"schema": {"type": "string", "format": "binary"}},
             "application/x-npz": {"schema": {"type": "string", "format": "binary"}},
         },
@@ -203,26 +213,6 @@ LIVE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "A JPEG picture for each frame, as parts of one answer that does not end",
         "content": {"multipart/x-mixed-replace": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
-
-KEPT: dict[int | str, dict[str, Any]] = {
-    201: {
-        "description": "The picture is encoded and kept",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["id", "height", "width", "windows"],
-                    "properties": {
-                        "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-                        "height": {"type": "integer"},
-                        "width": {"type": "integer"},
-                        "windows": {"type": "integer"},
-                    },
-                }
-            }
-        },
     }
 }
 

@@ -8,10 +8,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from t2d_runtime.serving import description
+from t2d_runtime.serving.answer_schemas import LIVE_INFO, answer
 from t2d_runtime.serving.attending import Values, attended, checked_question
 from t2d_runtime.serving.body import values_of
 from t2d_runtime.serving.live import Live
-from t2d_runtime.serving.question import WORDS, legend_of, window_of
+from t2d_runtime.serving.question import WORDS, flag_of, window_of
 from t2d_runtime.serving.queue import Turn
 from t2d_runtime.serving.service import Answer, Service
 from t2d_runtime.serving.viewers import LiveResponse
@@ -29,7 +30,7 @@ def add_live(application: FastAPI, service: Service, live: Live) -> None:
         openapi_extra={"parameters": description.query(description.LEGEND)},
     )
     async def show(request: Request) -> Response:
-        legend = legend_of(values_of("", b"", request.scope["query_string"], ("legend",)))
+        legend = flag_of(values_of("", b"", request.scope["query_string"], ("legend",)), "legend")
         live.viewers.check_room()
         return LiveResponse(live.viewers, legend=legend is not False)
 
@@ -37,7 +38,8 @@ def add_live(application: FastAPI, service: Service, live: Live) -> None:
         "/live/info",
         summary="State, rate and words of the live source",
         tags=["live"],
-        responses=description.problems(*description.READ),
+        response_model=None,
+        responses={**answer("The state", LIVE_INFO), **description.problems(*description.READ)},
     )
     async def info() -> dict[str, Any]:
         return live.info()
@@ -46,8 +48,9 @@ def add_live(application: FastAPI, service: Service, live: Live) -> None:
         "/live/words",
         summary="Look for other words in the live source, for everybody who looks",
         tags=["live"],
-        responses=description.problems(*description.WORK),
-        openapi_extra=description.question({**description.WORDS, **description.WINDOW}, ("classes",)),
+        response_class=Response,
+        responses={**answer("The state, with the new words", LIVE_INFO), **description.problems(*description.WORK)},
+        openapi_extra=description.question({**description.words(service.limits), **description.WINDOW}, ("classes",)),
     )
     async def change(request: Request) -> Response:
         async def work(values: Values, turn: Turn) -> Answer:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from t2d_runtime.bundle.manifest import Defaults, PamrSettings
 from t2d_runtime.errors import ClassNamesError, OptionError
 from t2d_runtime.image.windows import WindowMode
-from t2d_runtime.results.options import MaskOptions, checked_flag, checked_window
+from t2d_runtime.results.options import Cleaning, MaskOptions, checked_window
 from t2d_runtime.serving.answers import Form, form_of
 from t2d_runtime.serving.limits import MOST_DILATION, MOST_DILATIONS, MOST_ITERATIONS, Limits
 from t2d_runtime.serving.problems import HttpError
 from t2d_runtime.words.class_files import parse_words
 from t2d_runtime.words.class_list import ClassList, checked_classes
+from t2d_runtime.words.text import shortened
 
 MASK_OPTIONS = ("background", "cleaning", "threshold", "cleaning_weight", "refine")
 
 WORDS = ("classes", "negatives", "thresholds", "prompts", *MASK_OPTIONS)
 """Names of words and their options."""
 
-QUESTION = (*WORDS, "format", "legend")
+QUESTION = (*WORDS, "format", "legend", "confidence")
 """Names of a question about a picture that is encoded already."""
 
 UPLOAD = ("image", "window")
@@ -46,9 +47,16 @@ def question_of(values: Mapping[str, Any], accept: str, defaults: Defaults, limi
     Raises HttpError (406, 413, 422), ClassNamesError and OptionError.
     """
     options: MaskOptions = {name: values[name] for name in MASK_OPTIONS if name in values}  # type: ignore[assignment]
-    if isinstance(options.get("refine"), dict):
-        options["refine"] = _pamr(options["refine"], defaults.pamr)
-    form = form_of(values.get("format"), accept, legend=legend_of(values))
+    if "background" in options:
+        options["background"] = _flag("background", options["background"])
+    if "cleaning" in options:
+        options["cleaning"] = _cleaning(options["cleaning"])
+    if "refine" in options:
+        options["refine"] = _refine(options["refine"], defaults.pamr)
+    legend, confidence = (flag_of(values, name) for name in ("legend", "confidence"))
+    form = form_of(values.get("format"), accept, legend=legend, confidence=confidence)
+    if form.confidence:
+        options["keep_confidence"] = True
     return Question(_classes(values, limits), _prompts(values, limits), options, form)
 
 
@@ -111,11 +119,24 @@ def _prompts(values: Mapping[str, Any], limits: Limits) -> str | tuple[str, ...]
     return tuple(prompts)
 
 
-def _pamr(given: Any, default: PamrSettings) -> PamrSettings:
-    """PAMR's settings, within the service's limits. Raises OptionError."""
-    dilations, iterations = given.get("dilations", list(default.dilations)), given.get("iterations", default.iterations)
+def _cleaning(given: Any) -> bool | Cleaning:
+    """The method of cleaning; `off`, as of the command line, is none. Raises OptionError."""
+    if given in ("off", *get_args(Cleaning)) or isinstance(given, bool):
+        return False if given == "off" else given
+    raise OptionError(
+        f"cleaning is {_shown(given)}, expected true, false, {' or '.join(get_args(Cleaning))}; off is false"
+    )
+
+
+def _refine(given: Any, default: PamrSettings) -> bool | PamrSettings:
+    """PAMR on or off, or its settings, within the service's limits. Raises OptionError."""
+    if isinstance(given, bool):
+        return given
+    settings = given if isinstance(given, dict) else {"": given}
+    dilations = settings.get("dilations", list(default.dilations))
+    iterations = settings.get("iterations", default.iterations)
     right = (
-        set(given) <= {"dilations", "iterations"}
+        set(settings) <= {"dilations", "iterations"}
         and isinstance(dilations, list)
         and 1 <= len(dilations) <= MOST_DILATIONS
         and all(type(number) is int and 1 <= number <= MOST_DILATION for number in dilations)
@@ -124,13 +145,23 @@ def _pamr(given: Any, default: PamrSettings) -> PamrSettings:
     )
     if not right:
         raise OptionError(
-            f"refine is {given!r:.80}, expected true, false, or an object with iterations (1 to {MOST_ITERATIONS}) and "
-            f"dilations (1 to {MOST_DILATIONS} numbers from 1 to {MOST_DILATION})"
+            f"refine is {_shown(given)}, expected true, false, or an object with iterations (1 to {MOST_ITERATIONS}) "
+            f"and dilations (1 to {MOST_DILATIONS} numbers from 1 to {MOST_DILATION})"
         )
     return PamrSettings(tuple(dilations), iterations)
 
 
-def legend_of(values: Mapping[str, Any]) -> bool | None:
-    """The flag `legend`; None where it is not given. Raises OptionError."""
-    legend = values.get("legend")
-    return None if legend is None else checked_flag("legend", legend)
+def flag_of(values: Mapping[str, Any], name: str) -> bool | None:
+    """A flag; None where it is not given. Raises OptionError."""
+    return _flag(name, values[name]) if name in values else None
+
+
+def _flag(name: str, given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise OptionError(f"{name} is {_shown(given)}, expected true or false")
+    return given
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON, for messages."""
+    return shortened(json.dumps(value, ensure_ascii=False), 80)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from t2d_runtime.segmenter import Segmenter
 from t2d_runtime.serving.answers import FORMATS, content_of
 from t2d_runtime.serving.kept_images import ImageStore
 from t2d_runtime.serving.known_words import KnownWords
-from t2d_runtime.serving.limits import Limits
+from t2d_runtime.serving.limits import MOST_DILATION, MOST_DILATIONS, MOST_ITERATIONS, Limits
 from t2d_runtime.serving.live import Live
 from t2d_runtime.serving.live_source import LiveSource
 from t2d_runtime.serving.metrics import Metrics
@@ -140,14 +140,12 @@ class Service:
             "vocabulary": None if self.known is None else list(self.known.words),
             "formats": FORMATS,
             "limits": {
-                "queue": limits.queue,
-                "encoders": limits.encoders,
-                "deadline_s": limits.deadline_s,
-                "body_bytes": limits.body_bytes,
-                "pixels": limits.pixels,
-                "phrases": limits.phrases,
-                "templates": limits.templates,
-                "images_bytes": limits.images_bytes,
+                **asdict(limits),
+                "refine": {
+                    "iterations": MOST_ITERATIONS,
+                    "dilations": MOST_DILATIONS,
+                    "dilation": MOST_DILATION,
+                },
             },
         }
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import av
 import httpx
 import numpy as np
 import pytest
@@ -31,6 +33,8 @@ from t2d_runtime.serving.service import LiveStart, Service
 
 TIMEOUT_S = 60
 """For machines that are busy with other work too."""
+
+CLIP_SIZE, CLIP_FRAMES = (60, 90), 15
 
 
 class HeldSegmenter(Segmenter):
@@ -138,6 +142,20 @@ def photo(pixels: NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short video, at 50 frames a second."""
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=50)
+        stream.height, stream.width, stream.pix_fmt = *CLIP_SIZE, "yuv420p"
+        for number in range(CLIP_FRAMES):
+            grey = np.full((*CLIP_SIZE, 3), 10 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, "rgb24")))
+        container.mux(stream.encode())
+    return path
 
 
 @pytest.fixture(autouse=True)

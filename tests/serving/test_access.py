@@ -77,6 +77,7 @@ def test_the_own_page_and_allowed_sites_may_call(serve: Serve) -> None:
         answer = client.get("/info", headers=site)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == "https://www.example.org"
+        assert answer.headers["access-control-expose-headers"] == "server-timing, retry-after"
         asked = {"origin": "https://www.example.org", "access-control-request-method": "POST"}
         assert client.options("/segment", headers=asked).status_code == 200
         asked["origin"] = "https://example.org"

@@ -20,6 +20,7 @@ from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER
 from t2d_runtime.cli import main
 from t2d_runtime.errors import ClassNamesError
 from t2d_runtime.serving.known_words import WORDS_SHOWN, KnownWords
+from t2d_runtime.serving.live import Live
 from t2d_runtime.serving.server import Server
 from t2d_runtime.words.class_list import checked_classes
 
@@ -160,21 +161,13 @@ def test_the_command_needs_a_text_encoder_or_a_vocabulary(
 def test_a_live_source_begins_with_the_vocabulary(
     device: Path,
     segmenter: Segmenter,
+    clip: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
     expected: dict[str, list[str]],
 ) -> None:
-    import av
-
-    from t2d_runtime.serving.live import Live
-
     begun: list[dict[str, Any]] = []
-    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
-        stream: Any = container.add_stream("mpeg4", rate=10)
-        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8), "rgb24")))
-        container.mux(stream.encode())
     real = Live.__init__
 
     def init(self: Live, *args: Any, **kwargs: Any) -> None:
@@ -184,6 +177,6 @@ def test_a_live_source_begins_with_the_vocabulary(
     monkeypatch.setattr(Live, "__init__", init)
     monkeypatch.setattr(Server, "run", lambda self, sockets: None)
     segmenter.encode_classes({"person": ["man", "woman"], "sky": "sky"}).save(tmp_path / "words.safetensors")
-    source = ["--source", str(tmp_path / "clip.mp4"), "--vocabulary", str(tmp_path / "words.safetensors")]
+    source = ["--source", str(clip), "--vocabulary", str(tmp_path / "words.safetensors")]
     assert main(["serve", str(device), "--port", "0", "--backend", "onnxruntime", *source, *words]) == 0
     assert begun == [expected]

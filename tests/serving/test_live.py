@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import av
 import httpx
 import numpy as np
 import pytest
@@ -27,13 +26,10 @@ from t2d_runtime.serving.service import LiveStart
 from t2d_runtime.streams import sources
 from t2d_runtime.streams.frames import SourceFrame
 
-from .conftest import TIMEOUT_S, HeldSegmenter, Running, Serve
+from .conftest import CLIP_FRAMES, CLIP_SIZE, TIMEOUT_S, HeldSegmenter, Running, Serve
 from .waiting import wait_until
 
 KEY = "0123456789abcdef"
-SIZE = (60, 90)
-
-FRAMES = 15
 
 
 class FakeCamera:
@@ -70,7 +66,7 @@ class FakeCamera:
 @pytest.fixture(scope="module")
 def still() -> NDArray[np.uint8]:
     """A smooth picture, which survives JPEG."""
-    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    rows, columns = np.mgrid[: CLIP_SIZE[0], : CLIP_SIZE[1]]
     waves = 127 + 100 * np.sin((columns + rows) / 25 + np.arange(3)[:, None, None])
     return waves.transpose(1, 2, 0).astype(np.uint8)
 
@@ -83,20 +79,6 @@ def camera(still: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> FakeCam
     monkeypatch.setattr(live, "LONGEST_PAUSE_S", 0.02)
     monkeypatch.setattr(live, "LINGER_S", 0.05)
     return camera
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short video, at 50 frames a second."""
-    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("mpeg4", rate=50)
-        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
-        for number in range(FRAMES):
-            grey = np.full((*SIZE, 3), 10 * number, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, "rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 @pytest.fixture
@@ -177,7 +159,7 @@ def test_pictures_come_with_their_masks(client: httpx.Client, segmenter: Segment
     shares = {label["name"]: label["share"] for label in info["labels"]}
     for name in ("sky", "sea"):
         assert shares.get(name, 0) == pytest.approx(expected.mask(name).mean(), abs=1e-4)
-    assert (info["height"], info["width"], info["viewers"], info["problem"]) == (*SIZE, 1, None)
+    assert (info["height"], info["width"], info["viewers"], info["problem"]) == (*CLIP_SIZE, 1, None)
     assert info["frames_per_s"] > 0
 
 
@@ -353,7 +335,7 @@ def test_a_video_is_played_and_begins_again_at_its_end(serve: Serve, segmenter: 
     with serve(live=start) as running, httpx.Client(base_url=running.url, timeout=TIMEOUT_S) as client:
         with looking(client) as pictures:
             next(pictures)
-            info = until(client, lambda info: info["frames"] + info["dropped"] > FRAMES)
+            info = until(client, lambda info: info["frames"] + info["dropped"] > CLIP_FRAMES)
             assert (info["source"], info["problem"]) == ("clip.mp4", None)
             assert info["state"] in ("live", "opening")
         assert str(clip.parent) not in client.get("/live/info").text

@@ -116,6 +116,34 @@ def test_synonyms_negatives_thresholds_and_prompts(
         np.testing.assert_array_equal(labels_of(answer), result.label_map)
 
 
+def test_confidence_is_told_where_it_is_asked_for(
+    client: httpx.Client, segmenter: Segmenter, pixels: NDArray[np.uint8], photo: bytes
+) -> None:
+    result = expected(segmenter, pixels, keep_confidence=True)
+    means = [label["mean_score"] for label in result.summary()["labels"]]
+
+    def ask(**data: str) -> httpx.Response:
+        return client.post("/segment", files={"image": photo}, data={"classes": "sky,sea,sand", **data})
+
+    for name in ("json", "rle", "polygons"):
+        labels = ask(format=name, confidence="true").json()["labels"]
+        assert [label["mean_score"] for label in labels] == means
+        assert not any("mean_score" in label for label in ask(format=name, confidence="false").json()["labels"])
+    with np.load(io.BytesIO(ask(format="npz", confidence="true").content)) as arrays:
+        np.testing.assert_array_equal(arrays["confidence"], result.confidence)
+
+
+def test_cleaning_may_be_off(
+    client: httpx.Client, segmenter: Segmenter, pixels: NDArray[np.uint8], photo: bytes
+) -> None:
+    """As on the command line; with background it would be on."""
+    result = expected(segmenter, pixels, background=True, cleaning=False)
+    assert not np.array_equal(result.label_map, expected(segmenter, pixels, background=True).label_map)
+    form = {"classes": "sky,sea,sand", "background": "true", "cleaning": "off", "format": "grey"}
+    answer = client.post("/segment", files={"image": photo}, data=form)
+    np.testing.assert_array_equal(labels_of(answer), result.label_map)
+
+
 def test_pamr_with_other_settings(
     client: httpx.Client, segmenter: Segmenter, pixels: NDArray[np.uint8], photo: bytes
 ) -> None:
@@ -159,8 +187,17 @@ def test_a_picture_is_encoded_once_and_asked_again(
         ({"classes": ",".join(f"thing {i}" for i in range(201))}, 422, "201 phrases, expected at most 200"),
         ({"classes": "x" * 100_001}, 422, "'classes' has 100001 characters"),
         ({"threshold": 0.5}, 422, "threshold has no effect without background=True"),
-        ({"background": "yes"}, 422, "background is 'yes', expected True or False"),
-        ({"background": 1}, 422, "background is 1, expected True or False"),
+        ({"background": "yes"}, 422, 'background is "yes", expected true or false'),
+        ({"background": 1}, 422, "background is 1, expected true or false"),
+        ({"cleaning": "none"}, 422, 'cleaning is "none", expected true, false, official or paper; off is false'),
+        ({"cleaning": [1]}, 422, "cleaning is [1], expected true"),
+        ({"refine": "yes"}, 422, 'refine is "yes", expected true, false, or an object'),
+        ({"confidence": "yes"}, 422, 'confidence is "yes", expected true or false'),
+        (
+            {"confidence": True, "format": "png"},
+            422,
+            "confidence has no effect with format=png, only with json, rle, polygons, npz; leave it out",
+        ),
         ({"background": True, "threshold": 2}, 422, "threshold is 2, expected a number from 0 to 1"),
         ({"refine": {"iterations": 1000}}, 422, "iterations (1 to 50)"),
         ({"refine": {"steps": 3}}, 422, "expected true, false, or an object"),
@@ -199,6 +236,9 @@ def test_facts_about_the_service(client: httpx.Client, segmenter: Segmenter) -> 
     assert info["backend"] == "onnxruntime"
     assert info["defaults"]["threshold"] == segmenter.manifest.defaults.threshold
     assert info["prompt_sets"]["simple"] == 1
+    limits = info["limits"]
+    assert (limits["phrases"], limits["scores"], limits["upload_s"], limits["head_s"]) == (200, 4_000_000_000, 20, 10)
+    assert limits["refine"] == {"iterations": 50, "dilations": 12, "dilation": 64}
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready"}
     client.post("/segment")
