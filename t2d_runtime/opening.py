@@ -5,6 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from typing import Literal, get_args
 
+from t2d_runtime.backends.registry import without_prepacking
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.from_hub import ALL, local_bundle
 from t2d_runtime.encoders import Encoders
@@ -13,7 +14,7 @@ from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 from t2d_runtime.proof.choice import fastest_precision, open_for
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.verdicts import require_proven
-from t2d_runtime.results.options import checked_num_threads
+from t2d_runtime.results.options import checked_flag, checked_num_threads
 
 FAST = "fast"
 """Name of the precision that is chosen by measuring."""
@@ -23,7 +24,13 @@ Postprocess = Literal["host", "device"]
 
 
 def open_parts(
-    bundle: str | PathLike[str], *, backend: str, precision: str, num_threads: int | None, postprocess: Postprocess
+    bundle: str | PathLike[str],
+    *,
+    backend: str,
+    precision: str,
+    num_threads: int | None,
+    postprocess: Postprocess,
+    prepack_weights: bool,
 ) -> tuple[Encoders, DeviceMasks | None]:
     """The encoders of a bundle, and the GPU that computes masks where one is asked for. Neither has been proved.
 
@@ -39,6 +46,8 @@ def open_parts(
         chosen, precision = fastest_precision(opened, backend, num_threads)
     else:
         chosen = open_for(opened, backend, precision, num_threads)
+    if not checked_flag("prepack_weights", prepack_weights):
+        chosen = without_prepacking(chosen)
     encoders = Encoders(opened, chosen, precision=precision, num_threads=num_threads)
     return encoders, DeviceMasks.open() if postprocess == "device" else None
 

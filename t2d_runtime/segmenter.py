@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Literal, Self, Unpack, get_args, overload
+from typing import Any, Literal, Self, Unpack, get_args, overload
 
 from t2d_runtime.batches import batch_results, check_images
 from t2d_runtime.bundle.files import Bundle
@@ -55,6 +55,7 @@ class Segmenter:
         precision: str = "fp32",
         num_threads: int | None = None,
         postprocess: Postprocess = "host",
+        prepack_weights: bool = True,
     ) -> Segmenter:
         """Open a bundle and load its image encoder.
 
@@ -66,13 +67,21 @@ class Segmenter:
         `num_threads`: None takes T2D_NUM_THREADS, or a container's CPU quota, or lets the engine choose.
         `postprocess`: "host", or "device" to compute scores, cleaning, PAMR and labels on GPU 0, with any backend. That
         needs cuda-python and NVRTC and was not run on a GPU yet; `score_planes` works on the host all the same.
+        `prepack_weights`: False lets ONNX Runtime on the CPU use weights as they lie in their files. It then opens
+        sooner, and processes with the same bundle share their memory; each picture takes a few percent longer. The files
+        must not be written over meanwhile. Other backends open as always.
         An engine that is new on this machine runs the bundle's self-test, and so does a GPU that computes masks; the
         verdicts are remembered.
         Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, SelfTestError, OptionError; and
         from a hub HubError and OutputError.
         """
         segmenter = cls.open_unproven(
-            bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
+            bundle,
+            backend=backend,
+            precision=precision,
+            num_threads=num_threads,
+            postprocess=postprocess,
+            prepack_weights=prepack_weights,
         )
         require_proven_parts(segmenter.encoders, segmenter._device_masks)
         return segmenter
@@ -86,10 +95,16 @@ class Segmenter:
         precision: str,
         num_threads: int | None = None,
         postprocess: Postprocess = "host",
+        prepack_weights: bool = True,
     ) -> Segmenter:
         """Open a bundle without requiring the engine's self-test to pass, in order to show what fails."""
         encoders, device_masks = open_parts(
-            bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
+            bundle,
+            backend=backend,
+            precision=precision,
+            num_threads=num_threads,
+            postprocess=postprocess,
+            prepack_weights=prepack_weights,
         )
         return cls(encoders, device_masks)
 
@@ -154,8 +169,15 @@ class Segmenter:
     def __reduce__(self) -> tuple[Callable[..., Segmenter], tuple[object, ...]]:
         """Copies and pickles open the same bundle again, in the process where they are unpickled."""
         encoders = self.encoders
-        opening = (str(self.bundle.folder), self.backend_name, encoders.precision, encoders.num_threads)
-        return _reopened, (*opening, self.manifest.digest, self.postprocess)
+        opening = {
+            "bundle": str(self.bundle.folder),
+            "backend": self.backend_name,
+            "precision": encoders.precision,
+            "num_threads": encoders.num_threads,
+            "postprocess": self.postprocess,
+            "prepack_weights": encoders.backend.prepack_weights,
+        }
+        return _reopened, (self.manifest.digest, opening)
 
     def __repr__(self) -> str:
         return f"Segmenter({str(self.bundle.folder)!r}: {self.manifest.model.backbone}, {self.encoders})"
@@ -385,13 +407,9 @@ class Segmenter:
         return resolve_options(options, defaults, window=window, backend=self.backend_name, precision=self.precision)
 
 
-def _reopened(
-    bundle: str, backend: str, precision: str, num_threads: int | None, digest: str, postprocess: Postprocess = "host"
-) -> Segmenter:
+def _reopened(digest: str, opening: dict[str, Any]) -> Segmenter:
     """The Segmenter of a pickle. Raises the errors of `Segmenter.open`, and BundleError for another bundle."""
-    segmenter = Segmenter.open(
-        bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
-    )
+    segmenter = Segmenter.open(**opening)
     if segmenter.manifest.digest != digest:
-        raise BundleError(f"{bundle} is another bundle than when the Segmenter was pickled; open it again")
+        raise BundleError(f"{opening['bundle']} is another bundle than when the Segmenter was pickled; open it again")
     return segmenter

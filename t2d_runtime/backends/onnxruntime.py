@@ -32,6 +32,10 @@ KEEP_QUANTISED = {"optimization.disable_specified_optimizers": "MatMulAddFusion"
 than float32."""
 
 
+AS_THEY_LIE = {"session.disable_prepacking": "1"}
+"""ONNX Runtime then maps external weights into memory, and arranges them anew for each product."""
+
+
 class OnnxRuntimeEngine:
     """One ONNX Runtime session."""
 
@@ -53,7 +57,7 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeBackend:
     """One execution provider of ONNX Runtime. If it does not start, that is an error: no other provider replaces it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, prepack_weights: bool = True) -> None:
         # From 1.29 on ONNX Runtime reports usage to its makers, unless this is turned off before the first import.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
@@ -64,6 +68,7 @@ class OnnxRuntimeBackend:
         own = [kind for kind in kinds if issubclass(kind, Exception)]
         self._errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, *own)
         self.name = name
+        self.prepack_weights = prepack_weights
         self._ort = onnxruntime
         self._provider = PROVIDERS[name]
         active = onnxruntime.get_available_providers()
@@ -83,7 +88,8 @@ class OnnxRuntimeBackend:
     def identity(self) -> EngineIdentity:
         """Version, provider and device."""
         if self.name == "onnxruntime":
-            return EngineIdentity("ONNX Runtime", self.version, cpu_name())
+            how = "" if self.prepack_weights else " without prepacking"
+            return EngineIdentity(f"ONNX Runtime{how}", self.version, cpu_name())
         from t2d_runtime.device.nvidia import gpu
 
         name, driver = gpu()
@@ -109,7 +115,10 @@ class OnnxRuntimeBackend:
         if refusal is not None:
             raise BackendError(f"{refusal}; this backend runs the bundle in {', '.join(self.precisions(bundle))}")
         with bundle.graph_in_use(graph, precision, parsed=True) as path:
-            return self.open_session(path, num_threads, KEEP_QUANTISED if precision == "int8" else {})
+            configuration = KEEP_QUANTISED if precision == "int8" else {}
+            if not self.prepack_weights:
+                configuration = configuration | AS_THEY_LIE
+            return self.open_session(path, num_threads, configuration)
 
     def _why_not(self) -> str:
         """The reason why a GPU provider's library does not load, which ONNX Runtime only logs; else empty."""

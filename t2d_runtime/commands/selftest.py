@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from t2d_runtime.commands.arguments import add_bundle, add_engine_options
+from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_no_prepack
 from t2d_runtime.commands.parity_table import print_verdict
 from t2d_runtime.commands.terminal import say
 
@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_bundle(parser)
     add_engine_options(parser)
+    add_no_prepack(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,7 +22,11 @@ def run(args: argparse.Namespace) -> int:
     from t2d_runtime.segmenter import Segmenter
 
     segmenter = Segmenter.open_unproven(
-        args.bundle, backend=args.backend, precision=args.precision, num_threads=args.threads
+        args.bundle,
+        backend=args.backend,
+        precision=args.precision,
+        num_threads=args.threads,
+        prepack_weights=args.prepack,
     )
     stages = run_selftest(segmenter.encoders)
     say(f"{args.bundle} in {segmenter.precision} on {segmenter.engine_description}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from t2d_runtime.commands.arguments import (
     add_bundle,
     add_engine_options,
+    add_no_prepack,
     add_overwrite,
     add_prompts,
     add_words,
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_stream_options(parser)
     _add_output_options(parser)
     add_engine_options(parser)
+    add_no_prepack(parser)
 
 
 def _add_stream_options(parser: argparse.ArgumentParser) -> None:
