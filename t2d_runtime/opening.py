@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from t2d_runtime.backends.registry import without_prepacking
 from t2d_runtime.bundle.files import Bundle
@@ -11,7 +11,7 @@ from t2d_runtime.bundle.from_hub import ALL, local_bundle
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import OptionError
 from t2d_runtime.masks.cuda.postprocess import DeviceMasks
-from t2d_runtime.proof.choice import fastest_precision, open_for
+from t2d_runtime.proof.choice import AUTO, fastest_precision, open_for
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.verdicts import require_proven
 from t2d_runtime.results.options import checked_flag, checked_num_threads
@@ -23,14 +23,24 @@ Postprocess = Literal["host", "device"]
 """Place where features become labels: this processor, or GPU 0."""
 
 
+class OpenOptions(TypedDict, total=False):
+    """Options of `Segmenter.open`, which describes them."""
+
+    backend: str
+    precision: str
+    num_threads: int | None
+    postprocess: Postprocess
+    prepack_weights: bool
+
+
 def open_parts(
     bundle: str | PathLike[str],
     *,
-    backend: str,
-    precision: str,
-    num_threads: int | None,
-    postprocess: Postprocess,
-    prepack_weights: bool,
+    backend: str = AUTO,
+    precision: str = "fp32",
+    num_threads: int | None = None,
+    postprocess: Postprocess = "host",
+    prepack_weights: bool = True,
 ) -> tuple[Encoders, DeviceMasks | None]:
     """The encoders of a bundle, and the GPU that computes masks where one is asked for. Neither has been proved.
 

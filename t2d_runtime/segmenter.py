@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, get_args, overload
+from typing import Literal, Self, Unpack, get_args, overload
 
 from t2d_runtime.batches import batch_results, check_images
 from t2d_runtime.bundle.files import Bundle
@@ -21,7 +21,7 @@ from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 from t2d_runtime.masks.phrases import segment_classes
 from t2d_runtime.masks.postprocess import ScoreFilter, label_map_of
 from t2d_runtime.masks.score_planes import ScorePlanes
-from t2d_runtime.opening import Postprocess, open_parts, require_proven_parts
+from t2d_runtime.opening import OpenOptions, Postprocess, open_parts, require_proven_parts
 from t2d_runtime.results.options import (
     SegmentationSettings,
     SegmentOptions,
@@ -68,8 +68,8 @@ class Segmenter:
         `postprocess`: "host", or "device" to compute scores, cleaning, PAMR and labels on GPU 0, with any backend. That
         needs cuda-python and NVRTC and was not run on a GPU yet; `score_planes` works on the host all the same.
         `prepack_weights`: False lets ONNX Runtime on the CPU use weights as they lie in their files. It then opens
-        sooner, and processes with the same bundle share their memory; each picture takes a few percent longer. The files
-        must not be written over meanwhile. Other backends open as always.
+        sooner, and processes with the same bundle share their memory; each picture takes a few percent longer. The
+        files must not be written over meanwhile. Other backends open as always.
         An engine that is new on this machine runs the bundle's self-test, and so does a GPU that computes masks; the
         verdicts are remembered.
         Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, SelfTestError, OptionError; and
@@ -87,26 +87,9 @@ class Segmenter:
         return segmenter
 
     @classmethod
-    def open_unproven(
-        cls,
-        bundle: str | PathLike[str],
-        *,
-        backend: str,
-        precision: str,
-        num_threads: int | None = None,
-        postprocess: Postprocess = "host",
-        prepack_weights: bool = True,
-    ) -> Segmenter:
-        """Open a bundle without requiring the engine's self-test to pass, in order to show what fails."""
-        encoders, device_masks = open_parts(
-            bundle,
-            backend=backend,
-            precision=precision,
-            num_threads=num_threads,
-            postprocess=postprocess,
-            prepack_weights=prepack_weights,
-        )
-        return cls(encoders, device_masks)
+    def open_unproven(cls, bundle: str | PathLike[str], **options: Unpack[OpenOptions]) -> Segmenter:
+        """Open a bundle as `open` does, but without requiring the self-tests to pass, in order to show what fails."""
+        return cls(*open_parts(bundle, **options))
 
     @property
     def bundle(self) -> Bundle:
@@ -169,15 +152,14 @@ class Segmenter:
     def __reduce__(self) -> tuple[Callable[..., Segmenter], tuple[object, ...]]:
         """Copies and pickles open the same bundle again, in the process where they are unpickled."""
         encoders = self.encoders
-        opening = {
-            "bundle": str(self.bundle.folder),
+        options: OpenOptions = {
             "backend": self.backend_name,
             "precision": encoders.precision,
             "num_threads": encoders.num_threads,
             "postprocess": self.postprocess,
             "prepack_weights": encoders.backend.prepack_weights,
         }
-        return _reopened, (self.manifest.digest, opening)
+        return _reopened, (str(self.bundle.folder), self.manifest.digest, options)
 
     def __repr__(self) -> str:
         return f"Segmenter({str(self.bundle.folder)!r}: {self.manifest.model.backbone}, {self.encoders})"
@@ -407,9 +389,9 @@ class Segmenter:
         return resolve_options(options, defaults, window=window, backend=self.backend_name, precision=self.precision)
 
 
-def _reopened(digest: str, opening: dict[str, Any]) -> Segmenter:
+def _reopened(bundle: str, digest: str, options: OpenOptions) -> Segmenter:
     """The Segmenter of a pickle. Raises the errors of `Segmenter.open`, and BundleError for another bundle."""
-    segmenter = Segmenter.open(**opening)
+    segmenter = Segmenter.open(bundle, **options)
     if segmenter.manifest.digest != digest:
-        raise BundleError(f"{opening['bundle']} is another bundle than when the Segmenter was pickled; open it again")
+        raise BundleError(f"{bundle} is another bundle than when the Segmenter was pickled; open it again")
     return segmenter
