@@ -10,17 +10,25 @@ from pathlib import Path
 
 from t2d_runtime import __version__
 from t2d_runtime.commands.argument_parser import ArgumentParser
-from t2d_runtime.commands.arguments import named_path
+from t2d_runtime.commands.arguments import add_verbose, named_path
 from t2d_runtime.commands.parity_table import print_matrix, print_stages, print_verdict
-from t2d_runtime.commands.running import FAILED_CHECK, run_command
+from t2d_runtime.commands.running import EXIT_STATUSES, FAILED_CHECK, run_command
 from t2d_runtime.device.install import needs_extra
 from t2d_runtime.errors import OptionError
 from t2d_runtime.storage.hub_names import is_hub_name
 
+BACKBONES = (
+    *("dinov2_vits14", "dinov2_vits14_reg", "dinov2_vitb14", "dinov2_vitb14_reg", "dinov2_vitl14"),
+    *("dinov2_vitl14_reg", "dinov2_vitg14", "dinov2_vitg14_reg", "dino_vits16", "dino_vitb16", "mae_vitb16"),
+    *("mae_vitl16", "clip_vitb16", "clip_vitl14", "dinov3_vitb16", "dinov3_vitl16"),
+)
+"""Names of backbones, written out, so that the help imports no models."""
+
 DESCRIPTIONS = {
     "bundle": "export a model to a bundle and verify it against PyTorch",
     "engine": "build engines from a bundle's graphs ahead of time, inside the bundle; needs no PyTorch",
-    "verify": "compare a bundle with PyTorch, stage by stage; saved in its manifest",
+    "verify": "compare a bundle in float32, and its fused graph in every precision, with PyTorch's outputs that the "
+    "export stored, stage by stage; saved in its manifest ('t2d selftest --precision P' compares a lower precision)",
 }
 """Command -> one line of help."""
 
@@ -37,12 +45,13 @@ def _run(args: argparse.Namespace) -> int:
         return COMMANDS[args.command](args)
 
 
-EXAMPLES = """\
+EXAMPLES = f"""\
 examples:
   t2d-export bundle --model Talk2DINO-ViTB --output bundle
   t2d-export bundle --backbone models/tiny --precision fp32,int8 --fused --output bundle
   t2d-export engine bundle --backend tensorrt-rtx --compute-capability 8.6
-"""
+
+{EXIT_STATUSES}"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,9 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"t2d-runtime {__version__}")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log every loaded and written file")
+    add_verbose(parser, default=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     parsers = {name: commands.add_parser(name, help=text, description=text) for name, text in DESCRIPTIONS.items()}
+    for command in parsers.values():
+        add_verbose(command, default=argparse.SUPPRESS)  # keeps a -v given before the command
     _add_bundle(parsers["bundle"])
     _add_engine(parsers["engine"])
     verify = parsers["verify"]
@@ -92,7 +103,7 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     subject.add_argument(
         "--backbone",
         metavar="NAME|FOLDER",
-        help="a name such as dinov2_vitb14_reg, or a model folder with config.json and its own weights",
+        help=f"one of {', '.join(BACKBONES)}, or a model folder with config.json and its own weights",
     )
     parser.add_argument("--backbone-weights", metavar="W", help=weights)
     parser.add_argument("--text-weights", metavar="W", help="the text tower's weights, in the same forms")
@@ -110,7 +121,8 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         type=named_path,
         metavar="DIR",
-        help="images to calibrate int8; default: the self-test's picture",
+        help="folder of some tens of photographs like those to segment, for int8's scales; default: the self-test's "
+        "drawn picture",
     )
     parser.add_argument(
         "--average-tokens",

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from t2d_runtime import __version__
 from t2d_runtime.commands.argument_parser import ArgumentParser
 from t2d_runtime.commands.arguments import add_verbose
+from t2d_runtime.commands.running import EXIT_STATUSES
 
 COMMANDS = {
     "segment": ("t2d_runtime.commands.segment", "label the pixels of images with words"),
@@ -30,15 +31,14 @@ COMMANDS = {
 """Command -> its module, as `Command` describes it, and one line of help."""
 
 
-EXAMPLES = """\
+EXAMPLES = f"""\
 examples:
   t2d segment bundle photo.jpg --classes "cat,grass" --background --refine
   t2d video bundle clip.mp4 --classes "road,car" --output overlay.mp4
   t2d serve bundle
 
 't2d-export bundle' makes a bundle; hf://ORG/BUNDLE names one on a hub. 't2d COMMAND --help' lists a command's options.
-Exit status: 0 done, 1 a check or some items of many failed, 2 nothing could be done.
-"""
+{EXIT_STATUSES}"""
 
 
 class Command(Protocol):

@@ -22,6 +22,12 @@ PIPE_CLOSED = 141
 TERMINATED = 143
 """Exit statuses that shells report after SIGINT, SIGPIPE and SIGTERM."""
 
+EXIT_STATUSES = f"""\
+Exit status: 0 done, {FAILED_CHECK} a check or some items of many failed, {NOTHING_DONE} nothing could be done;
+{INTERRUPTED} interrupted (Ctrl-C), {PIPE_CLOSED} the output's reader has closed it, {TERMINATED} terminated (SIGTERM).
+"""
+"""The statuses as the help of a program lists them."""
+
 
 def run_command(program: str, command: Callable[[], int]) -> int:
     """Run a command; an error becomes one line on standard error and an exit status.

@@ -26,9 +26,10 @@ DOCUMENTS = [
 
 @pytest.fixture
 def folder(exported_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Holds what the blocks name: `bundle`, the small model's, `photo.jpg`, `drive.mp4` and `words.safetensors`."""
+    """Holds what the blocks name: `bundle` and `models`, `photo.jpg`, `drive.mp4` and `words.safetensors`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bundle").symlink_to(exported_bundle, target_is_directory=True)
+    (tmp_path / "models").symlink_to(ROOT / "models", target_is_directory=True)
     pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.jpg")
     write_clip(tmp_path / "drive.mp4", pictures(3))
