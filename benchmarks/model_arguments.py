@@ -15,7 +15,7 @@ def add_model_arguments(parser: argparse._ActionsContainer, *, required: bool) -
     given = "as for 't2d-export bundle', like the next three options"
     parser.add_argument("--backbone", required=required, metavar="NAME|FOLDER", help=given)
     for option in ("--backbone-weights", "--text-weights", "--projection"):
-        parser.add_argument(option, metavar="FILE|hub|random")
+        parser.add_argument(option, metavar="FILE|hf://ORG/REPO|hub|random")
 
 
 def export_settings(args: argparse.Namespace, manifest: Manifest) -> ExportSettings:

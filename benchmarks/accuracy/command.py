@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder.add_argument("--images", type=Path, metavar="DIR")
     folder.add_argument("--labels", type=Path, metavar="DIR", help="folder of PNG files with the images' names")
     folder.add_argument(
+        "--classes-file",
         "--class-file",
         type=Path,
         metavar="FILE",
@@ -102,7 +103,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _data(args: argparse.Namespace) -> DataSet:
-    folder = {name: getattr(args, name) for name in ("images", "labels", "class_file")}
+    folder = {name: getattr(args, name) for name in ("images", "labels", "classes_file")}
     own = [args.ignore, args.background_label, *folder.values()]
     if args.benchmark is not None:
         if args.data is None or any(value is not None for value in own):

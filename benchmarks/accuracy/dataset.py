@@ -69,7 +69,7 @@ def check_files(samples: Sequence[Sample], repair: str) -> None:
 def folder_data(
     images: Path,
     labels: Path,
-    class_file: Path,
+    classes_file: Path,
     *,
     ignored: Sequence[int],
     background_label: int | None,
@@ -80,7 +80,7 @@ def folder_data(
     The classes have the values 0, 1, 2, ... in their order, except the background's value and the ignored ones.
     Raises DataError for folders that do not match, ClassNamesError, OptionError for impossible values.
     """
-    names = read_class_names(class_file)
+    names = read_class_names(classes_file)
     taken = [*ignored, *([] if background_label is None else [background_label])]
     if len(set(taken)) < len(taken) or not all(0 <= value <= LARGEST_VALUE for value in taken):
         raise OptionError(

@@ -260,7 +260,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(bundle: Path, scenes: Path, output: Path, *more: str) -> list[str]:
     folders = ["--images", str(scenes / "images"), "--labels", str(scenes / "labels")]
-    folders += ["--class-file", str(scenes / "classes.json"), "--output", str(output)]
+    folders += ["--classes-file", str(scenes / "classes.json"), "--output", str(output)]
     return [
         "accuracy",
         str(bundle),
@@ -338,7 +338,7 @@ def test_reference_of_other_weights(
     [
         (["--benchmark", "voc20"], "--benchmark needs --data"),
         (["--benchmark", "voc20", "--data", "d", "--ignore", "0"], "none of the options for any images"),
-        (["--images", "i"], "or --labels, --class-file too"),
+        (["--images", "i"], "or --labels, --classes-file too"),
         (["--processes", "0"], "--processes is 0, expected at least 1"),
         (["--against", "reference"], "--against reference needs --backbone"),
         (["--benchmark", "ade20k", "--data", "nowhere"], "ADEChallengeData2016.zip from http"),

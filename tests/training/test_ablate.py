@@ -40,7 +40,7 @@ def test_rows_are_trained_measured_and_saved(small_features, tmp_path, capsys, m
     )
     arguments = ["ablate", "--table", "losses", "--features", str(small_features), "--validation", str(small_features)]
     arguments += ["--output", str(tmp_path / "table"), "--epochs", "1", "--batch-size", "32", "--seed", "5"]
-    arguments += ["--measure", f"python {measure} {{bundle}} {{json}}", "--figures", "miou", "--model", "folder"]
+    arguments += ["--measure", f"python {measure} {{bundle}} {{json}}", "--figures", "miou", "--backbone", "folder"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     content = json.loads((tmp_path / "table" / "results.json").read_text())
@@ -134,13 +134,14 @@ def test_a_file_of_others_is_left_alone(small_features, tmp_path, content):
     ("options", "message"),
     [
         (["--figures", "miou"], "--figures has no effect without --measure"),
-        (["--model", "x"], "--model has no effect without --measure"),
+        (["--backbone", "x"], "--backbone has no effect without --measure"),
+        (["--model", "x"], "--backbone has no effect without --measure"),
         (["--text-weights", "x"], "--text-weights has no effect without --measure"),
-        (["--measure", "", "--figures", "x", "--model", "y"], "--measure: expected a command, got none"),
-        (["--measure", "a 'b", "--figures", "x", "--model", "y"], "No closing quotation"),
-        (["--measure", "a {where}", "--figures", "x", "--model", "y"], "no names in braces but {bundle} and {json}"),
-        (["--measure", "a {0}", "--figures", "x", "--model", "y"], "no names in braces but {bundle} and {json}"),
-        (["--measure", "a", "--figures", "x,", "--model", "y"], "--figures: expected names separated by commas"),
+        (["--measure", "", "--figures", "x", "--backbone", "y"], "--measure: expected a command, got none"),
+        (["--measure", "a 'b", "--figures", "x", "--backbone", "y"], "No closing quotation"),
+        (["--measure", "a {where}", "--figures", "x", "--backbone", "y"], "no names in braces but {bundle} and {json}"),
+        (["--measure", "a {0}", "--figures", "x", "--backbone", "y"], "no names in braces but {bundle} and {json}"),
+        (["--measure", "a", "--figures", "x,", "--backbone", "y"], "--figures: expected names separated by commas"),
     ],
 )
 def test_bad_measures(small_features, tmp_path, capsys, options, message):
@@ -156,4 +157,4 @@ def test_bad_requests(small_features, tmp_path, capsys):
         ablate("nothing", base)
     arguments = ["ablate", "--table", "losses", "--features", str(small_features), "--output", str(tmp_path / "table")]
     assert main([*arguments, "--measure", "python -c pass"]) == 2
-    assert "--measure takes --model" in capsys.readouterr().err
+    assert "--measure takes --backbone" in capsys.readouterr().err

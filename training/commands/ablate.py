@@ -32,18 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--figures", default="", metavar="LIST", help="figures of that JSON to keep, separated by commas"
     )
-    parser.add_argument("--model", metavar="NAME|FOLDER", help="--backbone of 't2d-export bundle', for --measure")
-    parser.add_argument("--backbone-weights", metavar="FILE|hub|random", help="as in t2d-export bundle")
-    parser.add_argument("--text-weights", metavar="FILE|hub|random", help="as in t2d-export bundle")
+    parser.add_argument(
+        "--backbone",
+        "--model",
+        metavar="NAME|FOLDER",
+        help="as in t2d-export bundle, for --measure",
+    )
+    parser.add_argument("--backbone-weights", metavar="FILE|hf://ORG/REPO|hub|random", help="as in t2d-export bundle")
+    parser.add_argument("--text-weights", metavar="FILE|hf://ORG/REPO|hub|random", help="as in t2d-export bundle")
     add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and compare the rows of a table; the status is 1 where some rows failed."""
     base = config_from(TrainConfig, args)
-    if args.measure is not None and not (args.model and args.figures):
-        raise OptionError("--measure takes --model, the towers to export with, and --figures, the numbers to keep")
-    idle = [name for name in ("figures", "model", "backbone_weights", "text_weights") if getattr(args, name)]
+    if args.measure is not None and not (args.backbone and args.figures):
+        raise OptionError("--measure takes --backbone, the towers to export with, and --figures, the numbers to keep")
+    idle = [name for name in ("figures", "backbone", "backbone_weights", "text_weights") if getattr(args, name)]
     if args.measure is None and idle:
         raise OptionError(f"--{idle[0].replace('_', '-')} has no effect without --measure; add that, or leave it out")
     from t2d_export.export import ExportSettings
@@ -51,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     measure = None
     if args.measure is not None:
-        model = ExportSettings(args.model, args.backbone_weights, args.text_weights)
+        model = ExportSettings(args.backbone, args.backbone_weights, args.text_weights)
         measure = Measure(args.measure, tuple(args.figures.split(",")), model)
     results = ablate(args.table, base, measure)
     print(markdown_table(results), end="")  # noqa: T201

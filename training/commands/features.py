@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     weights = "as in t2d-export bundle"
     parser.add_argument("--backbone", default=FeatureConfig.backbone, help=f"{weights} (default: %(default)s)")
-    parser.add_argument("--backbone-weights", metavar="FILE|hub|random", help=weights)
-    parser.add_argument("--text-weights", metavar="FILE|hub|random", help=weights)
+    parser.add_argument("--backbone-weights", metavar="FILE|hf://ORG/REPO|hub|random", help=weights)
+    parser.add_argument("--text-weights", metavar="FILE|hf://ORG/REPO|hub|random", help=weights)
     parser.add_argument("--text-activation", choices=["quick_gelu", "gelu"], help=weights)
     parser.add_argument("--input-size", type=_size, metavar="PIXELS|HxW", help="default: 448, or the model folder's")
     parser.add_argument(
