@@ -19,7 +19,11 @@ KINDS = {
 }
 """End of a file's name -> the row's name, and units of the processor. The first that has all its units is taken."""
 
-SIDES = "PyTorch / auto / fast"
+NOTE = (
+    "Each cell below is PyTorch / `auto` / `fast` (how many times less than PyTorch), medians in turn: `auto` is "
+    "float32 on the engine that is taken unasked, `fast` the fastest precision that passes its self-test. Installed: "
+    "`[cpu]` / `[cpu,openvino]`."
+)
 
 
 def kind_of(units: tuple[str, ...]) -> str | None:
@@ -50,7 +54,7 @@ def table(results: Results) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     models = dict.fromkeys(_model(result) for result in found.values())
     of = f" One window of {'; '.join(models)}." if models else ""
-    return [*lines, "", f"{SIDES}, medians in turn; installed: `[cpu]` / `[cpu,openvino]`.{of}"]
+    return [f"{NOTE}{of}", "", *lines]
 
 
 def _model(result: Result) -> str:

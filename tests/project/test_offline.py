@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,12 @@ def offline(index: Path, *arguments: object) -> subprocess.CompletedProcess[str]
     environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}
     command = [sys.executable, str(ROOT / "scripts" / "offline.py"), *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_commands_of_the_documents_can_be_pasted() -> None:
+    lines = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8").splitlines()
+    given = [shlex.split(line, comments=True)[2:] for line in lines if line.startswith("python scripts/offline.py")]
+    assert given == [["make", "WHEELS", "--python", "3.12"], ["install", "WHEELS", "TARGET"]]
 
 
 def test_wheels_go_in_pieces_and_are_whole_again(wheels: Path, tmp_path: Path) -> None:

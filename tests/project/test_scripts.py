@@ -63,6 +63,13 @@ def test_every_folder_of_tests_is_an_area() -> None:
     assert {*folders, "lint", "wheel"} <= set(areas())
 
 
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_lists_the_areas(option: str) -> None:
+    done = bash(ROOT, "scripts/test", option)
+    assert done.returncode == 0
+    assert done.stdout.endswith(f"without AREA all of them: {' '.join(areas())}\n")
+
+
 def test_all_areas_pass(checkout: Path) -> None:
     done = bash(checkout, "scripts/test")
     assert done.returncode == 0
