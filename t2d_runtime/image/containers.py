@@ -13,14 +13,18 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from t2d_runtime.errors import ImageError
 from t2d_runtime.image.orientation import EXIF_PREFIX, exif_in_text, unpacked
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 START_OF_SCAN, END_OF_IMAGE, APP0, APP1, APP14, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE, 0xFE
-_WITHOUT_LENGTH = (0x00, 0x01, *range(0xD0, 0xD9))
-"""JPEG markers without a length: a stuffed zero, TEM, the restart markers and another start of image."""
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+"""A JPEG marker with a length: not a stuffed zero, TEM, a restart marker or another start of image."""
+
+MOST_SCANS = 100
+"""Most scans of a JPEG, as in libtiff. Encoders write about ten. A scan may be a few bytes, but costs a whole pass."""
 
 _TRANSPARENT_SAMPLES = {0: 1, 2: 3}
 """PNG's colour types that may have one transparent colour -> number of its samples: grey, RGB."""
@@ -48,22 +52,24 @@ def plain_jpeg(content: bytes) -> Plain:
 
 
 def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment up to the first scan. Skips bytes between segments, as libjpeg does."""
+    """Marker, start and end of each segment of the first picture, those between scans too.
+
+    Skips the scans' data and other bytes between segments, as libjpeg does. Ends before a segment that is cut short.
+    """
     place = 2
-    while (place := content.find(b"\xff", place)) >= 0 and place + 4 <= len(content):
-        marker = content[place + 1]
-        if marker == 0xFF:
-            place += 1
-        elif marker in _WITHOUT_LENGTH:
-            place += 2
-        else:
-            end = place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-            if marker == END_OF_IMAGE or end < place + 4 or end > len(content):
-                return
-            yield marker, place, end
-            if marker == START_OF_SCAN:
-                return
-            place = end
+    while found := _MARKER.search(content, place):
+        marker, start, place = found[1][0], found.start(), found.end()
+        place += int.from_bytes(content[place : place + 2], "big")
+        if marker == END_OF_IMAGE or place < start + 4 or place > len(content):
+            return
+        yield marker, start, place
+
+
+def check_scans(content: bytes, name: str) -> None:
+    """Raise ImageError for a JPEG with more than MOST_SCANS scans."""
+    scans = sum(marker == START_OF_SCAN for marker, _, _ in jpeg_segments(content))
+    if scans > MOST_SCANS:
+        raise ImageError(f"{name} is a JPEG of {scans} scans, expected at most {MOST_SCANS}; save it again")
 
 
 def _shapes_the_pixels(marker: int, segment: bytes) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from t2d_runtime.errors import ImageError
-from t2d_runtime.image.containers import declared_sizes, plain_heif, plain_jpeg, plain_png, plain_webp
+from t2d_runtime.image.containers import check_scans, declared_sizes, plain_heif, plain_jpeg, plain_png, plain_webp
 from t2d_runtime.image.formats import EXPECTED, kind_of, open_as, refuse_others
 from t2d_runtime.image.jpeg_end import has_all_scans, other_endings, with_end
 from t2d_runtime.image.orientation import orientation_of, upright
@@ -100,6 +100,8 @@ def _without_metadata(kind: str | None, content: bytes, name: str, limit: int) -
         return _Picture(kind, *plain_tiff(content, name, limit))
     if kind in ("AVIF", "HEIF"):
         return _Picture(kind, plain_heif(content).content)
+    if kind == "JPEG":
+        check_scans(content, name)
     if kind in ("JPEG", "PNG", "WEBP"):
         plain = {"JPEG": plain_jpeg, "PNG": plain_png, "WEBP": plain_webp}[kind](content)
         return _Picture(kind, plain.content, orientation_of(plain.exif))

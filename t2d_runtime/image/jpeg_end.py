@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from t2d_runtime.image.containers import END_OF_IMAGE, START_OF_SCAN, jpeg_segments
+from t2d_runtime.image.containers import START_OF_SCAN, jpeg_segments
 
 _END = b"\xff\xd9"
 
@@ -41,7 +41,8 @@ def other_endings(content: bytes) -> Iterator[bytes]:
 def has_all_scans(content: bytes) -> bool:
     """True where the scans hold every coefficient of every component to the last bit; a progressive file has many."""
     missing: dict[int, list[int]] = {}
-    for marker, segment in _all_segments(content):
+    for marker, start, end in jpeg_segments(content):
+        segment = content[start:end]
         if marker in _FRAME_HEADERS and not missing:
             missing = {number: [_COEFFICIENTS] * _COEFFICIENTS for number in segment[10::3]}
         elif marker == START_OF_SCAN and len(segment) >= 8:
@@ -50,17 +51,3 @@ def has_all_scans(content: bytes) -> bool:
                 if number in missing and first <= last < _COEFFICIENTS:
                     missing[number][first : last + 1] = [bits & 15] * (last + 1 - first)
     return bool(missing) and not any(any(bits) for bits in missing.values())
-
-
-def _all_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of each segment of the first picture, also of those between scans."""
-    place = 0
-    for marker, start, end in jpeg_segments(content):
-        yield marker, content[start:end]
-        place = end
-    # Within a scan a marker's first byte is followed by a zero, or by a restart marker.
-    markers = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-    while place and (found := markers.search(content, place)) and content[found.start() + 1] != END_OF_IMAGE:
-        start = found.start()
-        place = start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")
-        yield content[start + 1], content[start:place]

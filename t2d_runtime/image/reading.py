@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from t2d_runtime.errors import ImageError
+from t2d_runtime.image.containers import check_scans
 from t2d_runtime.image.encoded import DECODE_ERRORS, decode, decoding, warn_of_missing
 from t2d_runtime.image.formats import NOT_DECODED
 from t2d_runtime.image.orientation import exif_in_text, orientation_of, upright
@@ -102,8 +103,9 @@ def _rgb_of_pil(image: Image.Image, limit: int, *, allow_truncated: bool) -> NDA
         raise ImageError(f"{NAMELESS} is {image.format}, which needs another program to decode; give it as PNG")
     with lock_of(image):
         file = _file_behind(image)
-        content = _read_again(file) if image.format == "TIFF" else b""
-        if not content:
+        content = _read_again(file) if image.format in ("JPEG", "MPO", "TIFF") else b""
+        if image.format != "TIFF" or not content:
+            check_scans(content, NAMELESS)
             return _rgb_of_opened(image, file, limit, allow_truncated=allow_truncated)
     # Pillow would read all metadata of a TIFF before its pixels, and give warnings about it.
     return decode(content, NAMELESS, limit, allow_truncated=allow_truncated)

@@ -23,6 +23,9 @@ T = TypeVar("T")
 WORD_THREADS = 4
 """Threads for words. Known words do not wait for others' new words; those wait in the encoder itself."""
 
+READ_THREADS = 2
+"""Pictures decoded at a time: a slow one does not stop the others. Each takes several times its pixels' memory."""
+
 SLOW_S = 1.0
 """Time after which a request whose body is still coming keeps its place, but keeps no other request out."""
 
@@ -107,7 +110,7 @@ class Queue:
         self._in_work = BESIDE_ENCODING + limits.encoders
         self._slots = asyncio.Semaphore(self._in_work)
         many = limits.encoders
-        threads = {"words": WORD_THREADS, "read": 1, "encode": many, "segment": many, "answer": 1}
+        threads = {"words": WORD_THREADS, "read": READ_THREADS, "encode": many, "segment": many, "answer": 1}
         self._pools = {name: ThreadPoolExecutor(number, f"t2d-{name}") for name, number in threads.items()}
         self._mean_s = 0.0
 

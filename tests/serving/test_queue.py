@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from t2d_runtime import Segmenter
-from t2d_runtime.serving import queue
+from t2d_runtime.image.reading import load_image
+from t2d_runtime.serving import queue, service
 from t2d_runtime.serving.limits import Limits
 from t2d_runtime.serving.problems import HttpError
 from t2d_runtime.serving.queue import Turn
@@ -69,6 +71,30 @@ def test_pictures_are_encoded_one_by_one_or_as_many_as_told(serve: Serve, held: 
             assert not held.begun.acquire(timeout=0.3)
             held.free.set()
             assert [future.result().status_code for future in asked] == [200] * 4
+
+
+def test_a_picture_that_is_read_slowly_stops_no_other(
+    server: Running, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, begun = threading.Event(), threading.Event()
+    slow = photo + b"slow"
+
+    def load(image: bytes, **options: Any) -> NDArray[np.uint8]:
+        if image == slow:
+            begun.set()
+            assert free.wait(TIMEOUT_S)
+        return load_image(image, **options)
+
+    monkeypatch.setattr(service, "load_image", load)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, server.url, slow)
+        try:
+            assert begun.wait(TIMEOUT_S)
+            assert [ask(server.url, photo).status_code for _ in range(3)] == [200] * 3
+            assert not waiting.done()
+        finally:
+            free.set()
+        assert waiting.result().status_code == 200
 
 
 def test_a_full_queue_refuses_at_once_and_frees_its_places(serve: Serve, held: HeldSegmenter, photo: bytes) -> None:
