@@ -5,6 +5,7 @@ That a picture of the right size is a picture cannot be said in a schema, so a r
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import httpx
 import jsonschema_rs
 
 from t2d_runtime import Segmenter
+from t2d_runtime.serving.answer_schemas import RESULT
 from t2d_runtime.serving.limits import Limits
 from t2d_runtime.serving.live_source import LiveSource
+from tests.conftest import ROOT
 
 from .conftest import TIMEOUT_S, Running, Serve
 
@@ -60,6 +63,11 @@ def test_every_field_of_an_answer_is_described(serve: Serve, segmenter: Segmente
             answer = client.post(f"/images/{kept.json()['id']}/segment", json={**words, **options})
             check(described, "post", "/segment", answer)
             check(described, "post", "/images/{image_id}/segment", answer)
+
+
+def test_the_documents_example_is_what_is_described() -> None:
+    (example,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), re.DOTALL)
+    jsonschema_rs.validator_for(strict(RESULT)).validate(json.loads(example))
 
 
 def test_the_description_has_the_servers_own_limits(serve: Serve) -> None:
