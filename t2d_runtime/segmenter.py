@@ -17,7 +17,7 @@ from t2d_runtime.frame_stages import FrameStages
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.image.windows import WindowMode
-from t2d_runtime.masks.cuda.postprocess import DeviceMasks
+from t2d_runtime.masks.cuda.postprocess import HOST_ALONE, DeviceMasks
 from t2d_runtime.masks.phrases import segment_classes
 from t2d_runtime.masks.postprocess import ScoreFilter, label_map_of
 from t2d_runtime.masks.score_planes import ScorePlanes
@@ -341,6 +341,8 @@ class Segmenter:
         """
         given = sources_of(source)
         settings, mask_options = split_options(options, given, errors)
+        if settings.smoothing and self._device_masks is not None:
+            raise OptionError(HOST_ALONE)
         classes = self.embeddings_of(classes)
         stages = FrameStages(self, classes, self.check_options(classes, **mask_options), mask_options)
         return stream_frames(given, stages, settings, errors)

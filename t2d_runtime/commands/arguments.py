@@ -77,11 +77,17 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help=help_text)
 
 
-def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add --backend, --precision and --threads."""
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --json, which prints `what` for programs."""
+    parser.add_argument("--json", action="store_true", help=f"print {what} as one JSON object")
+
+
+def add_engine_options(parser: argparse.ArgumentParser, *, or_all: bool = False) -> None:
+    """Add --backend, --precision and --threads. With `or_all` the precision may be all."""
     backends = ", ".join(["auto", *BACKENDS])
     # Written out, so that the help imports no engines.
     precisions = "fp32, fp16, bf16, int8, or fast: the fastest that passes its self-test here"
+    precisions += ", or all that run here" if or_all else ""
     parser.add_argument("--backend", default="auto", metavar="B", help=f"inference engine: {backends}; default: auto")
     parser.add_argument(
         "--precision", default="fp32", metavar="P", help=f"{precisions}; default: fp32, the reference's masks"

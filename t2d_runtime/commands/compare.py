@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from t2d_runtime.commands.arguments import add_overwrite, named_path
+from t2d_runtime.commands.arguments import add_json, add_overwrite, named_path
 from t2d_runtime.commands.running import FAILED_CHECK, SOME_FAILED
-from t2d_runtime.commands.terminal import complain, say
+from t2d_runtime.commands.terminal import complain, say, say_json
 from t2d_runtime.errors import DataError, OptionError, T2DError
 from t2d_runtime.storage.kinds import is_folder
 
@@ -30,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     output = "picture of the difference to write: a PNG file, or a folder where A and B are folders"
     parser.add_argument("--output", type=named_path, metavar="F", help=output)
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add_json(parser, "the figures")
     add_overwrite(parser)
 
 
@@ -59,9 +58,11 @@ def run(args: argparse.Namespace) -> int:
     if not compared:
         raise DataError(f"none of the {len(pairs)} pairs could be compared")
     total = together(compared.values())
-    content = json.dumps(_content(total, compared, unpaired, failed), indent=2)
-    for line in content.splitlines() if args.json else lines_of(total, len(compared)):
-        say(line)
+    if args.json:
+        say_json(_content(total, compared, unpaired, failed))
+    else:
+        for line in lines_of(total, len(compared)):
+            say(line)
     if args.output is not None and not args.json:
         say(f"    {args.output}")
     for side, names in zip((args.first, args.second), unpaired, strict=True):

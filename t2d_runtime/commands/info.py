@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from t2d_runtime.commands.arguments import add_bundle
+from t2d_runtime.commands.arguments import add_bundle, add_json
 from t2d_runtime.commands.parity_table import print_matrix
-from t2d_runtime.commands.terminal import say
+from t2d_runtime.commands.terminal import say, say_json
 
 if TYPE_CHECKING:
     from t2d_runtime.bundle.files import Bundle
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_bundle(parser)
+    add_json(parser, "these facts")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the rows."""
-    from t2d_runtime.backends.names import BACKENDS, installed_module
-    from t2d_runtime.backends.registry import opens
+    """Print the rows, or JSON."""
     from t2d_runtime.bundle.files import Bundle
     from t2d_runtime.bundle.from_hub import local_bundle
+    from t2d_runtime.commands.bundle_facts import bundle_facts, quick_backends, slow_backends
     from t2d_runtime.commands.cpu_paths import cpu_paths
     from t2d_runtime.commands.measuring import choice_of
 
     bundle = Bundle.open(local_bundle(args.bundle, []))
+    if args.json:
+        say_json(bundle_facts(bundle, args.bundle))
+        return 0
     manifest = bundle.manifest
     model, windows = manifest.model, manifest.windows
     size = sum(record.size_bytes for record in manifest.files.values())
     failed = [stage.stage for stage in manifest.parity if not stage.passed]
-    # TensorRT takes a second to open, so it is enough that it is installed.
-    quick = [name for name in BACKENDS if not name.startswith("tensorrt")]
-    here = [name for name in quick if opens(name)]
-    here += [f"{name} (if 't2d doctor' says so)" for name in BACKENDS if name not in quick and installed_module(name)]
+    here = [*quick_backends(), *(f"{name} (if 't2d doctor' says so)" for name in slow_backends())]
     rows = {
         "bundle": f"{args.bundle}, {size / 2**20:.1f} MiB, schema {manifest.schema_version}, opset {manifest.opset}",
         **({"pulled from": bundle.pulled_from} if bundle.pulled_from else {}),

@@ -12,7 +12,7 @@ from t2d_runtime.commands.terminal import say
 from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.device.machine import machine_facts
 from t2d_runtime.device.threads import available_cores
-from t2d_runtime.proof.choice import AUTO, order_for, subject_of
+from t2d_runtime.proof.choice import AUTO, Order, order_for, subject_of
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.speeds import PAIR_SECONDS, SPEEDS, Speeds, Subject, measure, remembered
 from t2d_runtime.results.options import checked_num_threads
@@ -44,19 +44,29 @@ def measure_engines(bundle_name: str | Path, num_threads: int | None) -> int:
     return 1 if speeds.left_out else 0
 
 
+def order_here(bundle: Bundle) -> Order:
+    """The order in which `auto` tries the engines for a bundle in float32."""
+    return order_for("fp32", remembered(subject_of(bundle, AUTO, None)))
+
+
 def choice_of(bundle: Bundle) -> dict[str, str]:
     """Lines of `t2d info` about the engine that `auto` takes for a bundle, by their titles."""
     subject = subject_of(bundle, AUTO, None)
     speeds = remembered(subject)
-    order = order_for("fp32", speeds)
+    order = order_here(bundle)
     advice = "'t2d doctor --measure BUNDLE' measures" if speeds is None else f"forget it by removing {subject.file}"
     return {"auto takes": f"{order.names[0]} in fp32, {order.reason}; {advice}"}
 
 
+def remembered_speeds() -> int:
+    """The number of bundles and conditions whose engines were measured here."""
+    cache = cache_folder()
+    return 0 if cache is None else len(list((cache / SPEEDS).glob("*.json")))
+
+
 def remembered_choices() -> str:
     """A line of `t2d doctor` about the speeds remembered for all bundles."""
-    cache = cache_folder()
-    count = 0 if cache is None else len(list((cache / SPEEDS).glob("*.json")))
+    cache, count = cache_folder(), remembered_speeds()
     if cache is None or not count:
         return "engine speeds: none measured, 'auto' goes by the processor; 't2d doctor --measure BUNDLE' measures"
     return f"engine speeds: {count} remembered in {cache / SPEEDS}; remove a file to forget it"

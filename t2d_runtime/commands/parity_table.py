@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2d_runtime.commands.running import FAILED_CHECK
@@ -10,6 +11,7 @@ from t2d_runtime.commands.terminal import say
 
 if TYPE_CHECKING:
     from t2d_runtime.bundle.manifest import Manifest, StageParity
+    from t2d_runtime.commands.self_tests import SelfTest
 
 
 def print_matrix(manifest: Manifest) -> None:
@@ -47,6 +49,35 @@ def print_stages(stages: Sequence[StageParity]) -> None:
         limit = f"labels >= {s.tolerance:.1%}" if s.measure == "label_agreement" else ""
         limit = limit or ("rel. norm" if s.measure == "relative_frobenius" else "max diff") + f" <= {s.tolerance:.1e}"
         say(f"{s.stage:<16} {s.max_abs_diff:>9.1e} {frobenius:>9} {cosine:>9} {agreement:>8}  {limit}{verdict}")
+
+
+def print_precisions(bundle: Path | str, tests: Sequence[SelfTest]) -> None:
+    """Print one table of several precisions: the measure that decides each stage, and what it must be."""
+    from t2d_runtime.bundle.manifest import first_failure
+
+    say(f"{bundle}: the measure that decides each stage, and its limit in brackets")
+    width = 20
+    say(f"{'stage':<16}" + "".join(f"{test.precision:>{width}}" for test in tests))
+    named = {stage.stage: None for test in tests for stage in test.stages}
+    for name in named:
+        found = ({stage.stage: stage for stage in test.stages}.get(name) for test in tests)
+        say(f"{name:<16}" + "".join(f"{'' if stage is None else _decisive(stage):>{width}}" for stage in found))
+    for test in tests:
+        failed = first_failure(test.stages)
+        where = f"{test.engine}{'' if test.device is None else f', masks on {test.device}'}"
+        outcome = "passed" if failed is None else f"FAILED, first at {failed.stage}"
+        say(f"{test.precision} on {where}: {outcome}")
+
+
+def _decisive(stage: StageParity) -> str:
+    """The value that a stage's tolerance limits, and the limit."""
+    value: float | None = getattr(stage, stage.measure)
+    mark = "" if stage.passed else "! "
+    if value is None:
+        return f"{mark}none"
+    if stage.measure == "label_agreement":
+        return f"{mark}{value:.3%} ({stage.tolerance:.1%})"
+    return f"{mark}{value:.1e} ({stage.tolerance:.1e})"
 
 
 def print_verdict(stages: Sequence[StageParity]) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from t2d_runtime.errors import OutputError
 
@@ -25,6 +27,12 @@ def say(text: str) -> None:
     """
     with _told():
         print(shown(text))
+
+
+def say_json(content: Mapping[str, Any]) -> None:
+    """Print a JSON object to standard output, in ASCII. Raises as `say`, and ValueError for a number without end."""
+    for line in json.dumps(content, indent=2, allow_nan=False).splitlines():
+        say(line)
 
 
 def complain(text: str) -> None:

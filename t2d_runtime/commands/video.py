@@ -14,6 +14,7 @@ from t2d_runtime.commands.arguments import (
     add_engine_options,
     add_no_prepack,
     add_overwrite,
+    add_postprocess,
     add_prompts,
     add_words,
     named_path,
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_output_options(parser)
     add_engine_options(parser)
     add_no_prepack(parser)
+    add_postprocess(parser)
 
 
 def _add_stream_options(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.bundle.manifest import PamrSettings, WindowSettings
+from t2d_runtime.cli import main
 from t2d_runtime.device import cuda
 from t2d_runtime.errors import BackendError, BackendUnavailableError, ClosedError, OptionError, SelfTestError
 from t2d_runtime.frame_stages import FrameStages
@@ -227,6 +229,24 @@ def test_smoothing_over_time_is_the_hosts_alone(library: Path | None) -> None:
     masks, encoding = DeviceMasks(CpuDevice(library)), encoding_of((40, 55), (40, 55))
     with pytest.raises(OptionError, match=r"smoothed over time on the host alone; open with postprocess='host'"):
         masks.label_map_of(encoding, words(2), SETTINGS, keep_scores=False, score_filter=lambda scores: scores)
+
+
+def test_the_whole_selftest_on_the_device(
+    on_device: CpuDevice, exported_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if on_device.without_compiler:
+        return
+    there = ["--backend", "onnxruntime", "--threads", "1", "--postprocess", "device"]
+    assert main(["selftest", str(exported_bundle), *there, "--json"]) == 0
+    (test,) = json.loads(capsys.readouterr().out)["tests"]
+    assert test["device"] == "CPU"
+    assert [stage["stage"] for stage in test["stages"]][-4:] == ["upsampled", "refined", "stitched", "label_map"]
+
+
+def test_a_stream_that_smooths_is_refused_at_once(on_device: CpuDevice, segmenter: Segmenter) -> None:
+    opened = Segmenter(segmenter.encoders, DeviceMasks(on_device))
+    with pytest.raises(OptionError, match="smoothed over time on the host alone"):
+        opened.stream([np.zeros((40, 60, 3), np.uint8)] * 2, ["sky"], smoothing=0.5)
 
 
 def test_closing_gives_the_devices_memory_back(on_device: CpuDevice, exported_bundle: Path) -> None:

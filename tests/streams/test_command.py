@@ -115,6 +115,7 @@ def test_a_file_that_ends_early_is_status_1_and_what_is_there_is_written(
         (("CLIP", "--watch"), "watch has no effect without a folder"),
         (("CLIP", "--threshold", "0.5"), "--threshold has no effect without --background"),
         (("EMPTY",), "is empty, expected a video"),
+        (("CLIP", "--postprocess", "gpu"), "postprocess is 'gpu', expected one of ['host', 'device']"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_status_2(

@@ -20,6 +20,9 @@ from t2d_runtime.results.options import SegmentationSettings
 PLANS = 4
 """Plans kept, for as many sizes of pictures or numbers of classes in turn. Each holds its memory on the device."""
 
+HOST_ALONE = "scores are smoothed over time on the host alone; open with postprocess='host', or leave smoothing out"
+"""The reason why a device takes no score filter."""
+
 
 class DeviceMasks:
     """Scores, cleaning, upsampling, PAMR and labels on a device. Safe to call from several threads."""
@@ -67,9 +70,7 @@ class DeviceMasks:
         or its memory is too small.
         """
         if score_filter is not None:
-            raise OptionError(
-                "scores are smoothed over time on the host alone; open with postprocess='host', or leave smoothing out"
-            )
+            raise OptionError(HOST_ALONE)
         threshold, offsets = competition(settings, thresholds)
         _, h, w, width = encoding.patch_tokens.shape
         shapes = Shapes(
