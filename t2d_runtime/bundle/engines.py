@@ -18,6 +18,7 @@ from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, Bundle
 from t2d_runtime.bundle.manifest import FileRecord
 from t2d_runtime.errors import BackendError
 from t2d_runtime.storage.cache import digest_of
+from t2d_runtime.storage.reading import reason_against
 from t2d_runtime.storage.strict_json import parse_json
 
 ENGINES_FOLDER = "engines"
@@ -93,6 +94,8 @@ def read_engines(bundle: Bundle, backend: str) -> dict[Path, EngineManifest]:
             continue
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BackendError(f"{path} cannot be read: {reason_against(error)}") from error
         except (ValueError, RecursionError) as error:
             raise BackendError(
                 f"{path} is damaged ({error}); remove {path.parent} and build the engine again"
@@ -172,12 +175,15 @@ def read_engine(folder: Path, manifest: EngineManifest, graph: str) -> bytes:
     if built is None or PurePath(built.file).name != built.file:
         raise BackendError(f"{folder / ENGINE_MANIFEST} names no file of its folder for {graph}; {rebuild}")
     path = folder / built.file
-    if not path.is_file():
-        raise BackendError(f"{path} is missing; {rebuild}")
-    size = path.stat().st_size
-    if size != built.record.size_bytes:
-        raise BackendError(f"{path} has {size} bytes, {built.record.size_bytes} were built: cut short; {rebuild}")
-    content = path.read_bytes()
+    try:
+        size = path.stat().st_size
+        if size != built.record.size_bytes:
+            raise BackendError(f"{path} has {size} bytes, {built.record.size_bytes} were built: cut short; {rebuild}")
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BackendError(f"{path} is missing; {rebuild}") from error
+    except OSError as error:
+        raise BackendError(f"{path} cannot be read: {reason_against(error)}") from error
     if hashlib.sha256(content).hexdigest() != built.record.sha256:
         raise BackendError(f"{path} does not have the sha256 it was built with: damaged; {rebuild}")
     return content

@@ -15,9 +15,12 @@ from pathlib import Path, PurePosixPath
 
 from t2d_runtime.bundle.manifest import FileRecord, Manifest
 from t2d_runtime.errors import BundleError, BundleNotFoundError, OutputError
+from t2d_runtime.storage.cache import cache_folder
 from t2d_runtime.storage.kinds import is_file
 from t2d_runtime.storage.reading import reason_against
+from t2d_runtime.storage.safe_names import unsafe
 from t2d_runtime.storage.whole_file import cannot_write
+from t2d_runtime.storage.whole_folder import check_replaceable
 
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
@@ -74,6 +77,7 @@ def check_new_bundle(output: Path, *, overwrite: bool) -> None:
         return
     except OSError as error:
         raise cannot_write(output, error) from error
+    check_replaceable(output)
     if filled and not (output / MANIFEST).is_file():
         raise OutputError(f"{output} exists and is not a bundle; choose another --output")
     if filled and not overwrite:
@@ -120,14 +124,16 @@ class Bundle:
                 f"{folder} is not a bundle: expected a folder with {MANIFEST}, but {reason}; make one with "
                 "'t2d-export bundle'"
             )
-        try:
-            text = path.read_bytes().decode()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{path} cannot be read as text ({error}); export the bundle again") from error
-        bundle = cls(folder.absolute(), Manifest.from_json(text))
+        bundle = cls(folder.absolute(), Manifest.read(path))
         absent = [name for name in REQUIRED if name not in bundle.manifest.files]
         if absent:
             raise BundleError(f"{path} names no {', '.join(absent)}; export the bundle again")
+        for name in bundle.manifest.files:
+            if (fault := unsafe(name)) is not None:
+                raise BundleError(
+                    f"{path} names {name!r:.100}, which {fault}; expected files inside the bundle's folder: "
+                    "export it again"
+                )
         left_off, pulled = bundle.left_off, bundle.pulled_from is not None
         for name, record in bundle.manifest.files.items():
             if name not in left_off and not (pulled and not bundle._holds(name)):
@@ -138,7 +144,7 @@ class Bundle:
     def left_off(self) -> tuple[str, ...]:
         """Missing files of the text encoder. Without them only a vocabulary file can name the classes."""
         names = (name for name in self.manifest.files if PurePosixPath(name).name in FOR_WORDS)
-        return tuple(name for name in names if not (self.folder / name).exists())
+        return tuple(name for name in names if not self._holds(name))
 
     @property
     def pulled_from(self) -> str | None:
@@ -149,7 +155,14 @@ class Bundle:
             return None
 
     def _holds(self, name: str) -> bool:
-        return (self.folder / name).exists()
+        """False where a file is not there. True also where that cannot be found out: `_check_size` tells why."""
+        try:
+            (self.folder / name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return True
 
     @property
     def vocabulary_digest(self) -> str:
@@ -247,16 +260,29 @@ class Bundle:
             if digest != record.sha256:
                 raise BundleError(
                     f"{path} has sha256 {digest[:12]}…, the manifest says {record.sha256[:12]}…: the file "
-                    "was changed or damaged; copy or export the bundle again"
+                    f"was changed or damaged; {self._how_to_repair()}"
                 )
             self._verified.add(name)
         return path
 
+    def _how_to_repair(self) -> str:
+        source, cache = self.pulled_from, cache_folder()
+        if source is None:
+            return "copy or export the bundle again"
+        if cache is not None and self.folder.is_relative_to(cache.absolute()):
+            return f"get it again with 't2d pull {source}'"
+        again = f"t2d pull {source} --output {self.folder} --overwrite"
+        return f"get it again with '{again}', with the --precision of before"
+
     def _check_size(self, name: str, record: FileRecord) -> Path:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise BundleError(f"{self.folder}: the manifest names {name!r}, a path outside the bundle")
         path = self.folder / name
-        if not path.is_file():
+        try:
+            facts = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            facts = None
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {reason_against(error)}") from error
+        if facts is None or not stat.S_ISREG(facts.st_mode):
             source = self.pulled_from
             if source is not None:
                 raise BundleNotFoundError(
@@ -265,11 +291,10 @@ class Bundle:
                 )
             words = ", or segment with a vocabulary, which 't2d classes' makes" if path.name in FOR_WORDS else ""
             raise BundleNotFoundError(f"{path} is missing from the bundle; copy or export the bundle again{words}")
-        size = path.stat().st_size
-        if size != record.size_bytes:
+        if facts.st_size != record.size_bytes:
             raise BundleError(
-                f"{path} has {size} bytes, the manifest says {record.size_bytes}: the file was changed or "
-                "cut short; copy or export the bundle again"
+                f"{path} has {facts.st_size} bytes, the manifest says {record.size_bytes}: the file was changed or "
+                f"cut short; {self._how_to_repair()}"
             )
         return path
 
@@ -280,7 +305,7 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+        raise BundleError(f"{path} cannot be read: {reason_against(error)}") from error
 
 
 def record_of(path: Path) -> FileRecord:

@@ -9,12 +9,26 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 from t2d_runtime.errors import BundleError
+from t2d_runtime.storage.reading import reason_against
 from t2d_runtime.storage.strict_json import parse_json
 
 SCHEMA_VERSION = 2
+
+LARGEST_SIZE = 1 << 14
+"""Largest side, width or length in a manifest. The published ones end at 2048; larger ones would only fill memory."""
+
+MOST_ITERATIONS, MOST_DILATION = 1000, 512
+"""Limits of PAMR's settings, far beyond any use. Images are padded by the largest dilation."""
+
+MOST_DILATIONS = 64
+"""Most dilations of PAMR; 6 are published."""
+
+MOST_PREFIX_TOKENS = 1024
+"""Most tokens in front of the patches; DINOv2 and DINOv3 have 5."""
 
 SEAL = "content_sha256"
 """The first key of manifest.json: the sha256 of the file without the 64 digits of this value."""
@@ -182,36 +196,46 @@ class Manifest:
         return sealed(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
+    def read(cls, path: Path) -> Manifest:
+        """Read a file as `from_json` does. Raises BundleError, which names the file, also where it cannot be read."""
+        try:
+            text = path.read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = reason_against(error) if isinstance(error, OSError) else error
+            raise BundleError(f"{path} cannot be read as text ({reason}); export the bundle again") from error
+        return cls.from_json(text, str(path))
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "manifest.json") -> Manifest:
         """Read manifest.json strictly: unchanged since it was written, every key known, present and of its type.
 
-        Raises BundleError, which names the place, for anything else, and for another schema version.
+        `where` is the file's name in messages. Raises BundleError, which names the place in it, for anything else, and
+        for another schema version.
         """
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:  # ValueError for a number of thousands of digits too
-            raise BundleError(f"manifest.json is not JSON ({error}); export the bundle again") from error
+            raise BundleError(f"{where} is not JSON ({error}); export the bundle again") from error
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version != SCHEMA_VERSION:
             repair = "update t2d-runtime" if version > SCHEMA_VERSION else "export the bundle again"
             raise BundleError(
-                f"manifest.json has schema version {version}, this t2d-runtime reads {SCHEMA_VERSION}; {repair}"
+                f"{where} has schema version {version}, this t2d-runtime reads {SCHEMA_VERSION}; {repair}"
             )
         stated = data.pop(SEAL, None) if isinstance(data, dict) else None
         if not isinstance(stated, str) or _sha256(text.replace(stated, "", 1)) != stated:
             raise BundleError(
-                f"manifest.json was changed since the export: its text does not have its {SEAL}; copy it or export it "
-                "again"
+                f"{where} was changed since the export: its text does not have its {SEAL}; copy it or export it again"
             )
-        manifest = parse_json(cls, data, "manifest.json", BundleError)
-        manifest._check_ranges()
+        manifest = parse_json(cls, data, where, BundleError)
+        manifest._check_ranges(where)
         return manifest
 
-    def _check_ranges(self) -> None:
+    def _check_ranges(self, file: str) -> None:
         for where, value, holds, expected in self._ranges():
             if not holds:
                 raise BundleError(
-                    f"manifest.json: {where} is {value!r:.60}, expected {expected}; correct the model's settings and "
+                    f"{file}: {where} is {value!r:.60}, expected {expected}; correct the model's settings and "
                     "export it again"
                 )
 
@@ -227,13 +251,16 @@ class Manifest:
             "windows.max_long_side": (windows.max_long_side,),
             "windows.crop_size": windows.crop_size,
             "windows.stride": windows.stride,
-            "defaults.pamr.dilations": pamr.dilations,
         }
         for where, values in sizes.items():
-            yield where, values, min(values, default=0) >= 1, "positive numbers"
+            within = min(values, default=0) >= 1 and max(values) <= LARGEST_SIZE
+            yield where, values, within, f"positive numbers up to {LARGEST_SIZE}"
+        prefix = model.num_prefix_tokens
+        yield "model.num_prefix_tokens", prefix, 0 <= prefix <= MOST_PREFIX_TOKENS, f"0 to {MOST_PREFIX_TOKENS}"
         patches = not any(side % model.patch_size for side in model.input_size)
         yield "model.input_size", model.input_size, patches, f"multiples of the patch size {model.patch_size}"
-        yield "model.context_length", model.context_length, model.context_length >= 3, "3 or more: start, a word, end"
+        length = model.context_length
+        yield "model.context_length", length, 3 <= length <= LARGEST_SIZE, "3 or more: start, a word, end"
         covered = all(step <= side for step, side in zip(windows.stride, windows.crop_size, strict=True))
         yield "windows.stride", windows.stride, covered, f"no more than the crop_size {windows.crop_size}"
         yield "preprocessing.mean", pixels.mean, all(map(math.isfinite, pixels.mean)), "finite numbers"
@@ -241,7 +268,11 @@ class Manifest:
         threshold, weight = self.defaults.threshold, self.defaults.cleaning_weight
         yield "defaults.threshold", threshold, 0 <= threshold <= 1, "0 to 1"
         yield "defaults.cleaning_weight", weight, 0 <= weight < math.inf, "a finite number from 0"
-        yield "defaults.pamr.iterations", pamr.iterations, pamr.iterations >= 0, "0 or more"
+        dilations, iterations = pamr.dilations, pamr.iterations
+        few = 1 <= len(dilations) <= MOST_DILATIONS and all(1 <= step <= MOST_DILATION for step in dilations)
+        expected = f"positive numbers up to {MOST_DILATION}, at most {MOST_DILATIONS} of them"
+        yield "defaults.pamr.dilations", dilations, few, expected
+        yield "defaults.pamr.iterations", iterations, 0 <= iterations <= MOST_ITERATIONS, f"0 to {MOST_ITERATIONS}"
         usual = DEFAULT_PROMPTS in self.prompt_sets
         yield "prompt_sets", sorted(self.prompt_sets), usual, f"{DEFAULT_PROMPTS!r} among them"
         for name, templates in self.prompt_sets.items():

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict, get_args
 import numpy as np
 
 from t2d_runtime.bundle.files import Bundle
-from t2d_runtime.bundle.manifest import Defaults, PamrSettings
+from t2d_runtime.bundle.manifest import MOST_DILATION, MOST_ITERATIONS, Defaults, PamrSettings
 from t2d_runtime.device.threads import MOST_THREADS, warn_of_many
 from t2d_runtime.errors import ClassNamesError, OptionError, VocabularyError
 from t2d_runtime.image.encoding import ImageEncoding
@@ -21,9 +21,6 @@ Cleaning = Literal["official", "paper"]
 
 MOST_CLEANING = 1e30
 """Largest cleaning weight, far beyond any use. Scores times it are still finite float32 numbers."""
-
-MOST_ITERATIONS, MOST_DILATION = 1000, 512
-"""Limits of PAMR's options, far beyond any use. Images are padded by the largest dilation."""
 
 
 class MaskOptions(TypedDict, total=False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -15,8 +14,8 @@ from typing import BinaryIO
 
 from t2d_runtime import __version__
 from t2d_runtime.errors import OutputError
-from t2d_runtime.storage.kinds import is_file, is_folder
-from t2d_runtime.storage.whole_file import cannot_write, whole_file
+from t2d_runtime.storage.kinds import is_file
+from t2d_runtime.storage.whole_file import cannot_write, replaceable, whole_file
 
 PROGRAM = "t2d-runtime"
 GENERATOR = f"{PROGRAM} {__version__}"
@@ -73,15 +72,14 @@ def own_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
 
 
 def refuse_foreign(path: Path, *, overwrite: bool = False) -> None:
-    """Raises OutputError where a folder, or a file that is not this program's own result, has this name."""
+    """Raises OutputError where a folder, a pipe, a device, or a file of another program has this name."""
     try:
+        replaceable(path)
         path.lstat()
     except FileNotFoundError:
         return
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError for NUL
         raise cannot_write(path, error) from error
-    if is_folder(path):
-        raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     if not overwrite and not is_own(path):
         raise OutputError(
             f"{path} exists and is not a result of {PROGRAM}; choose another --output, or replace it with --overwrite"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from t2d_runtime.errors import OutputError, T2DError
-from t2d_runtime.storage.kinds import is_folder
 
 _ADVICE = {
     errno.ENOSPC: "free some space",
@@ -39,24 +39,24 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under `path` only when the block ends without an error. Raises OutputError.
 
     The content reaches the disk before the name, so that a power cut leaves the old file or the new one, never an empty
-    file.
+    file. Where `path` is a link, the file that it leads to is replaced. Pipes and devices are refused: a file would
+    take their place.
     """
-    if is_folder(path):
-        raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    # Only the beginning of the file's name, since a longer temporary name might not fit.
-    temporary = path.parent / f".{path.name[:NAME_PART]}-{secrets.token_hex(8)}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target = replaceable(path)
+        # Only the beginning of the file's name, since a longer temporary name might not fit.
+        temporary = target.parent / f".{target.name[:NAME_PART]}-{secrets.token_hex(8)}"
+        target.parent.mkdir(parents=True, exist_ok=True)
         # Readable for others as far as the process's umask allows; only the kernel can read it without changing it.
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError for NUL
         raise cannot_write(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
     except T2DError:
         raise
     except OSError as error:
@@ -65,7 +65,28 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def cannot_write(path: Path, error: OSError) -> OutputError:
+def replaceable(path: Path) -> Path:
+    """The place where a file would be written: `path`, or where it leads as a link.
+
+    Raises OSError where a folder, a pipe or a device stands there, and ValueError for a name that no file can have.
+    """
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return path
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, expected a file; choose another name")
+    return path
+
+
+def cannot_write(path: Path, error: OSError | ValueError) -> OutputError:
     """The error for a file that cannot be written: the reason, and advice where there is some."""
-    advice = _ADVICE.get(error.errno or 0)
-    return OutputError(f"cannot write {path}: {error.strerror or error}{f'; {advice}' if advice else ''}")
+    advice = _ADVICE.get(getattr(error, "errno", None) or 0)
+    reason = getattr(error, "strerror", None) or error
+    return OutputError(f"cannot write {path}: {reason}{f'; {advice}' if advice else ''}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from t2d_runtime import Segmenter
-from t2d_runtime.bundle.files import IMAGE_ENCODER, MANIFEST, SELFTEST, TOKENIZER, Bundle, record_of
+from t2d_runtime.bundle.files import IMAGE_ENCODER, MANIFEST, SELFTEST, TEXT_ENCODER, TOKENIZER, Bundle, record_of
 from t2d_runtime.bundle.manifest import SCHEMA_VERSION, SEAL, Manifest, sealed
 from t2d_runtime.errors import BackendError, BundleError, BundleNotFoundError, T2DError
 
@@ -200,7 +201,16 @@ def test_a_changed_manifest_is_found(exported_bundle: Path, tmp_path: Path, old:
         (lambda data: data["defaults"].update(cleaning_weight=math.inf), "cleaning_weight is inf, expected a finite"),
         (lambda data: data["defaults"]["pamr"].update(dilations=[]), r"dilations is \(\), expected positive"),
         (lambda data: data["defaults"]["pamr"].update(dilations=[1, 0]), r"dilations is \(1, 0\), expected positive"),
-        (lambda data: data["defaults"]["pamr"].update(iterations=-1), "iterations is -1, expected 0 or more"),
+        (lambda data: data["defaults"]["pamr"].update(iterations=-1), "iterations is -1, expected 0 to 1000"),
+        (lambda data: data["defaults"]["pamr"].update(iterations=1001), "iterations is 1001, expected 0 to 1000"),
+        (
+            lambda data: data["defaults"]["pamr"].update(dilations=[513]),
+            r"dilations is \(513,\), expected .* up to 512",
+        ),
+        (lambda data: data["defaults"]["pamr"].update(dilations=[1] * 65), "dilations is .* at most 64 of them"),
+        (lambda data: data["windows"].update(max_long_side=16385), "long_side is .* positive numbers up to 16384"),
+        (lambda data: data["model"].update(num_prefix_tokens=-1), "prefix_tokens is -1, expected 0 to 1024"),
+        (lambda data: data["model"].update(num_prefix_tokens=1025), "prefix_tokens is 1025, expected 0 to 1024"),
         (lambda data: data["files"].pop(SELFTEST), f"manifest.json names no {SELFTEST}"),
         (lambda data: data["files"].pop(TOKENIZER), f"manifest.json names no {TOKENIZER}"),
     ],
@@ -214,10 +224,36 @@ def test_a_wrong_manifest_is_refused(
         Bundle.open(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../x", "/x"])
+@pytest.mark.parametrize("name", ["../x", "/x", "..\\x", "C:\\x", "C:x", "a/../../x", ".hidden", "nul"])
 def test_a_path_outside_the_bundle_is_refused(bundle_copy: Path, name: str) -> None:
     edit_manifest(bundle_copy, lambda data: data["files"].update({name: {"sha256": "", "size_bytes": 0}}))
-    with pytest.raises(BundleError, match="a path outside the bundle"):
+    with pytest.raises(BundleError, match=r"manifest\.json names .*, which .*; expected files inside the bundle's"):
+        Bundle.open(bundle_copy)
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, call: str, path: Path) -> None:
+    """Refuse a call of `os` for a path and what is below it, as the system does without a permission."""
+    allowed = getattr(os, call)
+
+    def checked(given: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(given, str | Path) and Path(given).is_relative_to(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(given))
+        return allowed(given, *arguments, **options)
+
+    monkeypatch.setattr(os, call, checked)
+
+
+@pytest.mark.parametrize("place", ["precisions", IMAGE_ENCODER, TEXT_ENCODER])
+def test_a_file_that_may_not_be_seen_is_told(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    for call in ("stat", "lstat"):
+        forbid(monkeypatch, call, bundle_copy / place)
+    with pytest.raises(BundleError, match=rf"{place}.* cannot be read: no permission; give this user the right"):
+        Bundle.open(bundle_copy)
+
+
+def test_a_manifest_that_may_not_be_read_is_told(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_bytes", lambda path: Path.open(path / "no", "rb"))
+    with pytest.raises(BundleError, match=r"manifest\.json cannot be read as text"):
         Bundle.open(bundle_copy)
 
 

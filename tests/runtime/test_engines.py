@@ -124,6 +124,14 @@ def test_a_damaged_engine_manifest_is_an_error(bundle_copy: Path, identity: Engi
         find(bundle_copy)
 
 
+def test_an_engine_manifest_that_cannot_be_read_is_told(bundle_copy: Path, identity: EngineIdentityKey) -> None:
+    path = write_engine(bundle_copy, identity) / ENGINE_MANIFEST
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BackendError, match=r"engine\.json cannot be read: it is a folder"):
+        find(bundle_copy)
+
+
 def test_an_engine_manifest_of_another_version_is_an_error(bundle_copy: Path, identity: EngineIdentityKey) -> None:
     path = write_engine(bundle_copy, identity) / ENGINE_MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": SCHEMA_VERSION + 1}))

@@ -16,6 +16,7 @@ from t2d_runtime.commands.protection import check_folder
 from t2d_runtime.errors import OutputError
 from t2d_runtime.results.formats import FORMATS
 from t2d_runtime.storage.own_files import TEXT_MARK, is_own, own_file, refuse_foreign
+from t2d_runtime.storage.whole_file import whole_file
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
 
@@ -118,13 +119,30 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
     for name in names:
         make_special(tmp_path / name)
         assert not is_own(tmp_path / name)
-        with pytest.raises(OutputError, match="exists and is not a result"):
+        reason = "a pipe or a device, expected a file" if name == "pipe" else "exists and is not a result"
+        with pytest.raises(OutputError, match=reason):
             refuse_foreign(tmp_path / name)
     (tmp_path / "folder").mkdir()
     with pytest.raises(OutputError, match="Is a directory; a folder has this name"):
         refuse_foreign(tmp_path / "folder", overwrite=True)
     with pytest.raises(OutputError, match="File name too long; shorten the name"):
         refuse_foreign(tmp_path / ("n" * 300))
+    with pytest.raises(OutputError, match="embedded null byte"):
+        refuse_foreign(tmp_path / "a\0b", overwrite=True)
+
+
+def test_a_pipe_is_never_replaced(tmp_path: Path) -> None:
+    names = ["link", "pipe"] if os.name == "posix" else []
+    if names:
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "link").symlink_to("pipe")
+    for name in names:
+        with pytest.raises(OutputError, match="a pipe or a device, expected a file"):
+            refuse_foreign(tmp_path / name, overwrite=True)
+        with pytest.raises(OutputError, match="a pipe or a device, expected a file"), whole_file(tmp_path / name):
+            pass
+        assert (tmp_path / name).is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_an_annotation_beside_the_picture_stays(

@@ -67,3 +67,26 @@ def test_the_umask_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with whole_file(tmp_path / "file") as file:
         file.write(b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("place/file")
+    (tmp_path / "to-nowhere").symlink_to("place/new")
+    for name, file in {"link": "file", "to-nowhere": "new"}.items():
+        with whole_file(tmp_path / name) as opened:
+            opened.write(b"new")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "place" / file).read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "link", "new", "place", "to-nowhere"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a\0b", "embedded null byte"), ("loop", "lead in a circle"), ("n" * 300, "shorten the name")]
+)
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OutputError, match=rf"cannot write .*{reason}"), whole_file(tmp_path / name):
+        pytest.fail("nothing can be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
