@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from t2d_export.weights.entries import Part
 from t2d_export.weights.shards import HUB_NAMES, INDEX_SUFFIX, SUFFIXES, indexed_names
-from t2d_runtime.errors import HubError, HubUnreachableError, WeightsError, WeightsNotFoundError
-from t2d_runtime.storage.hub import RemoteFile, Snapshot, hub_library, is_offline, look_up, patiently
+from t2d_runtime.errors import HubError, WeightsError, WeightsNotFoundError
+from t2d_runtime.storage.alone import alone
+from t2d_runtime.storage.hub import RemoteFile, Snapshot, commit_of, hub_library, look_up_or, patiently
 from t2d_runtime.storage.hub_download import fetch
-from t2d_runtime.storage.hub_names import COMMIT, HubName
+from t2d_runtime.storage.hub_names import HubName
 from t2d_runtime.storage.safe_names import unsafe
 from t2d_runtime.storage.whole_file import whole_file
-
-log = logging.getLogger(__name__)
 
 SETTINGS = ("config.json", "open_clip_config.json")
 """Small files beside weights that tell the text tower's activation."""
@@ -54,15 +52,12 @@ def download(name: HubName, part: Part | None = None) -> tuple[Path, HubName]:
     if cached is not None and name.is_pinned:
         return cached
     try:
-        snapshot = look_up(name)
-    except HubUnreachableError as error:
-        if cached is None:
-            raise WeightsNotFoundError(str(error)) from error
-        tell = log.info if is_offline() else log.warning
-        tell("%s: the hub cannot be asked for the newest; using %s from the cache", name, cached[1])
-        return cached
+        found = look_up_or(name, cached, cached and cached[1])
     except HubError as error:
         raise WeightsNotFoundError(str(error)) from error
+    if not isinstance(found, Snapshot):
+        return found
+    snapshot = found
     file = name.file or _chosen(name, snapshot, part)
     pinned = HubName(name.repository, snapshot.commit, file)
     cached = _cached(pinned, part)
@@ -86,12 +81,9 @@ def _folder(repository: str) -> Path:
 def _cached(name: HubName, part: Part | None) -> tuple[Path, HubName] | None:
     """The weights in the cache, with all their shards, and the commit that they are of."""
     folder = _folder(name.repository)
-    commit = name.revision or "main"
-    if not COMMIT.fullmatch(commit):
-        try:
-            commit = (folder / "refs" / commit).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):
-            return None
+    commit = commit_of(name, lambda: _recalled(folder / "refs" / (name.revision or "main")))
+    if commit is None:
+        return None
     snapshot = folder / "snapshots" / commit
     files = [name.file] if name.file else [*([f"{part}.safetensors"] if part else []), *HUB_NAMES]
     if name.file is None and snapshot.is_dir():
@@ -103,6 +95,13 @@ def _cached(name: HubName, part: Part | None) -> tuple[Path, HubName] | None:
             whole = all((path.parent / shard).is_file() for shard in needed)
             return (path, HubName(name.repository, commit, file)) if whole else None
     return None
+
+
+def _recalled(reference: Path) -> str | None:
+    try:
+        return reference.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
 
 
 def _chosen(name: HubName, snapshot: Snapshot, part: Part | None) -> str:
@@ -123,6 +122,8 @@ def _chosen(name: HubName, snapshot: Snapshot, part: Part | None) -> str:
 
 def _place(snapshot: Snapshot, file: str) -> Path:
     """Download a file, its shards and the settings beside it into the hub's cache."""
+    if (reason := unsafe(file)) is not None:
+        raise WeightsError(f"hf://{snapshot.repository} names {file!r:.100}, which {reason}; nothing was taken from it")
     if file not in snapshot.files:
         name = HubName(snapshot.repository, snapshot.commit, file)
         raise WeightsNotFoundError(
@@ -142,9 +143,12 @@ def _place(snapshot: Snapshot, file: str) -> Path:
 
 def _fetched(snapshot: Snapshot, names: list[str]) -> list[Path]:
     """Download files as the cache's blobs, and let `huggingface_hub` link them into the snapshot."""
-    blobs = _folder(snapshot.repository) / "blobs"
+    folder = _folder(snapshot.repository)
     files = [snapshot.files[name] for name in names]
-    fetch({blobs / file.content_name: file for file in files}, label=snapshot.repository, moved_by=MOVED_BY)
+    # The library's own locks are in .locks too; blobs hold what is whole, whoever brought it.
+    with alone(folder.parent / ".locks" / folder.name / "t2d-runtime"):
+        wanted = {folder / "blobs" / file.content_name: file for file in files}
+        fetch(wanted, label=snapshot.repository, moved_by=MOVED_BY)
     return [Path(patiently(partial(_linked, file), file)) for file in files]
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
@@ -31,11 +32,13 @@ from t2d_runtime.bundle.files import (
     weights_of,
 )
 from t2d_runtime.bundle.manifest import FileRecord, Manifest
-from t2d_runtime.errors import BundleError, BundleNotFoundError, HubUnreachableError, OptionError, OutputError
-from t2d_runtime.storage.cache import VARIABLE, digest_of, recall, remember, subfolder
-from t2d_runtime.storage.hub import Snapshot, endpoint, is_offline, look_up
+from t2d_runtime.errors import BundleError, BundleNotFoundError, OptionError, OutputError
+from t2d_runtime.storage.alone import alone
+from t2d_runtime.storage.cache import VARIABLE, cache_folder, digest_of, recall, remember, subfolder
+from t2d_runtime.storage.hub import Snapshot, commit_of, endpoint, look_up_or
 from t2d_runtime.storage.hub_download import fetch
 from t2d_runtime.storage.hub_names import HubName, is_hub_name, refuse_other_addresses
+from t2d_runtime.storage.kinds import is_file
 from t2d_runtime.storage.safe_names import collision, unsafe
 from t2d_runtime.storage.whole_file import whole_file
 from t2d_runtime.storage.whole_folder import whole_folder
@@ -65,43 +68,104 @@ def local_bundle(
     return pull(HubName.parse(bundle), precisions, fused=fused) if is_hub_name(bundle) else bundle
 
 
-def pull(name: HubName, precisions: Collection[str], *, fused: bool = False, words: bool = True) -> Path:
+def pull(
+    name: HubName, precisions: Collection[str], *, fused: bool = False, words: bool = True, verify: bool = False
+) -> Path:
     """Download what some precisions of a bundle need into the cache; returns the bundle's folder there.
 
     `fused` takes the fused graph too; without `words` the text encoder stays away, for devices with a vocabulary. No
-    precision at all gives the manifest alone. Files that are there already are not asked for again.
+    precision at all gives the manifest alone. Files that are there already, in their size, are not asked for again;
+    `verify` also compares the sha256 of every file of the bundle that is there, and gets again what is damaged. Other
+    threads and processes may pull the same bundle meanwhile. The cache need not be writable for what is there.
     Raises HubError and HubUnreachableError, BundleNotFoundError where the repository is no bundle or lacks a file,
     BundleError where the bundle is not what it says or tries to leave its folder, OutputError for too small a disk.
     """
     if name.file is not None:
         raise OptionError(f"{name} names a file; a bundle is a whole repository: hf://ORG/BUNDLE[@REVISION]")
-    cached = _cached(name)
-    if cached is not None and name.is_pinned and not _missing(cached, precisions, fused=fused, words=words):
+    wanted = _Wanted(name, tuple(precisions), fused=fused, words=words, verify=verify)
+    commit = commit_of(name, lambda: (recall(REVISIONS, _key(name)) or {}).get("commit"))
+    held = None if commit is None else _folder(name.repository, commit)
+    cached = held if held is not None and wanted.is_whole(held) else None
+    if cached is not None and name.is_pinned:
         return cached
-    try:
-        snapshot = look_up(name)
-    except HubUnreachableError:
-        if cached is None or _missing(cached, precisions, fused=fused, words=words):
-            raise
-        tell = logger.info if is_offline() else logger.warning
-        tell("%s: the hub cannot be asked for the newest; using %s", name, cached)
-        return cached
+    snapshot = look_up_or(name, cached, cached)
+    if not isinstance(snapshot, Snapshot):
+        return snapshot
     folder = _folder(name.repository, snapshot.commit)
-    if MANIFEST not in snapshot.files:
-        raise BundleNotFoundError(
-            f"{name} is no bundle: it has no {MANIFEST}; make one with 't2d-export bundle', then 't2d push'"
-        )
-    manifest = _manifest(snapshot, folder, name)
-    wanted = wanted_files(manifest, precisions, fused=fused, words=words, where=str(name))
-    _check_offered(snapshot, manifest, wanted, name)
-    _take(snapshot, folder, [file for file in wanted if not (folder / file).is_file()], manifest, name)
-    remember(REVISIONS, _key(name), {"commit": snapshot.commit})
+    if folder != cached and (folder == held or not wanted.is_whole(folder)):
+        if MANIFEST not in snapshot.files:
+            raise BundleNotFoundError(
+                f"{name} is no bundle: it has no {MANIFEST}; make one with 't2d-export bundle', then 't2d push'"
+            )
+        if subfolder(BUNDLES, folder.parent.name) is None:
+            raise OutputError(f"a bundle from a hub needs a cache; set {VARIABLE} to a folder that can be written")
+        with alone(folder):
+            _complete(snapshot, folder, wanted)
+    if snapshot.commit != commit:
+        remember(REVISIONS, _key(name), {"commit": snapshot.commit})
     return folder
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The part of a bundle that is asked for."""
+
+    name: HubName
+    precisions: tuple[str, ...]
+    fused: bool
+    words: bool
+    verify: bool
+
+    def files(self, manifest: Manifest) -> list[str]:
+        return wanted_files(manifest, self.precisions, fused=self.fused, words=self.words, where=str(self.name))
+
+    def bad(self, folder: Path, manifest: Manifest) -> list[str]:
+        """Files that are missing or of another size; with `verify` also those of another content, wanted or not."""
+        wanted = self.files(manifest)
+        if self.verify:
+            wanted += [file for file in manifest.files if file not in wanted and is_file(folder / file)]
+        return [file for file in wanted if not _is_good(folder / file, manifest.files[file], content=self.verify)]
+
+    def is_whole(self, folder: Path) -> bool:
+        """True where nothing is to be downloaded. Damage is logged."""
+        try:
+            manifest = _held_manifest(folder)
+        except BundleError as error:
+            logger.warning("damaged, to be got again: %s", error)
+            return False
+        if manifest is None:
+            return False
+        bad = self.bad(folder, manifest)
+        for path in (folder / file for file in bad):
+            if is_file(path):
+                logger.warning("damaged, to be got again: %s", path)
+        return not bad
+
+
+def _is_good(path: Path, record: FileRecord, *, content: bool) -> bool:
+    if not is_file(path) or path.stat().st_size != record.size_bytes:
+        return False
+    return not content or sha256_of(path) == record.sha256
+
+
+def _held_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a pulled bundle; None where there is none. Raises BundleError for a damaged one."""
+    if not is_file(folder / MANIFEST) or not is_file(folder / PULLED):
+        return None
+    return Manifest.read(folder / MANIFEST)
+
+
+def _complete(snapshot: Snapshot, folder: Path, wanted: _Wanted) -> None:
+    """Download what is missing or damaged. The caller keeps others away."""
+    manifest = _manifest(snapshot, folder, wanted.name)
+    bad = wanted.bad(folder, manifest)
+    _check_offered(snapshot, manifest, {*wanted.files(manifest), *bad}, wanted.name)
+    _take(snapshot, folder, bad, manifest, wanted.name)
 
 
 def copy_out(folder: Path, output: Path, precisions: Collection[str], *, fused: bool, words: bool) -> None:
     """Make a folder of a pulled bundle's files, as links where the disk is the same. Raises OutputError."""
-    manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = Manifest.read(folder / MANIFEST)
     wanted = wanted_files(manifest, precisions, fused=fused, words=words, where=str(folder))
     with whole_folder(output) as staging:
         for file in (*wanted, MANIFEST, PULLED):
@@ -158,29 +222,15 @@ def _is_in_precision(file: str) -> bool:
 
 
 def _folder(repository: str, commit: str) -> Path:
-    folder = subfolder(BUNDLES, repository.replace("/", "--"))
-    if folder is None:
+    """The place of a bundle in the cache, whether it is there or not."""
+    cache = cache_folder()
+    if cache is None:
         raise OutputError(f"a bundle from a hub needs a cache; set {VARIABLE} to a folder that can be written")
-    return folder / commit
+    return cache / BUNDLES / repository.replace("/", "--") / commit
 
 
 def _key(name: HubName) -> str:
     return digest_of(endpoint(), name.repository, name.revision)
-
-
-def _cached(name: HubName) -> Path | None:
-    """The folder of the commit that was taken last, if its manifest is there."""
-    commit = name.revision if name.is_pinned else (recall(REVISIONS, _key(name)) or {}).get("commit")
-    if not isinstance(commit, str):
-        return None
-    folder = _folder(name.repository, commit)
-    return folder if (folder / MANIFEST).is_file() and (folder / PULLED).is_file() else None
-
-
-def _missing(folder: Path, precisions: Collection[str], *, fused: bool, words: bool) -> list[str]:
-    manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
-    wanted = wanted_files(manifest, precisions, fused=fused, words=words, where=str(folder))
-    return [file for file in wanted if not (folder / file).is_file()]
 
 
 def _manifest(snapshot: Snapshot, folder: Path, name: HubName) -> Manifest:
@@ -188,12 +238,13 @@ def _manifest(snapshot: Snapshot, folder: Path, name: HubName) -> Manifest:
     remote = snapshot.files[MANIFEST]
     if remote.size_bytes > LARGEST_MANIFEST:
         raise BundleError(f"{name}: {MANIFEST} has {remote.size_bytes} bytes, expected at most {LARGEST_MANIFEST}")
-    if (folder / MANIFEST).is_file():
-        return Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    with contextlib.suppress(BundleError):  # a damaged one is replaced
+        if (held := _held_manifest(folder)) is not None:
+            return held
     path = _incoming(folder) / MANIFEST
     fetch({path: remote}, label=name.repository, moved_by=VARIABLE)
     try:
-        manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
+        manifest = Manifest.from_json(path.read_bytes().decode(), f"{name}: {MANIFEST}")
         check_names(manifest.files, str(name))
     except (BundleError, UnicodeDecodeError) as error:
         _drop(path, _incoming(folder))

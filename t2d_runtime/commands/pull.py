@@ -42,9 +42,10 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("--overwrite has no effect without --output; leave it out")
     if args.output is not None:
         check_new_bundle(args.output, overwrite=args.overwrite)
-    folder = pull(HubName.parse(args.bundle), precisions, fused=args.fused, words=not args.without_words)
+    name, words = HubName.parse(args.bundle), not args.without_words
+    folder = pull(name, precisions, fused=args.fused, words=words, verify=True)
     if args.output is not None:
-        copy_out(folder, args.output, precisions, fused=args.fused, words=not args.without_words)
+        copy_out(folder, args.output, precisions, fused=args.fused, words=words)
         folder = args.output
     bundle = Bundle.open(folder)
     held = [name for name in bundle.manifest.files if (folder / name).is_file()]

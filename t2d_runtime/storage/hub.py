@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from t2d_runtime.errors import HubError, HubUnreachableError
-from t2d_runtime.storage.hub_names import HubName
+from t2d_runtime.storage.hub_names import COMMIT, HubName
 
 if TYPE_CHECKING:
     import httpx2
@@ -28,6 +29,9 @@ ATTEMPTS = 5
 
 FIRST_WAIT_S = 1.0
 """Wait before the second try; it doubles each time."""
+
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""A name in Git, or a sha256. Both become names of files, so that nothing else may stand there."""
 
 LONGEST_WAIT_S = 60.0
 """Longest wait that a hub may ask for with Retry-After. Beyond it the user is told instead."""
@@ -67,11 +71,15 @@ class Snapshot:
 
 
 def look_up(name: HubName) -> Snapshot:
-    """The commit of a revision, and its files. Raises HubUnreachableError and HubError."""
+    """The commit of a revision, and its files.
+
+    Raises HubUnreachableError, and HubError where the hub refuses or answers as no hub does.
+    """
     api = hub_library().HfApi(library_name="t2d-runtime")
     info = patiently(lambda: api.model_info(name.repository, revision=name.revision, files_metadata=True), name)
     if not info.sha or info.siblings is None:
         raise HubError(f"{name}: the hub at {endpoint()} names no commit; is HF_ENDPOINT the address of a hub?")
+    _check_digest(info.sha, COMMIT, name, "the commit")
     files = {
         item.rfilename: RemoteFile(
             repository=name.repository,
@@ -83,7 +91,40 @@ def look_up(name: HubName) -> Snapshot:
         )
         for item in info.siblings
     }
+    for path, file in files.items():
+        for digest in (file.sha256, file.git_sha1):
+            if digest is not None:
+                _check_digest(digest, _DIGEST, name, f"a digest of {path!r:.100}")
     return Snapshot(name.repository, info.sha, files)
+
+
+def _check_digest(digest: str, form: re.Pattern[str], name: HubName, what: str) -> None:
+    if form.fullmatch(digest) is None:
+        raise HubError(
+            f"{name}: the hub at {endpoint()} names {digest!r:.100} as {what}, expected a "
+            "number of hexadecimal digits; nothing was taken from it: is HF_ENDPOINT the address of a hub?"
+        )
+
+
+def commit_of(name: HubName, recall: Callable[[], object]) -> str | None:
+    """The commit that a cache holds for a name: the name's own, else the recalled one; None where that is no commit."""
+    commit = name.revision if name.is_pinned else recall()
+    return commit if isinstance(commit, str) and COMMIT.fullmatch(commit) else None
+
+
+def look_up_or(name: HubName, kept: T | None, told: object) -> Snapshot | T:
+    """The snapshot as `look_up` gives it, or what is `kept` in a cache where the hub is out of reach.
+
+    The log then names it as `told`. Raises HubUnreachableError where nothing is kept, and HubError.
+    """
+    try:
+        return look_up(name)
+    except HubUnreachableError:
+        if kept is None:
+            raise
+        tell = logger.info if is_offline() else logger.warning
+        tell("%s: the hub cannot be asked for the newest; using %s from the cache", name, told)
+        return kept
 
 
 def endpoint() -> str:

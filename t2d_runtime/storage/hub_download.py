@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ PARTIAL = ".incomplete"
 def fetch(files: Mapping[Path, RemoteFile], *, label: str, moved_by: str) -> None:
     """Download files to their paths, with one progress bar. Files that exist are left as they are.
 
+    The caller keeps others from these paths meanwhile: see `alone`.
     `moved_by` is the environment variable that moves the folder, for the message about a full disk.
     Raises OutputError before it begins where the disk is too small, and where it cannot be written. Raises
     HubUnreachableError where the connection breaks again and again: the part that has arrived is kept for the next
@@ -86,16 +87,12 @@ def _fetch_one(file: RemoteFile, target: Path, bar: tqdm[Any]) -> None:
     made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(partial):
-            if not target.exists():  # another process may have fetched it meanwhile
-                try:
-                    _receive(file, partial, bar)
-                finally:
-                    if partial.exists() and not _arrived(partial) and file.size_bytes:
-                        partial.unlink()
-                partial.replace(target)
-            else:
-                bar.update(file.size_bytes)
+        try:
+            _receive(file, partial, bar)
+        finally:
+            if partial.exists() and not _arrived(partial) and file.size_bytes:
+                partial.unlink()
+        partial.replace(target)
     except HubError:
         raise
     except OSError as error:
@@ -104,17 +101,6 @@ def _fetch_one(file: RemoteFile, target: Path, bar: tqdm[Any]) -> None:
         for folder in made:  # only those that nothing was written to
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-@contextlib.contextmanager
-def _alone(partial: Path) -> Iterator[None]:
-    """Keep other processes from the same download."""
-    lock = partial.with_suffix(".lock")
-    try:
-        with hub_library().utils.WeakFileLock(lock):
-            yield
-    finally:
-        lock.unlink(missing_ok=True)
 
 
 def _receive(file: RemoteFile, partial: Path, bar: tqdm[Any]) -> None:
@@ -186,6 +172,12 @@ def _append(file: RemoteFile, output: FileIO, bar: tqdm[Any]) -> httpx2.Response
                 f"{file} has {file.size_bytes} bytes, but the hub sends {start + int(promised)}; try again later"
             )
         for piece in answer.iter_raw():
+            if output.tell() + len(piece) > file.size_bytes:
+                output.truncate(0)  # an empty part is removed
+                raise HubError(
+                    f"{file} has {file.size_bytes} bytes, but the hub sends more; nothing of it was kept, try again "
+                    "later"
+                )
             output.write(piece)
             bar.update(len(piece))
     return None

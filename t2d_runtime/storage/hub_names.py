@@ -46,6 +46,9 @@ class HubName:
         if match["file"] is not None and (reason := unsafe(match["file"])) is not None:
             raise OptionError(f"{text!r:.200}: the file's name {reason}; expected {FORM}")
         revision = urllib.parse.unquote(match["revision"]) if match["revision"] else None
+        # Caches keep a revision under its name. Git takes none of these either.
+        if revision is not None and (".." in revision or "\\" in revision or not revision.isprintable()):
+            raise OptionError(f"{text!r:.200}: no revision has such a name; expected {FORM}")
         return cls(match["repository"], revision, match["file"])
 
     @property

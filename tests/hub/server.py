@@ -48,6 +48,8 @@ class Fault:
     content: bytes | None = None
     """Send these bytes instead of the file's."""
     ignores_range: bool = False
+    unmeasured: bool = False
+    """Do not say how much is sent; the end of the connection tells."""
     times: int = 1_000_000
     reached: threading.Event = field(default_factory=threading.Event)
     resume: threading.Event = field(default_factory=threading.Event)
@@ -308,7 +310,10 @@ class _Handler(BaseHTTPRequestHandler):
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(size - start))
+        if fault.unmeasured:
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(size - start))
         self.end_headers()
         if self.command != "HEAD":
             self._send_body(name.rpartition("/")[2], content, start, fault)

@@ -76,7 +76,7 @@ def test_a_bundle_is_opened_by_its_name(hub: LoopbackHub, commit: str, exported_
     assert not [path for path in folder.parent.rglob("*") if path.is_symlink()]
     assert set(hub.sent_bytes) == {name.rpartition("/")[2] for name in FP32}
     assert segmenter.bundle.pulled_from == f"{ADDRESS}@{commit}"
-    assert list(folder.parent.iterdir()) == [folder]
+    assert set(folder.parent.iterdir()) == {folder, folder.with_name(f"{commit}.lock")}
 
 
 def test_each_precision_brings_its_own_files(hub: LoopbackHub, commit: str) -> None:
@@ -214,7 +214,9 @@ def test_a_name_that_leaves_the_folder_or_hides_is_refused(
     with pytest.raises(BundleError, match=r"^hf://me/bundle: the manifest names .*(nothing was|engine|some systems)"):
         pulled(hub, {**content_of(exported_bundle), name: b"evil"}, lambda data: data["files"].update({name: evil}))
     assert set(hub.sent_bytes) == {MANIFEST}
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")}
+    assert len(files) == 1
+    assert files.pop().endswith(".lock")
 
 
 def message(*fields: tuple[int, bytes | str]) -> bytes:

@@ -21,6 +21,7 @@ from t2d_runtime.storage import hub as client
 from t2d_runtime.storage.hub import look_up
 from t2d_runtime.storage.hub_download import fetch, partial_of
 from t2d_runtime.storage.hub_names import HubName
+from tests.hub import server
 from tests.hub.fixtures import connect, hub
 from tests.hub.server import LoopbackHub
 
@@ -77,7 +78,8 @@ def test_names(text: str, repository: str, revision: str | None, file: str | Non
 
 @pytest.mark.parametrize(
     "text",
-    ["hf://a", "hf:///b", "hf://a/b@", "hf://a/..", "hf://a/b/../c", "hf://a/b//c", "hf://a/b/c:d", "hf://a/b/c\\d", "hf://-a/b"],
+    ["hf://a", "hf:///b", "hf://a/b@", "hf://a/..", "hf://a/b/../c", "hf://a/b//c", "hf://a/b/c:d", "hf://a/b/c\\d", "hf://-a/b",
+     "hf://a/b@..", "hf://a/b@%2e%2e%2fc", "hf://a/b@c%5cd", "hf://a/b@c%00"],
 )  # fmt: skip
 def test_names_that_are_none(text: str) -> None:
     with pytest.raises(OptionError, match=r"expected hf://ORG/REPO\[@REVISION\]\[/FILE\]"):
@@ -213,6 +215,33 @@ def test_another_size_than_the_hub_named_is_told(hub: LoopbackHub, tmp_path: Pat
     with pytest.raises(HubError, match="has 3000000 bytes, but the hub sends 2999999"):
         get(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_hub_that_sends_without_an_end_is_stopped(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.add(NAME, FILES)
+    hub.fail("config.json", content=LARGE * 10, unmeasured=True)
+    with pytest.raises(HubError, match=r"config.json has 8 bytes, but the hub sends more; nothing of it was kept"):
+        get(tmp_path / "out", "config.json")
+    assert hub.sent_bytes["config.json"] < len(LARGE) * 10
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("commit", ["../../outside", "f" * 39, "F" * 40, "main"])
+def test_a_commit_that_is_none_is_refused(hub: LoopbackHub, commit: str) -> None:
+    hub.add(NAME, FILES)
+    repository = hub.repositories[NAME]
+    repository.commits[commit], repository.branches["main"] = dict(FILES), commit
+    with pytest.raises(HubError, match=rf"names '{commit}' as the commit, expected .* nothing was taken from it"):
+        look_up(HubName.parse(f"hf://{NAME}"))
+
+
+@pytest.mark.parametrize("kind", ["git_sha1", "sha256"])
+def test_a_digest_that_is_none_is_refused(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """The hub's caches call files by their digests."""
+    hub.add(NAME, FILES)
+    monkeypatch.setattr(server, kind, lambda _: "../../outside")
+    with pytest.raises(HubError, match=r"names '\.\./\.\./outside' as a digest of '.*', expected .* nothing was taken"):
+        look_up(HubName.parse(f"hf://{NAME}"))
 
 
 def test_a_part_of_another_file_is_replaced(hub: LoopbackHub, tmp_path: Path) -> None:
