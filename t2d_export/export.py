@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,12 +34,14 @@ from t2d_runtime.bundle.manifest import (
     Preprocessing,
     Verdict,
 )
+from t2d_runtime.device.machine import installed_versions
 from t2d_runtime.errors import OptionError
 from t2d_runtime.proof.parity import PRECISIONS
 
 VERIFIED_ON = "onnxruntime"
 
-EXPORTER_PACKAGES = ("t2d-runtime", "torch", "timm", "open_clip_torch", "onnx", "onnxscript", "onnxruntime")
+EXPORTER_PACKAGES = ("torch", "timm", "open_clip_torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+"""Packages that made a bundle, besides this one."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,6 @@ def _manifest(reference: Reference) -> Manifest:
         precisions={},
         opset=OPSET,
         sources=reference.sources,
-        exporter={name: importlib.metadata.version(name) for name in EXPORTER_PACKAGES},
+        exporter=installed_versions(EXPORTER_PACKAGES),
         parity=(),
     )

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from t2d_runtime import __version__
 from t2d_runtime.device.cpu import cpu
 
-PACKAGES = ("t2d-runtime", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt")
+PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt")
 """Packages whose versions change the runtime's figures."""
 
 
@@ -36,7 +37,6 @@ class MachineFacts:
 
 def machine_facts(packages: Sequence[str] = (), commit: str | None = None) -> MachineFacts:
     """Facts of this machine now, with the versions of further `packages` where they are installed."""
-    versions = {name: installed_version(name) for name in (*PACKAGES, *packages)}
     return MachineFacts(
         date=datetime.now(UTC).date().isoformat(),
         cpu=cpu().model,
@@ -45,7 +45,7 @@ def machine_facts(packages: Sequence[str] = (), commit: str | None = None) -> Ma
         cpu_features=cpu().units,
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
-        versions={name: version for name, version in versions.items() if version is not None},
+        versions=installed_versions((*PACKAGES, *packages)),
         commit=commit,
     )
 
@@ -56,6 +56,12 @@ def installed_version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def installed_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Version of this distribution, which may run from a checkout, and of those packages that are installed."""
+    found = {name: installed_version(name) for name in packages}
+    return {"t2d-runtime": __version__} | {name: version for name, version in found.items() if version is not None}
 
 
 def peak_resident_bytes() -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -20,8 +21,9 @@ from t2d_export import export
 from t2d_export.cli import main, parse_input_size
 from t2d_export.encoders import graphs
 from t2d_export.export import ExportSettings, export_bundle
-from t2d_runtime import Segmenter
+from t2d_runtime import Segmenter, __version__
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SELFTEST, TEXT_ENCODER, TOKENIZER
+from t2d_runtime.device.machine import machine_facts
 from t2d_runtime.errors import OptionError, VerificationError
 
 CONFIG = {
@@ -103,6 +105,23 @@ def test_the_same_export_gives_the_same_bytes_and_names_no_machine(bundle: Path,
         assert content == (tmp_path / "again" / name).read_bytes()
         assert str(Path.cwd()).encode() not in content
         assert b"site-packages" not in content
+
+
+def test_an_export_names_only_what_is_installed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a checkout that is not installed, with onnxruntime-gpu in the place of onnxruntime."""
+    real = importlib.metadata.version
+
+    def version(package: str) -> str:
+        if package in ("t2d-runtime", "onnxruntime"):
+            raise importlib.metadata.PackageNotFoundError(package)
+        return "1.31.1" if package == "onnxruntime-gpu" else real(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    exporter = export_bundle(settings(model), tmp_path / "bundle").exporter
+    assert exporter["t2d-runtime"] == __version__
+    assert exporter["onnxruntime-gpu"] == "1.31.1"
+    assert "onnxruntime" not in exporter
+    assert machine_facts().versions["t2d-runtime"] == __version__
 
 
 @pytest.fixture(scope="module")
