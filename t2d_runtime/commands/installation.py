@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import platform
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from t2d_runtime import __version__
 from t2d_runtime.backends.known_wrong import reports_on
-from t2d_runtime.backends.names import BACKENDS, installed_module
+from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.backends.registry import open_named
 from t2d_runtime.bundle.from_hub import BUNDLES
 from t2d_runtime.commands.measuring import remembered_choices, remembered_speeds
 from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.device.install import how_to_install
 from t2d_runtime.device.machine import installed_version
+from t2d_runtime.device.onnxruntimes import conflict
 from t2d_runtime.errors import T2DError
 from t2d_runtime.masks.pamr.choice import loops_here
 from t2d_runtime.proof.parity import PRECISIONS
@@ -65,7 +65,7 @@ def facts_here() -> dict[str, Any]:
             "bundles_bytes": compiled_size(BUNDLES),
         },
         "speeds_remembered": remembered_speeds(),
-        "repairs": list(_onnxruntime_conflict()),
+        "repairs": list(conflict()),
         "extras": {extra: _extra(extra, packages) for extra, packages in EXTRA_PACKAGES.items()},
         "backends": {name: _backend(name) for name in BACKENDS},
     }
@@ -140,19 +140,3 @@ def _abilities(name: str, found: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {'':<20} not {precision}: {refusal}"
     for report in found["reports"]:
         yield f"  {'':<20} reported: {report}"
-
-
-def _onnxruntime_conflict() -> Iterator[str]:
-    """Warns where both onnxruntime and onnxruntime-gpu are installed: the later one overwrites the other's files.
-
-    Removing one of them afterwards removes files that the other needs.
-    """
-    present = [name for name in ("onnxruntime", "onnxruntime-gpu") if installed_version(name)]
-    pip = f"{sys.executable} -m pip"
-    if len(present) == 2:
-        yield "onnxruntime and onnxruntime-gpu are both installed and overwrite each other. To repair:"
-        yield f"  {pip} uninstall -y onnxruntime onnxruntime-gpu"
-        yield f"  then {how_to_install('gpu')} ('.[cpu]' on a machine without an NVIDIA GPU)"
-    elif present and installed_module("onnxruntime") is None:
-        yield f"{present[0]} is installed, but its files are gone, perhaps with the other package. To repair:"
-        yield f"  {pip} install --force-reinstall --no-deps {present[0]}=={installed_version(present[0])}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import sys
 from pathlib import Path
 
 import pytest
@@ -44,20 +43,8 @@ def test_it_says_what_each_backend_runs_and_what_not(tmp_path: Path, monkeypatch
 
 def test_two_packages_of_one_module_are_found_with_the_repair(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "overwrite each other" not in report()
-    pretend(monkeypatch, onnxruntime="1.31.1", onnxruntime_gpu="1.31.1")
-    text = report()
-    assert "onnxruntime and onnxruntime-gpu are both installed and overwrite each other" in text
-    pip = f"{sys.executable} -m pip"
-    assert f"{pip} uninstall -y onnxruntime onnxruntime-gpu" in text
-    assert "then in a checkout of t2d-runtime: pip install '.[gpu]'" in text
-
-
-def test_files_that_went_with_the_twin_are_found_with_the_repair(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, onnxruntime=None, onnxruntime_gpu="1.30.0")
-    monkeypatch.setattr(installation, "installed_module", lambda backend: None)
-    text = report()
-    assert "onnxruntime-gpu is installed, but its files are gone" in text
-    assert f"{sys.executable} -m pip install --force-reinstall --no-deps onnxruntime-gpu==1.30.0" in text
+    monkeypatch.setattr(installation, "conflict", lambda: iter(["they overwrite each other", "  the repair"]))
+    assert "they overwrite each other\n  the repair\n" in report()
 
 
 def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
