@@ -66,8 +66,7 @@ def latency(bundle: str, backend: str, precision: str, batches: list[int], cuda_
     before = free_bytes(cuda)
     opened, engine = Bundle.open(bundle), open_backend(backend)
     if isinstance(engine, OnnxRuntimeBackend):
-        path = opened.graph(IMAGE_ENCODER, precision)
-        bound: Any = BoundSession(engine, path, cuda, cuda_graph=cuda_graph)
+        bound: Any = BoundSession(engine, opened, IMAGE_ENCODER, cuda, precision=precision, cuda_graph=cuda_graph)
     else:
         bound = engine.load(opened, IMAGE_ENCODER, precision=precision, num_threads=None)
     size = opened.manifest.model.input_size

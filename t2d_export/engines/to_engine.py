@@ -29,6 +29,7 @@ from t2d_runtime.bundle.engines import (
     EngineIdentityKey,
     EngineManifest,
     Profile,
+    tensorrt_options,
 )
 from t2d_runtime.bundle.files import ENCODERS, IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, Bundle, record_of
 from t2d_runtime.encoders import WINDOW_BATCH
@@ -100,11 +101,15 @@ def build_engine(folder: Path, target: Target, precision: str, *, fused: bool = 
         target=name,
         precision=precision,
         onnx_sha256=bundle.graph_digests(precision, (SEGMENTER,) if fused else ENCODERS),
-        options={"profiles": digest_of({source.key: source.profiles for source in sources}), "attention": "fused"},
+        options={
+            "profiles": digest_of({source.key: source.profiles for source in sources}),
+            "attention": "fused",
+            **tensorrt_options(precision),
+        },
     )
     output = folder / ENGINES_FOLDER / identity.folder_name
     with whole_folder(output) as staging:
-        graphs = {source.key: _build(trt, target, source, staging) for source in sources}
+        graphs = {source.key: _build(trt, target, source, precision, staging) for source in sources}
         content = EngineManifest(SCHEMA_VERSION, identity, graphs).to_json()
         (staging / ENGINE_MANIFEST).write_text(content, encoding="utf-8")
     return output
@@ -137,7 +142,8 @@ def _encoder_sources(bundle: Bundle, precision: str, most_windows: int) -> Itera
     """Both encoders, with the input shapes that the runtime uses."""
     model = bundle.manifest.model
     size, length = model.input_size, model.context_length
-    image = Profile((1, 3, *size), (1, 3, *size), (most_windows, 3, *size))
+    usual = min(WINDOW_BATCH, most_windows)
+    image = Profile((1, 3, *size), (usual, 3, *size), (most_windows, 3, *size))
     text = Profile((1, 1, 2), (TEXT_BATCH, 7, min(12, length)), (TEXT_BATCH, MOST_PROMPTS, length))
     for graph, profiles in ((IMAGE_ENCODER, {"pixel_values": image}), (TEXT_ENCODER, {"input_ids": text})):
         path = bundle.graph(graph, precision)
@@ -163,7 +169,7 @@ def _fused_sources(bundle: Bundle, precision: str) -> Iterator[_Source]:
         yield _Source(key, with_iterations(path, iterations, precision), path, profiles)
 
 
-def _build(trt: Any, target: Target, source: _Source, folder: Path) -> BuiltGraph:
+def _build(trt: Any, target: Target, source: _Source, precision: str, folder: Path) -> BuiltGraph:
     messages: list[str] = []
     logger = make_logger(trt, messages.append)
     builder: tensorrt.Builder = trt.Builder(logger)
@@ -173,6 +179,9 @@ def _build(trt: Any, target: Target, source: _Source, folder: Path) -> BuiltGrap
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise ExportError(f"{target.backend} cannot read {source.path.name}: {errors}")
     config = builder.create_builder_config()
+    rounding = getattr(trt.BuilderFlag, "TF32", None)
+    if rounding is not None and "tf32" in tensorrt_options(precision):
+        config.clear_flag(rounding)
     shapes = builder.create_optimization_profile()
     for name, profile in source.profiles.items():
         shapes.set_shape(name, profile.minimum, profile.optimum, profile.maximum)

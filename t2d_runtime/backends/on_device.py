@@ -5,15 +5,16 @@ Not run on a GPU yet.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from t2d_runtime.backends.base import Arrays
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError
 
@@ -25,22 +26,34 @@ class BoundSession:
     """An ONNX Runtime session on the GPU's memory and one stream. Use it from one thread at a time."""
 
     def __init__(
-        self, backend: OnnxRuntimeBackend, path: Path, cuda: Cuda, *, cuda_graph: bool = False, device: str = "cuda"
+        self,
+        backend: OnnxRuntimeBackend,
+        bundle: Bundle,
+        graph: str,
+        cuda: Cuda,
+        *,
+        precision: str,
+        cuda_graph: bool = False,
+        device: str = "cuda",
     ) -> None:
-        self._cuda, self._device = cuda, device
-        self.stream = cuda.call("cudaStreamCreate")
-        options = {"user_compute_stream": str(int(self.stream))}
+        self._backend, self._cuda, self._device = backend, cuda, device
+        self.stream = cuda.stream()
+        options = backend.provider_options(bundle, graph, precision)
+        if device == "cuda":
+            options["user_compute_stream"] = str(int(self.stream))
         if cuda_graph:  # fixed shapes and addresses, which `bind` gives
             options["enable_cuda_graph"] = "1"
-        self._session: Any = backend.native_session(path, None, provider_options=options if device == "cuda" else {})
-        self._options: Any = backend.run_options(NO_WAIT)
+        self._session: Any = backend.native_session(bundle.graph(graph, precision), None, provider_options=options)
+        self._graphs = itertools.count(1) if cuda_graph else None
         self._memory: list[int] = []
 
     def bind(self, inputs: Arrays) -> Callable[[], None]:
         """A call that runs the session on these inputs, which are copied to the GPU now, without waiting for it.
 
-        Raises BackendError where the graph's output sizes are not known from the first axis of the inputs.
+        The memory of the call before is freed: it must not be made any more. Raises BackendError where the graph's
+        output sizes are not known from the first axis of the inputs, or the GPU's memory is too small.
         """
+        self.close()
         binding = self._session.io_binding()
         batch = len(next(iter(inputs.values())))
         for name, array in inputs.items():
@@ -54,7 +67,18 @@ class BoundSession:
             shape = _known(output.shape, batch, output.name)
             address = self._allocate(4 * math.prod(shape))  # float32 at the boundary in every precision
             binding.bind_output(output.name, self._device, 0, np.float32, shape, address)
-        return lambda: self._session.run_with_iobinding(binding, self._options)
+        entries = dict(NO_WAIT)
+        if self._graphs is not None:  # else a graph that was recorded for another batch would be replayed; 0 is taken
+            entries["gpu_graph_id"] = str(next(self._graphs))
+        options = self._backend.run_options(entries)
+
+        def run() -> None:
+            try:
+                self._session.run_with_iobinding(binding, options)
+            except self._backend.errors as error:
+                raise BackendError(f"ONNX Runtime failed: {error}") from error
+
+        return run
 
     def close(self) -> None:
         """Free the inputs and outputs; what `bind` gave must not be called any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +17,21 @@ from t2d_runtime.backends.base import Arrays, EngineIdentity
 from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.bundle.files import ENCODERS, IMAGE_ENCODER, Bundle
 from t2d_runtime.device.cpu import cpu_name
+from t2d_runtime.device.nvidia import CUDA_LIBRARIES, TENSORRT_LIBRARIES, gpu, has_tensorrt, load_libraries
 from t2d_runtime.errors import BackendError, BackendUnavailableError
+from t2d_runtime.storage.cache import digest_of
+from t2d_runtime.storage.compiled_models import compiled_folder, keep_within_limit
+
+CUDA, TENSORRT = "onnxruntime-cuda", "onnxruntime-tensorrt"
 
 PROVIDERS = {
     "onnxruntime": "CPUExecutionProvider",
-    "onnxruntime-cuda": "CUDAExecutionProvider",
-    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+    CUDA: "CUDAExecutionProvider",
+    TENSORRT: "TensorrtExecutionProvider",
 }
+
+SHARED_OPTIONS = ("user_compute_stream",)
+"""Options that CUDA's provider takes too where it stands behind TensorRT's."""
 
 FATAL_ONLY = 4
 """ONNX Runtime's log level: its errors reach the caller as exceptions."""
@@ -66,7 +75,7 @@ class OnnxRuntimeBackend:
         # Its exceptions share no class but Exception, so they are listed.
         kinds = [kind for kind in vars(native).values() if isinstance(kind, type)]
         own = [kind for kind in kinds if issubclass(kind, Exception)]
-        self._errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, *own)
+        self.errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, *own)
         self.name = name
         self.prepack_weights = prepack_weights
         self._ort = onnxruntime
@@ -77,6 +86,8 @@ class OnnxRuntimeBackend:
                 f"backend {name!r} needs {self._provider}, but the installed onnxruntime {self.version} has only "
                 f"{active}; uninstall it, then {BACKENDS[name].install}"
             )
+        if name == TENSORRT and not has_tensorrt():
+            raise BackendUnavailableError(f"backend {name!r} needs TensorRT's libraries; {BACKENDS[name].install}")
 
     @property
     def version(self) -> str:
@@ -90,8 +101,6 @@ class OnnxRuntimeBackend:
         if self.name == "onnxruntime":
             how = "" if self.prepack_weights else " without prepacking"
             return EngineIdentity(f"ONNX Runtime{how}", self.version, cpu_name())
-        from t2d_runtime.device.nvidia import gpu
-
         name, driver = gpu()
         return EngineIdentity(f"ONNX Runtime {self._provider}", self.version, name, driver)
 
@@ -118,28 +127,50 @@ class OnnxRuntimeBackend:
             configuration = KEEP_QUANTISED if precision == "int8" else {}
             if not self.prepack_weights:
                 configuration = configuration | AS_THEY_LIE
-            return self.open_session(path, num_threads, configuration)
+            return self.open_session(path, num_threads, configuration, self.provider_options(bundle, graph, precision))
+
+    def provider_options(self, bundle: Bundle, graph: str, precision: str) -> dict[str, str]:
+        """Options of a GPU's provider: float32 stays float32, and TensorRT keeps what it builds; empty on the CPU."""
+        if self.name == TENSORRT:
+            return self._kept_engines(bundle.graph_digests(precision, (graph,)), precision)
+        return {"use_tf32": "0"} if self.name == CUDA and precision == "fp32" else {}
+
+    def _kept_engines(self, digests: tuple[str, ...], precision: str) -> dict[str, str]:
+        """Options with which TensorRT reads the engines that it built at an earlier start, in a folder for each graph.
+
+        It names them after the graph's nodes, which graphs with other weights have too.
+        """
+        key = digest_of(str(self.identity), digests, precision, os.environ.get("NVIDIA_TF32_OVERRIDE"))
+        folder = compiled_folder(TENSORRT, key)
+        if folder is None:
+            return {}
+        keep_within_limit(folder)
+        kept = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+        return kept | {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
 
     def _why_not(self) -> str:
         """The reason why a GPU provider's library does not load, which ONNX Runtime only logs; else empty."""
-        if self._provider == PROVIDERS["onnxruntime"]:
+        if self.name == "onnxruntime":
             return ""
-        folder, kind = (
-            Path(self._ort.__file__).parent / "capi",
-            self._provider.removesuffix("ExecutionProvider").lower(),
-        )
+        folder = Path(self._ort.__file__).parent / "capi"
+        form = "{}.dll" if sys.platform == "win32" else "lib{}.so"
         try:
-            for name in ("shared", kind):
-                ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL)
+            for name in ("shared", self._provider.removesuffix("ExecutionProvider").lower()):
+                library = folder / form.format(f"onnxruntime_providers_{name}")
+                ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
             return f" ({error})"
         return ""
 
     def open_session(
-        self, path: Path, num_threads: int | None, configuration: Mapping[str, str] = MappingProxyType({})
+        self,
+        path: Path,
+        num_threads: int | None,
+        configuration: Mapping[str, str] = MappingProxyType({}),
+        provider_options: Mapping[str, str] = MappingProxyType({}),
     ) -> OnnxRuntimeEngine:
-        """A session on an ONNX file, with entries of ONNX Runtime's session configuration."""
-        return OnnxRuntimeEngine(self.native_session(path, num_threads, configuration), self._errors)
+        """A session on an ONNX file. Arguments and errors are those of `native_session`."""
+        return OnnxRuntimeEngine(self.native_session(path, num_threads, configuration, provider_options), self.errors)
 
     def native_session(
         self,
@@ -148,22 +179,28 @@ class OnnxRuntimeBackend:
         configuration: Mapping[str, str] = MappingProxyType({}),
         provider_options: Mapping[str, str] = MappingProxyType({}),
     ) -> Any:
-        """An `onnxruntime.InferenceSession` on the provider, with options of that provider. Raises as `load`."""
+        """An `onnxruntime.InferenceSession` on the provider, with session entries and options of that provider.
+
+        CUDA's provider takes the nodes that TensorRT's leaves. Raises as `load`.
+        """
         options = self._ort.SessionOptions()
         options.log_severity_level = FATAL_ONLY
-        if self._provider != PROVIDERS["onnxruntime"]:
-            from t2d_runtime.device.nvidia import load_cuda_libraries
-
-            load_cuda_libraries()
+        providers = [(self._provider, dict(provider_options))]
+        if self.name != "onnxruntime":
+            load_libraries(CUDA_LIBRARIES)
+        if self.name == TENSORRT:
+            load_libraries(TENSORRT_LIBRARIES)
+            shared = {key: value for key, value in provider_options.items() if key in SHARED_OPTIONS}
+            providers.append((PROVIDERS[CUDA], shared))
         if num_threads is not None:
             options.intra_op_num_threads = num_threads
         for key, value in configuration.items():
             options.add_session_config_entry(key, value)
         try:
-            providers = [(self._provider, dict(provider_options))]
-            session = self._ort.InferenceSession(path, options, providers=providers)
-        except self._errors as error:
-            raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+            # Its fallback would print the reason and open the session on the processor.
+            session = self._ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+        except self.errors as error:
+            raise BackendError(f"ONNX Runtime cannot load {path}: {error}{self._why_not()}") from error
         if session.get_providers()[0] != self._provider:
             raise BackendUnavailableError(
                 f"backend {self.name!r}: {self._provider} did not start, only {session.get_providers()} did"

@@ -22,6 +22,7 @@ from t2d_runtime.bundle.engines import (
     find_engine,
     read_engine,
     read_engines,
+    tensorrt_options,
 )
 from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, Bundle
 from t2d_runtime.device.cuda import Cuda
@@ -38,13 +39,15 @@ class TensorRtEngine:
     def __init__(self, trt: Any, cuda: Cuda, engine: Any, profiles: Mapping[str, Profile]) -> None:
         self._cuda = cuda
         self._engine = engine
-        self._context = engine.create_execution_context()
+        self._context = make_context(trt, engine)
         if self._context is None:
             raise BackendError("TensorRT cannot make an execution context: the device's memory is too small")
-        self.stream = cuda.call("cudaStreamCreate")
+        self.stream = cuda.stream()
+        cuda.keep_freed_memory()
         self._profiles = profiles
         self.inputs = frozenset(profiles)
         self._lock = threading.Lock()
+        self._bound: list[int] = []
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         self._outputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
         self._dtypes = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
@@ -64,12 +67,16 @@ class TensorRtEngine:
     def bind(self, inputs: Arrays) -> Callable[[], None]:
         """A call that runs the engine on these inputs, which are copied to the device now, without waiting for it.
 
-        Inputs and outputs keep their memory. Raises BackendError for shapes that the engine does not take.
+        Inputs and outputs keep their memory until the next call, after which the one before must not be made any more.
+        Raises BackendError for shapes that the engine does not take.
         """
+        while self._bound:
+            self._cuda.call("cudaFree", self._bound.pop())
         values = {name: np.asarray(inputs[name], self._dtypes[name], order="C") for name in self._profiles}
         self._set_shapes(values)
         for name, array in {**values, **{name: self._empty(name) for name in self._outputs}}.items():
             buffer = self._cuda.call("cudaMalloc", max(array.nbytes, 1))
+            self._bound.append(int(buffer))
             self._cuda.call(
                 "cudaMemcpyAsync", buffer, array.ctypes.data, array.nbytes, self._cuda.copy_kinds[0], self.stream
             )
@@ -119,6 +126,20 @@ class TensorRtEngine:
         if min(shape, default=0) < 0:
             raise BackendError(f"TensorRT does not know the shape of {name} before it runs, only {shape}; see the log")
         return np.empty(shape, self._dtypes[name])
+
+
+def make_context(trt: Any, engine: Any) -> Any:
+    """An execution context of an engine; None where the device's memory is too small.
+
+    TensorRT for RTX compiles kernels for the shapes of a run while general ones, which are slower, do that run. Here it
+    waits for those that it compiles, so that a figure or a first frame does not depend on how long that takes.
+    """
+    strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+    if strategies is None:
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+    return engine.create_execution_context(config)
 
 
 class FusedTensorRtEngine:
@@ -201,4 +222,5 @@ class TensorRtBackend:
 
     def _wanted(self, bundle: Bundle, precision: str, graphs: Sequence[str]) -> WantedEngine:
         digests = bundle.graph_digests(precision, graphs)
-        return WantedEngine(self.name, self._trt.__version__, self.target, precision, digests, graphs)
+        options = tensorrt_options(precision)
+        return WantedEngine(self.name, self._trt.__version__, self.target, precision, digests, graphs, options)

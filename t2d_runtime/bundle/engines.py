@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, Bundle
@@ -71,6 +71,14 @@ class EngineIdentityKey:
         return f"{self.backend}-{digest_of(*parts)[:16]}"
 
 
+def tensorrt_options(precision: str) -> dict[str, str]:
+    """Options with which TensorRT must have built an engine of a precision.
+
+    TF32 rounds the operands of float32's products to 11 bits, unless the builder is told not to.
+    """
+    return {"tf32": "off"} if precision == "fp32" else {}
+
+
 @dataclass(frozen=True)
 class EngineManifest:
     """The content of engine.json."""
@@ -121,11 +129,17 @@ class WantedEngine:
     onnx_sha256: tuple[str, ...]
     """sha256 of the bundle's graphs as they are now."""
     graphs: Sequence[str] = ENCODERS
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Options of the build that it must have, among others."""
 
     def fits(self, identity: EngineIdentityKey) -> bool:
         """True where an engine of this precision was built for this version and target, from these graphs."""
         built = (identity.version, identity.target, identity.onnx_sha256)
-        return built == (self.version, self.target, self.onnx_sha256)
+        return built == (self.version, self.target, self.onnx_sha256) and not self.missing(identity)
+
+    def missing(self, identity: EngineIdentityKey) -> list[str]:
+        """Options of the build that an engine lacks."""
+        return [f"{name} {value}" for name, value in self.options.items() if identity.options.get(name) != value]
 
     def built(self, bundle: Bundle) -> dict[Path, EngineManifest]:
         """The bundle's engines of these graphs in this precision, whether they fit or not."""
@@ -157,7 +171,8 @@ def misfit(wanted: WantedEngine, folder: Path, manifest: EngineManifest) -> str:
     """Description of an engine that does not fit."""
     identity = manifest.identity
     stale = "" if identity.onnx_sha256 == wanted.onnx_sha256 else ", built from other graphs than the bundle's"
-    return f"{folder.name} (version {identity.version}, {identity.target}{stale})"
+    lacking = "".join(f", built without {option}" for option in wanted.missing(identity))
+    return f"{folder.name} (version {identity.version}, {identity.target}{stale}{lacking})"
 
 
 def build_command(bundle: Bundle, wanted: WantedEngine) -> str:

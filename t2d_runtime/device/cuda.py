@@ -6,9 +6,14 @@ import importlib
 import logging
 from typing import Any
 
+from t2d_runtime.device.nvidia import driver_version
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
 logger = logging.getLogger(__name__)
+
+
+ALL_MEMORY = 2**64 - 1
+"""Bytes of freed memory that may be kept: any number."""
 
 
 class Cuda:
@@ -33,6 +38,17 @@ class Cuda:
             raise BackendError(f"CUDA's {function} failed: {error.name}")
         return values[0] if values else None
 
+    def stream(self) -> Any:
+        """A new stream that does not wait for the default one, nor lets that one wait: others may use it."""
+        return self.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
+
+    def keep_freed_memory(self) -> None:
+        """Keep what `cudaFreeAsync` frees for the next `cudaMallocAsync`, in place of giving it back at each wait."""
+        driver = importlib.import_module("cuda.bindings.driver")
+        pool = self.call("cudaDeviceGetDefaultMemPool", 0)
+        attribute = self._runtime.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
+        self.call("cudaMemPoolSetAttribute", pool, attribute, driver.cuuint64_t(ALL_MEMORY))
+
     def free(self, buffer: int, stream: Any) -> None:
         """Free memory. A failure is only logged: after an error in a run all calls fail, and that error is reported."""
         try:
@@ -44,7 +60,7 @@ class Cuda:
         """Name, compute capability and driver version of device 0. Raises BackendUnavailableError without one."""
         try:
             properties = self.call("cudaGetDeviceProperties", 0)
-            driver = self.call("cudaDriverGetVersion")
+            cuda_version = self.call("cudaDriverGetVersion")
         except BackendError as error:
             raise BackendUnavailableError(f"no NVIDIA GPU answers: {error}; install its driver") from error
-        return properties.name.decode(), f"{properties.major}.{properties.minor}", str(driver)
+        return properties.name.decode(), f"{properties.major}.{properties.minor}", driver_version(cuda_version)

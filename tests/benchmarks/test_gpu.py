@@ -258,6 +258,9 @@ class HostCuda:
 
     copy_kinds = (1, 2)
 
+    def stream(self) -> int:
+        return 7
+
     def __init__(self) -> None:
         self.memory: dict[int, Any] = {}
         self.calls: list[str] = []
@@ -280,13 +283,13 @@ class HostCuda:
 
 def test_a_bound_session_computes_what_a_plain_one_does(exported_bundle: Path) -> None:
     bundle, cuda = Bundle.open(exported_bundle), HostCuda()
-    path, backend = bundle.graph(IMAGE_ENCODER, "fp32"), OnnxRuntimeBackend("onnxruntime")
-    bound = BoundSession(backend, path, cuda, device="cpu")  # type: ignore[arg-type]
+    backend = OnnxRuntimeBackend("onnxruntime")
+    bound = BoundSession(backend, bundle, IMAGE_ENCODER, cuda, precision="fp32", device="cpu")  # type: ignore[arg-type]
     values = np.random.default_rng(0).normal(0, 1, (2, 3, *bundle.manifest.model.input_size)).astype(np.float32)
     call = bound.bind({"pixel_values": values})
     assert device_ms(cuda, bound.stream, call, 2, warm_up=1) == [1.5, 1.5]  # type: ignore[arg-type]
     outputs = list(cuda.memory.values())[1:]
-    plain = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    plain = onnxruntime.InferenceSession(bundle.graph(IMAGE_ENCODER), providers=["CPUExecutionProvider"])
     expected = plain.run(None, {"pixel_values": values})
     for block, array in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(np.frombuffer(block, np.float32).reshape(array.shape), array, rtol=0, atol=1e-5)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import ctypes
 import importlib
 import inspect
-import re
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from t2d_runtime.device import cuda
 from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 from t2d_runtime.masks.cuda import device
-from t2d_runtime.masks.cuda.device import SOURCE, CudaDevice, compile_kernels, pointers_to
+from t2d_runtime.masks.cuda.device import CudaDevice, compile_kernels, kernel_names, pointers_to
 
 CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 
@@ -24,8 +24,7 @@ CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 def test_nvrtc_compiles_every_kernel(capability: str) -> None:
     code = compile_kernels(capability)
     assert code.startswith(b"\x7fELF")
-    names = re.findall(r"^__global__ void (\w+)\(", SOURCE.read_text(), re.MULTILINE)
-    assert all(b".text." + name.encode() + b"\0" in code for name in names)
+    assert all(b".text." + name.encode() + b"\0" in code for name in kernel_names())
 
 
 def test_what_nvrtc_refuses_is_said(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,8 +39,11 @@ def test_what_nvrtc_refuses_is_said(tmp_path: Any, monkeypatch: pytest.MonkeyPat
 
 def test_without_nvrtc_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
+        assert loaded == [("nvrtc",)], "cuda-python does not search PYTHONPATH"
         raise ImportError(f"No module named {name!r}")
 
+    loaded: list[tuple[str, ...]] = []
+    monkeypatch.setattr(device, "load_libraries", loaded.append)
     monkeypatch.setattr(device, "importlib", SimpleNamespace(import_module=missing))
     with pytest.raises(BackendUnavailableError, match=r"NVRTC does not load .* 'pip install cuda-python nvidia-cuda"):
         compile_kernels("9.0")
@@ -50,10 +52,16 @@ def test_without_nvrtc_the_error_says_what_to_install(monkeypatch: pytest.Monkey
 def test_the_runtime_takes_what_the_device_gives_it() -> None:
     """Without a driver every function answers with an error code; it must not be a TypeError."""
     runtime = importlib.import_module("cuda.bindings.runtime")
+    pool, most = runtime.cudaMemPool_t(0), importlib.import_module("cuda.bindings.driver").cuuint64_t(2**64 - 1)
+    kept = runtime.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
     stream, graph, executable = runtime.cudaStream_t(0), runtime.cudaGraph_t(0), runtime.cudaGraphExec_t(0)
     values = np.zeros(4, np.float32)
     kinds = Cuda().copy_kinds
     for function, arguments, outputs in (
+        ("cudaStreamCreateWithFlags", (runtime.cudaStreamNonBlocking,), 1),
+        ("cudaDeviceGetDefaultMemPool", (0,), 1),
+        ("cudaMemPoolSetAttribute", (pool, kept, most), 0),
+        ("cudaMemGetInfo", (), 2),
         ("cudaMalloc", (16,), 1),
         ("cudaFree", (0,), 0),
         ("cudaMallocHost", (16,), 1),
@@ -94,7 +102,9 @@ class ScriptedRuntime:
     def __init__(self) -> None:
         real = importlib.import_module("cuda.bindings.runtime")
         self.cudaError_t, self.cudaMemcpyKind = real.cudaError_t, real.cudaMemcpyKind
-        self.cudaStreamCaptureMode = real.cudaStreamCaptureMode
+        self.cudaStreamCaptureMode, self.cudaMemPoolAttr = real.cudaStreamCaptureMode, real.cudaMemPoolAttr
+        self.cudaStreamNonBlocking, self.cuuint64_t = real.cudaStreamNonBlocking, lambda value: value
+        self.given: dict[str, tuple[Any, ...]] = {}
         self.CUresult = importlib.import_module("cuda.bindings.driver").CUresult
         self.calls: list[str] = []
         self.failing = ""
@@ -106,6 +116,7 @@ class ScriptedRuntime:
 
         def call(*arguments: Any) -> tuple[Any, ...]:
             self.calls.append(function)
+            self.given[function] = arguments
             results = self.CUresult if function.startswith(("cuM", "cuL")) else self.cudaError_t
             if function == self.failing:
                 return (list(results)[1],)
@@ -135,9 +146,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedRuntime:
     return fake
 
 
-def test_a_device_records_launches_as_a_graph_and_gives_all_back(scripted: ScriptedRuntime) -> None:
+def test_a_device_records_launches_as_a_graph_and_gives_all_back(
+    scripted: ScriptedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "driver_version", lambda cuda_version: f"580 for {cuda_version}")
     gpu = CudaDevice(Cuda())
-    assert gpu.identity[:3] == ("GPU", "9.0", "7")
+    assert gpu.identity[:3] == ("GPU", "9.0", "580 for 7")
+    assert scripted.calls.count("cuModuleGetFunction") == len(kernel_names()) == 16
+    assert scripted.given["cudaStreamCreateWithFlags"] == (scripted.cudaStreamNonBlocking,)
     staging = gpu.host_array((2, 3), np.float32)
     staging[:] = 1
     assert np.frombuffer(scripted.block, np.float32).tolist() == [1] * 6
@@ -151,7 +167,6 @@ def test_a_device_records_launches_as_a_graph_and_gives_all_back(scripted: Scrip
     gpu.close()
     assert scripted.calls == [
         "cudaStreamBeginCapture",
-        "cuModuleGetFunction",
         "cuLaunchKernel",
         "cudaStreamEndCapture",
         "cudaGraphInstantiate",
@@ -162,6 +177,12 @@ def test_a_device_records_launches_as_a_graph_and_gives_all_back(scripted: Scrip
         "cuModuleUnload",
         "cudaStreamDestroy",
     ]
+
+
+def test_freed_memory_is_kept(scripted: ScriptedRuntime) -> None:
+    Cuda().keep_freed_memory()
+    attribute = scripted.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
+    assert scripted.given["cudaMemPoolSetAttribute"] == (7, attribute, 2**64 - 1)
 
 
 @pytest.mark.parametrize("function", ["cuLaunchKernel", "cudaGraphInstantiate", "cudaStreamBeginCapture"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from t2d_runtime.backends.tensorrt_module import load_tensorrt, make_logger
 from t2d_runtime.bundle.engines import WantedEngine, find_engine, read_engine, read_engines
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SELFTEST, TEXT_ENCODER, Bundle
 from t2d_runtime.device.cuda import Cuda
+from t2d_runtime.encoders import WINDOW_BATCH
 from t2d_runtime.errors import BackendError, BackendUnavailableError, BundleError, ExportError, OptionError
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.selftest import SelfTestVectors
@@ -83,7 +85,8 @@ def test_an_engine_takes_as_many_windows_as_it_was_built_for(
     command = ["engine", str(bundle_copy), "--backend", "tensorrt-rtx", "--compute-capability", "8.6"]
     assert main([*command, "--max-batch", "16"]) == 0
     (built,) = read_engines(Bundle.open(bundle_copy), "tensorrt-rtx").values()
-    assert built.graphs[IMAGE_ENCODER].profiles["pixel_values"].maximum[0] == 16
+    profile = built.graphs[IMAGE_ENCODER].profiles["pixel_values"]
+    assert [shape[0] for shape in (profile.minimum, profile.optimum, profile.maximum)] == [1, WINDOW_BATCH, 16]
     refused = {
         ("--max-batch", "0"): "max_batch is 0, expected 1 window or more",
         ("--max-batch", "8", "--fused"): "max_batch has no effect, since the fused graph takes one image",
@@ -179,7 +182,6 @@ def test_cuda_takes_what_the_runtime_gives_it() -> None:
     address, size = values.ctypes.data, values.nbytes
     to_device, to_host = Cuda().copy_kinds
     for function, arguments, outputs in (
-        ("cudaStreamCreate", (), 1),
         ("cudaMallocAsync", (size, stream), 1),
         ("cudaMemcpyAsync", (0, address, size, to_device, stream), 0),
         ("cudaMemcpyAsync", (address, 0, size, to_host, stream), 0),
@@ -194,6 +196,23 @@ def test_cuda_takes_what_the_runtime_gives_it() -> None:
         assert len(answers) == outputs, function
     properties = runtime.cudaDeviceProp()
     assert (properties.name.decode(), properties.major, properties.minor, int(stream)) == ("", 0, 0, 0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_float32_is_built_without_tf32(
+    exported_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    trt, flags = load_tensorrt("tensorrt-rtx"), list[bool]()
+
+    def stop(trt: Any, config: Any, capability: str) -> None:
+        flags.append(config.get_flag(trt.BuilderFlag.TF32))
+        raise ExportError("seen")
+
+    monkeypatch.setattr(to_engine, "_aim", stop)
+    source = next(to_engine._encoder_sources(Bundle.open(exported_bundle), precision, 4))
+    with pytest.raises(ExportError, match="seen"):
+        to_engine._build(trt, Target("tensorrt-rtx", "8.6"), source, precision, tmp_path)
+    assert flags == [precision != "fp32"]
 
 
 def test_why_an_engine_is_refused_is_in_the_log(

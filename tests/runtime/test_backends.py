@@ -110,6 +110,8 @@ def test_why_a_gpu_provider_does_not_start_is_said(
 ) -> None:
     """With CUDA's libraries in a package elsewhere on the search path, which are loaded first."""
     (tmp_path / "nvidia" / "cu13" / "lib").mkdir(parents=True)
+    (tmp_path / "tensorrt_libs").mkdir()
+    (tmp_path / "tensorrt_libs" / "libnvinfer.so.10").touch()
     for name in ("libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libother.so.1"):
         (tmp_path / "nvidia" / "cu13" / "lib" / name).touch()
     loaded: list[str] = []
@@ -119,17 +121,25 @@ def test_why_a_gpu_provider_does_not_start_is_said(
         if "providers_cuda" in path:
             raise OSError("libcudnn.so.9: cannot open shared object file")
 
-    monkeypatch.setattr(nvidia.ctypes, "CDLL", load)
-    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "nvidia")])
-    monkeypatch.setattr(nvidia, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: spec)))
-    backend = open_backend("onnxruntime")
-    backend.name, backend._provider = "onnxruntime-cuda", "CUDAExecutionProvider"  # type: ignore[attr-defined]
+    def find_spec(name: str) -> Any:
+        return SimpleNamespace(submodule_search_locations=[str(tmp_path / name)])
+
     session = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *given, **named: session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    backend = open_backend("onnxruntime-cuda")
+    monkeypatch.setattr(nvidia.ctypes, "CDLL", load)
+    monkeypatch.setattr(nvidia, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=find_spec)))
+    monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(BackendUnavailableError, match=r"only \['CPU.*\] did \(libcudnn\.so\.9: cannot open"):
         backend.load(Bundle.open(exported_bundle), IMAGE_ENCODER, precision="fp32", num_threads=None)
     libraries = ["libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13"]
     assert loaded == [*libraries, "libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"]
+    loaded.clear()
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(BackendUnavailableError):
+        backend.load(Bundle.open(exported_bundle), IMAGE_ENCODER, precision="fp32", num_threads=None)
+    assert loaded[-2:] == ["onnxruntime_providers_shared.dll", "onnxruntime_providers_cuda.dll"]
 
 
 def test_unknown_names_are_refused_with_those_that_are_known(exported_bundle: Path) -> None:
@@ -243,7 +253,7 @@ def test_an_engine_that_fails_as_it_opens_is_unavailable(
 
 def test_a_gpu_s_provider_without_a_gpu_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
-    monkeypatch.setattr(nvidia, "QUERY", ("no-such-program",))
+    monkeypatch.setattr(nvidia, "DRIVER", "no-such-library")
     assert open_backend("onnxruntime-cuda").name == "onnxruntime-cuda"
     assert "onnxruntime-cuda" not in available_backends()
 

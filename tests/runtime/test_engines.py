@@ -21,6 +21,7 @@ from t2d_runtime.bundle.engines import (
     find_engine,
     read_engine,
     read_engines,
+    tensorrt_options,
 )
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle, record_of
 from t2d_runtime.cli import main
@@ -52,6 +53,19 @@ def write_engine(bundle: Path, identity: EngineIdentityKey) -> Path:
 def find(bundle: Path) -> tuple[Path, EngineManifest]:
     opened = Bundle.open(bundle)
     return find_engine(opened, WantedEngine(BACKEND, VERSION, TARGET, "fp16", opened.graph_digests("fp16")))
+
+
+def test_an_engine_of_float32_that_rounds_to_tf32_does_not_fit(bundle_copy: Path, identity: EngineIdentityKey) -> None:
+    opened = Bundle.open(bundle_copy)
+    digests = opened.graph_digests("fp32")
+    wanted = WantedEngine(BACKEND, VERSION, TARGET, "fp32", digests, options=tensorrt_options("fp32"))
+    older = replace(identity, precision="fp32", onnx_sha256=digests)
+    write_engine(bundle_copy, older)
+    with pytest.raises(BackendError, match=r"found .*, built without tf32 off\); build it with"):
+        find_engine(opened, wanted)
+    folder = write_engine(bundle_copy, replace(older, options={**older.options, **tensorrt_options("fp32")}))
+    assert find_engine(opened, wanted)[0] == folder
+    assert tensorrt_options("fp16") == {}
 
 
 def test_an_engine_that_fits_is_found_and_read(bundle_copy: Path, identity: EngineIdentityKey) -> None:

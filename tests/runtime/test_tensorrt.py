@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2d_runtime.backends.tensorrt import FusedTensorRtEngine, TensorRtEngine
+from t2d_runtime.backends.tensorrt import FusedTensorRtEngine, TensorRtEngine, make_context
 from t2d_runtime.bundle.engines import Profile
 from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError
@@ -31,16 +31,21 @@ class Device:
         self.runs: list[dict[str, tuple[int, ...]]] = []
         self.refused: set[str] = set()
         self.broken = False
+        self.keeps = False
 
     def free(self, buffer: int, stream: Any) -> None:
         Cuda.free(self, buffer, stream)  # type: ignore[arg-type]
+
+    def stream(self) -> int:
+        return 1
+
+    def keep_freed_memory(self) -> None:
+        self.keeps = True
 
     def call(self, function: str, *arguments: Any) -> Any:
         if self.broken and function in ("cudaStreamSynchronize", "cudaFreeAsync"):
             raise BackendError(f"CUDA's {function} failed: cudaErrorIllegalAddress")
         match function:
-            case "cudaStreamCreate":
-                return 1
             case "cudaMallocAsync" | "cudaMalloc":
                 buffer = ctypes.create_string_buffer(arguments[0])
                 self.memory[ctypes.addressof(buffer)] = buffer
@@ -48,7 +53,7 @@ class Device:
             case "cudaMemcpyAsync":
                 target, source, count = arguments[:3]
                 ctypes.memmove(target, source, count)
-            case "cudaFreeAsync":
+            case "cudaFreeAsync" | "cudaFree":
                 del self.memory[arguments[0]]
         return None
 
@@ -145,8 +150,26 @@ def test_bound_inputs_stay_on_the_device_while_the_engine_runs_again() -> None:
     result = np.frombuffer(device.memory[device.addresses["result"]], np.float32)
     assert result.tolist() == [3] * 6
     assert len(device.runs) == 2
+    first = set(device.memory)
+    engine.bind({"values": np.ones((3, 3), np.float32), "factor": np.array(3, np.float32)})
+    assert len(device.memory) == len(first) == 3
     with pytest.raises(BackendError, match=r"takes values of shapes from \(1, 3\) to \(4, 3\), got \(5, 3\)"):
         engine.bind({"values": np.ones((5, 3), np.float32), "factor": np.array(3, np.float32)})
+    assert device.memory == {}
+
+
+def test_memory_that_a_run_frees_is_kept_for_the_next() -> None:
+    device = Device(BATCH)
+    engine_on(device)
+    assert device.keeps
+
+
+def test_tensorrt_for_rtx_waits_for_the_kernels_of_a_shape() -> None:
+    engine = SimpleNamespace(create_runtime_config=SimpleNamespace, create_execution_context=lambda *given: given)
+    assert make_context(SimpleNamespace(), engine) == ()
+    strategies = SimpleNamespace(LAZY=0, EAGER=1)
+    (config,) = make_context(SimpleNamespace(DynamicShapesKernelSpecializationStrategy=strategies), engine)
+    assert config.dynamic_shapes_kernel_specialization_strategy == strategies.EAGER
 
 
 def test_the_first_failure_of_a_run_is_the_one_that_is_told(caplog: pytest.LogCaptureFixture) -> None:

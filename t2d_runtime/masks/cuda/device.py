@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import importlib
 import logging
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from t2d_runtime.device.cuda import Cuda
+from t2d_runtime.device.nvidia import load_libraries
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -81,11 +83,17 @@ def source_digest() -> str:
     return hashlib.sha256(SOURCE.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
+def kernel_names() -> list[str]:
+    """Names of the kernels of `masks.cu`."""
+    return re.findall(r"^__global__ void (\w+)\(", SOURCE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def compile_kernels(capability: str) -> bytes:
     """Machine code of `masks.cu` for a compute capability such as "9.0", by NVRTC.
 
     Raises BackendUnavailableError without NVRTC, BackendError where it refuses the capability or the source.
     """
+    load_libraries(("nvrtc",))
     try:
         nvrtc = importlib.import_module("cuda.bindings.nvrtc")
         error, program = nvrtc.nvrtcCreateProgram(SOURCE.read_bytes(), SOURCE.name.encode(), 0, [], [])
@@ -141,11 +149,12 @@ class CudaDevice:
     def __init__(self, cuda: Cuda) -> None:
         self.cuda = cuda
         self._name, self._capability, self._driver = cuda.device()
-        self.stream = cuda.call("cudaStreamCreate")
+        self.stream = cuda.stream()
         # Loaded through the driver, whose calls need the context that the stream has made.
         self._driver_api: Any = importlib.import_module("cuda.bindings.driver")
         self._module = self._ask("cuModuleLoadData", compile_kernels(self._capability))
-        self._kernels: dict[str, Any] = {}
+        # All of them now: a kernel that is looked up while launches are recorded may be loaded there, which ends that.
+        self._kernels = {name: self._ask("cuModuleGetFunction", self._module, name.encode()) for name in kernel_names()}
         self._pinned: dict[int, int] = {}
 
     @cached_property
@@ -186,8 +195,6 @@ class CudaDevice:
 
     def launch(self, kernel: str, grid: Size, block: Size, arguments: Sequence[Argument]) -> None:
         """See `Device.launch`."""
-        if kernel not in self._kernels:
-            self._kernels[kernel] = self._ask("cuModuleGetFunction", self._module, kernel.encode())
         packed = pointers_to(arguments)
         self._ask("cuLaunchKernel", self._kernels[kernel], *grid, *block, 0, self.stream, ctypes.addressof(packed), 0)
 

@@ -1,0 +1,178 @@
+"""ONNX Runtime on a GPU, scripted: options of its providers, sessions bound to memory, CUDA graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from t2d_runtime.backends import onnxruntime as module
+from t2d_runtime.backends.on_device import BoundSession
+from t2d_runtime.backends.onnxruntime import PROVIDERS, OnnxRuntimeBackend
+from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
+from t2d_runtime.errors import BackendError, BackendUnavailableError
+
+
+class Memory:
+    """CUDA's memory as numbers."""
+
+    copy_kinds = (1, 2)
+
+    def __init__(self) -> None:
+        self.held: dict[int, int] = {}
+        self.last = 0
+
+    def stream(self) -> int:
+        return 77
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        if function == "cudaMalloc":
+            self.last += 1
+            self.held[self.last] = arguments[0]
+        elif function == "cudaFree":
+            del self.held[arguments[0]]
+        return self.last
+
+
+class Session:
+    """A session of a GPU's provider that notes what it is given."""
+
+    def __init__(self, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.providers, self.fallback = named["providers"], named["enable_fallback"]
+        self.runs: list[dict[str, str]] = []
+        self.failure: Exception | None = None
+
+    def get_providers(self) -> list[str]:
+        return [name for name, _ in self.providers]
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name="pixel_values")]
+
+    def get_outputs(self) -> list[Any]:
+        return [SimpleNamespace(name="patch_tokens", shape=["batch", 4, 8])]
+
+    def io_binding(self) -> Any:
+        return SimpleNamespace(bind_input=lambda *given: None, bind_output=lambda *given: None)
+
+    def run_with_iobinding(self, binding: Any, options: onnxruntime.RunOptions) -> None:
+        if self.failure is not None:
+            raise self.failure
+        keys = ("gpu_graph_id", "disable_synchronize_execution_providers")
+        self.runs.append({key: value for key in keys if (value := entry(options, key)) is not None})
+
+
+def entry(options: onnxruntime.RunOptions, key: str) -> str | None:
+    try:
+        return str(options.get_run_config_entry(key))
+    except RuntimeError:
+        return None
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
+    made: list[Session] = []
+
+    def session(*given: Any, **named: Any) -> Session:
+        made.append(Session(given, named))
+        return made[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(module, "load_libraries", lambda names: None)
+    monkeypatch.setattr(module, "has_tensorrt", lambda: True)
+    monkeypatch.setattr(module, "gpu", lambda: ("NVIDIA Something", "580.1"))
+    return made
+
+
+def bound(bundle: Path, precision: str, cuda: Memory, name: str = "onnxruntime-cuda", **how: Any) -> BoundSession:
+    backend, opened = OnnxRuntimeBackend(name), Bundle.open(bundle)
+    return BoundSession(backend, opened, IMAGE_ENCODER, cuda, precision=precision, **how)  # type: ignore[arg-type]
+
+
+def test_every_batch_has_a_cuda_graph_of_its_own(exported_bundle: Path, sessions: list[Session]) -> None:
+    cuda = Memory()
+    encoder = bound(exported_bundle, "fp32", cuda, cuda_graph=True)
+    (session,) = sessions
+    for batch in (1, 4):
+        call = encoder.bind({"pixel_values": np.zeros((batch, 3, 2, 2), np.float32)})
+        call()
+        call()
+        assert sorted(cuda.held.values()) == sorted((4 * batch * 12, 4 * batch * 32)), "the batch before is freed"
+    assert [run["gpu_graph_id"] for run in session.runs] == ["1", "1", "2", "2"]
+    assert {run["disable_synchronize_execution_providers"] for run in session.runs} == {"1"}
+    assert session.providers[0][1]["enable_cuda_graph"] == "1"
+    plain = bound(exported_bundle, "fp32", cuda)
+    plain.bind({"pixel_values": np.zeros((1, 3, 2, 2), np.float32)})()
+    assert "gpu_graph_id" not in sessions[1].runs[0]
+
+
+@pytest.mark.parametrize("kind", [onnxruntime.capi.onnxruntime_pybind11_state.Fail, RuntimeError])
+def test_what_onnx_runtime_raises_is_a_backend_error(
+    exported_bundle: Path, sessions: list[Session], kind: type[Exception]
+) -> None:
+    call = bound(exported_bundle, "fp32", Memory()).bind({"pixel_values": np.zeros((64, 3, 2, 2), np.float32)})
+    sessions[0].failure = kind("Failed to allocate memory for requested buffer of size 1")
+    with pytest.raises(BackendError, match="ONNX Runtime failed: Failed to allocate memory"):
+        call()
+
+
+@pytest.mark.parametrize(("precision", "options"), [("fp32", {"use_tf32": "0"}), ("fp16", {}), ("int8", {})])
+def test_float32_is_not_rounded_to_tf32(
+    exported_bundle: Path, sessions: list[Session], precision: str, options: dict[str, str]
+) -> None:
+    backend = OnnxRuntimeBackend("onnxruntime-cuda")
+    backend.load(Bundle.open(exported_bundle), IMAGE_ENCODER, precision=precision, num_threads=None)
+    bound(exported_bundle, precision, Memory())
+    provider = PROVIDERS["onnxruntime-cuda"]
+    assert sessions[0].providers == [(provider, options)]
+    assert sessions[1].providers == [(provider, {**options, "user_compute_stream": "77"})]
+
+
+def test_tensorrt_keeps_its_engines_for_each_graph_and_leaves_nodes_to_cuda(
+    exported_bundle: Path, sessions: list[Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("T2D_CACHE_DIR", str(tmp_path))
+    backend, bundle = OnnxRuntimeBackend("onnxruntime-tensorrt"), Bundle.open(exported_bundle)
+    for graph in (IMAGE_ENCODER, IMAGE_ENCODER, TEXT_ENCODER):
+        backend.load(bundle, graph, precision="fp32", num_threads=None)
+    bound(exported_bundle, "fp32", Memory(), "onnxruntime-tensorrt")
+    folders = []
+    for session in sessions:
+        (first, options), (second, shared) = session.providers
+        assert (first, second) == (PROVIDERS["onnxruntime-tensorrt"], PROVIDERS["onnxruntime-cuda"])
+        assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "1"
+        assert Path(options["trt_engine_cache_path"]).is_relative_to(tmp_path)
+        folders.append(options["trt_engine_cache_path"])
+    assert folders[0] == folders[1] == folders[3] != folders[2]
+    assert shared == {"user_compute_stream": "77"}
+    assert "TensorrtExecutionProvider" in backend.identity.engine
+    monkeypatch.setenv("T2D_CACHE_GIB", "0")
+    assert backend.provider_options(bundle, IMAGE_ENCODER, "fp32") == {}
+
+
+def test_tensorrt_without_its_libraries_is_not_there(sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "has_tensorrt", lambda: False)
+    with pytest.raises(BackendUnavailableError, match="'onnxruntime-tensorrt' needs TensorRT's libraries"):
+        OnnxRuntimeBackend("onnxruntime-tensorrt")
+    assert not sessions
+
+
+def test_a_provider_that_refuses_is_heard_and_not_replaced(
+    exported_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ONNX Runtime's own fallback, which prints the reason and goes on with the processor."""
+    real = onnxruntime.InferenceSession._create_inference_session
+
+    def refusing(self: Any, providers: Any, *others: Any) -> None:
+        if isinstance(providers[0], tuple):
+            raise RuntimeError("CUDA failure 999: unknown error")
+        real(self, providers, *others)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", refusing)
+    backend, bundle = OnnxRuntimeBackend("onnxruntime"), Bundle.open(exported_bundle)
+    with pytest.raises(BackendError, match=r"cannot load .*: CUDA failure 999"):
+        backend.native_session(bundle.graph(IMAGE_ENCODER), None, provider_options={"an": "option"})
