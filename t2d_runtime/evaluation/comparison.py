@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.errors import DataError
 from t2d_runtime.evaluation.label_files import LabelFile
-from t2d_runtime.results.label_map import MAX_LABELS, bands_of
+from t2d_runtime.results.label_map import MAX_LABELS, bands_of, regions_of
 from t2d_runtime.results.shapes.parts import Parts, parts_of
 from t2d_runtime.results.visualize import label_colours
 
@@ -106,8 +106,8 @@ def compare(first: LabelFile, second: LabelFile, name: str = "") -> Comparison:
     _check_sizes(first, second)
     names = _names(first, second), _names(second, first)
     counts: Counter[tuple[str, str]] = Counter()
-    for band in bands_of(*first.labels.shape):
-        codes = first.labels[band].astype(np.uint32) * MAX_LABELS + second.labels[band]
+    for region in regions_of(*first.labels.shape):
+        codes = first.labels[region].astype(np.uint32) * MAX_LABELS + second.labels[region]
         for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
             one, other = divmod(int(code), MAX_LABELS)
             counts[names[0](one), names[1](other)] += int(count)

@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 from t2d_runtime.device.products import matmul
 from t2d_runtime.image.windows import Window
+from t2d_runtime.masks.axis_weights import LONG, AxisWeights
 from t2d_runtime.masks.upsample import Taps, blend, linear_taps
 from t2d_runtime.results.label_map import LabelMap
 
 TILE = 64
 """Side of a tile in pixels: small, so that few classes are possible in it, but large enough to be worth a call."""
+
+STRIP = TILE * TILE
+"""Columns processed together: only their weights, and resized rows as long as that, are in memory."""
 
 MANY_CLASSES, SMALL_TILE = 512, 16
 """A tile with more possible classes than this is split into small ones, which have fewer: they depend on 9 patches
@@ -48,8 +52,8 @@ def labels_from_patch_scores(
     tops = sorted({box.top for box in boxes})
     lefts = sorted({box.left for box in boxes})
     _, N, h, w = scores.shape
-    rows = _axis_weights(tops, boxes[0].height, h, resized_size[0], size[0])
-    columns = _axis_weights(lefts, boxes[0].width, w, resized_size[1], size[1])
+    rows = AxisWeights.of_windows(tops, boxes[0].height, h, resized_size[0], size[0])
+    columns = AxisWeights.of_windows(lefts, boxes[0].width, w, resized_size[1], size[1])
     grid = scores.reshape(len(tops), len(lefts), N, h, w).transpose(0, 3, 1, 4, 2)
     first = 0 if threshold is None else 1
     labels = empty_labels(size, N + first)
@@ -91,23 +95,21 @@ def _label_planes(
     labels: LabelMap, best: NDArray[np.float32], planes: NDArray[np.float32], names: NDArray[np.intp]
 ) -> None:
     """Write names and scores of planes (n,H',W') where they exceed the best scores (H,W) so far."""
-    size = labels.shape
-    rows, columns = (
-        linear_taps(source, target, align_corners=False) for source, target in zip(planes.shape[1:], size, strict=True)
-    )
-    for top in range(0, size[0], TILE):
-        band = slice(top, top + TILE)
-        for label, plane in zip(names, planes, strict=True):
-            values = plane[band] if planes.shape[1:] == size else _resized_band(plane, rows, columns, band)
-            np.copyto(labels[band], label, where=values > best[band], casting="unsafe")
-            np.maximum(best[band], values, out=best[band])
+    (H, W), source = labels.shape, planes.shape[1:]
+    for across in _slices(0, H, _tile_side(H, W, TILE)):
+        rows = linear_taps(source[0], H, align_corners=False, part=across)
+        for along in _slices(0, W, STRIP):
+            columns = linear_taps(source[1], W, align_corners=False, part=along)
+            part = across, along
+            for label, plane in zip(names, planes, strict=True):
+                values = plane[part] if source == (H, W) else _resized_part(plane, rows, columns)
+                np.copyto(labels[part], label, where=values > best[part], casting="unsafe")
+                np.maximum(best[part], values, out=best[part])
 
 
-def _resized_band(plane: NDArray[np.float32], rows: Taps, columns: Taps, band: slice) -> NDArray[np.float32]:
-    """Some rows of a resized plane."""
-    lower, upper, weight = rows
-    tall = blend(plane[np.newaxis], (lower[band], upper[band], weight[band]), axis=1)
-    wide: NDArray[np.float32] = blend(tall, columns, axis=2)[0]
+def _resized_part(plane: NDArray[np.float32], rows: Taps, columns: Taps) -> NDArray[np.float32]:
+    """Some rows and columns of a resized plane."""
+    wide: NDArray[np.float32] = blend(blend(plane[np.newaxis], rows, axis=1), columns, axis=2)[0]
     return wide
 
 
@@ -136,8 +138,8 @@ def _label(
     labels: LabelMap,
     best: NDArray[np.float32] | None,
     source: NDArray[np.float32],
-    rows: NDArray[np.float32],
-    columns: NDArray[np.float32],
+    rows: AxisWeights,
+    columns: AxisWeights,
     threshold: float | None,
     names: NDArray[np.intp],
     side: int,
@@ -146,14 +148,19 @@ def _label(
 
     `source` (a,b,n) are scores of n classes with their `names`; rows (H,a) and columns (W,b) are weights.
     """
-    for top in range(0, len(rows), side):
-        row_weights, seen_rows = _seen(rows[top : top + side])
-        band = source[seen_rows]
-        for left in range(0, len(columns), side):
-            column_weights, seen_columns = _seen(columns[left : left + side])
-            place = (slice(top, top + side), slice(left, left + side))
-            tile_best = None if best is None else best[place]
-            _label_tile(labels[place], tile_best, band[:, seen_columns], row_weights, column_weights, threshold, names)
+    H, W = rows.pixels, columns.pixels
+    height, width = _tile_side(H, W, side), _tile_side(W, H, side)
+    for strip in _slices(0, W, STRIP):
+        tiles = [(part, *columns.near(part)) for part in _slices(strip.start, strip.stop, width)]
+        for across in _slices(0, H, height):
+            row_weights, seen_rows = rows.near(across)
+            band = source[seen_rows]
+            for along, column_weights, seen_columns in tiles:
+                tile_best = None if best is None else best[across, along]
+                block = band[:, seen_columns]
+                _label_tile(
+                    labels[across, along], tile_best, block, row_weights, column_weights, threshold, names, side
+                )
 
 
 def _label_tile(
@@ -164,6 +171,7 @@ def _label_tile(
     columns: NDArray[np.float32],
     threshold: float | None,
     names: NDArray[np.intp],
+    side: int,
 ) -> None:
     """Write the labels of one tile (r,c), zero so far, from the patch scores near it, block (a,b,n).
 
@@ -178,8 +186,9 @@ def _label_tile(
         if best is not None:
             best[:] = _resize(block[:, :, winners], rows, columns)[:, :, 0]
         return
-    if len(winners) > MANY_CLASSES and max(tile.shape) > SMALL_TILE:
-        _label(tile, best, block[:, :, winners], rows, columns, threshold, names[winners], SMALL_TILE)
+    if len(winners) > MANY_CLASSES and side > SMALL_TILE and max(tile.shape) > SMALL_TILE:
+        small = AxisWeights(rows, len(rows)), AxisWeights(columns, len(columns))
+        _label(tile, best, block[:, :, winners], *small, threshold, names[winners], SMALL_TILE)
         return
     best = np.full(tile.shape, _lowest_score(threshold), np.float32) if best is None else best
     classes = max(1, CHUNK_SCORES // tile.size)
@@ -205,27 +214,11 @@ def empty_labels(size: tuple[int, int], num_labels: int) -> LabelMap:
     return np.zeros(size, np.uint8) if num_labels <= 256 else np.zeros(size, np.uint16)
 
 
-def _seen(weights: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """The columns of a weight matrix that are not all zero, and their indices."""
-    seen = np.flatnonzero(weights.any(axis=0))
-    return weights[:, seen], seen
+def _tile_side(length: int, other: int, side: int) -> int:
+    """Pixels of a tile along an axis. In a long and thin image tiles are longer, or there would be very many."""
+    return side if length <= LONG else side * side // min(side, other)
 
 
-def _axis_weights(starts: Sequence[int], length: int, patches: int, resized: int, target: int) -> NDArray[np.float32]:
-    """Weights (target, windows * patches) of all patches along one axis, for each pixel of the image."""
-    upsampling = _linear_weights(patches, length, align_corners=True)
-    stitched = np.zeros((resized, len(starts), patches), np.float32)
-    for window, start in enumerate(starts):
-        stitched[start : start + length, window] = upsampling
-    stitched /= stitched.sum(axis=(1, 2), keepdims=True)
-    flat = stitched.reshape(resized, -1)
-    return flat if target == resized else matmul(_linear_weights(resized, target, align_corners=False), flat)
-
-
-def _linear_weights(source: int, target: int, *, align_corners: bool) -> NDArray[np.float32]:
-    """The matrix (target, source) of a linear resize of one axis."""
-    lower, upper, weight = linear_taps(source, target, align_corners=align_corners)
-    matrix = np.zeros((target, source), np.float32)
-    matrix[np.arange(target), lower] = 1 - weight
-    matrix[np.arange(target), upper] += weight
-    return matrix
+def _slices(start: int, stop: int, step: int) -> list[slice]:
+    """Slices of `step` that cover a range."""
+    return [slice(first, min(first + step, stop)) for first in range(start, stop, step)]

@@ -16,7 +16,7 @@ from t2d_runtime.masks.labels import labels_from_patch_scores, labels_from_plane
 from t2d_runtime.masks.pamr.refine import class_chunks, refine_each
 from t2d_runtime.masks.similarity import cosine_similarity, scores_of
 from t2d_runtime.masks.upsample import upsample
-from t2d_runtime.results.label_map import LabelMap, bands_of
+from t2d_runtime.results.label_map import LabelMap, regions_of
 from t2d_runtime.results.options import SegmentationSettings
 
 CLASS_GROUP = 32
@@ -201,8 +201,8 @@ def confidence_of(
     _, offsets = competition(settings, thresholds)
     if best is not None and offsets is not None:
         of_labels = np.concatenate([offsets.min(keepdims=True), offsets])
-        for band in bands_of(*labels.shape):
-            best[band] += of_labels[labels[band]]
+        for region in regions_of(*labels.shape):
+            best[region] += of_labels[labels[region]]
     return best
 
 

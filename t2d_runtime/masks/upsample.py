@@ -24,9 +24,13 @@ def upsample(planes: NDArray[np.float32], size: tuple[int, int], *, align_corner
     return blend(wide, rows, axis=1)
 
 
-def linear_taps(source: int, target: int, *, align_corners: bool) -> Taps:
-    """Taps of `target` samples among `source` samples: lower and upper neighbours, and weights of the upper ones."""
-    index = np.arange(target, dtype=np.float32)
+def linear_taps(source: int, target: int, *, align_corners: bool, part: slice | None = None) -> Taps:
+    """Taps of `target` samples among `source` samples: lower and upper neighbours, and weights of the upper ones.
+
+    `part`: only these target samples; None means all.
+    """
+    first, stop = (0, target) if part is None else (part.start, part.stop)
+    index = np.arange(first, stop).astype(np.float32)
     if align_corners:
         scale = np.float32((source - 1) / (target - 1)) if target > 1 else np.float32(0)
         position = index * scale

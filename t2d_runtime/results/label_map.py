@@ -1,9 +1,8 @@
-"""Label maps: their type, their limits, the name of label 0, and the boxes of labels."""
+"""Label maps: their type, their limits, the name of label 0, and figures of labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +27,23 @@ def bands_of(height: int, width: int) -> Iterator[slice]:
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
+def regions_of(height: int, width: int, pixels: int | None = None) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns that cover an image of this size, each of at most about `pixels` (None: BAND), in order.
+
+    Unlike bands, they also divide a row that is longer than that.
+    """
+    pixels = BAND if pixels is None else pixels
+    rows = max(1, pixels // max(1, width))
+    for top in range(0, height, rows):
+        for left in range(0, width, pixels):
+            yield slice(top, min(top + rows, height)), slice(left, min(left + pixels, width))
+
+
 def label_counts(label_map: LabelMap, num_labels: int) -> NDArray[np.int64]:
     """Number of pixels (num_labels,) of every label."""
     counts = np.zeros(num_labels, np.int64)
-    for band in bands_of(*label_map.shape):
-        counts += np.bincount(label_map[band].ravel(), minlength=num_labels)
+    for region in regions_of(*label_map.shape):
+        counts += np.bincount(label_map[region].ravel(), minlength=num_labels)
     return counts
 
 
@@ -42,26 +53,6 @@ def label_means(label_map: LabelMap, counts: NDArray[np.int64], values: NDArray[
     `counts`: the result of `label_counts`.
     """
     sums = np.zeros(len(counts))
-    for band in bands_of(*label_map.shape):
-        sums += np.bincount(label_map[band].ravel(), weights=values[band].ravel(), minlength=len(counts))
+    for region in regions_of(*label_map.shape):
+        sums += np.bincount(label_map[region].ravel(), weights=values[region].ravel(), minlength=len(counts))
     return [round(float(total / count), 6) if count else None for total, count in zip(sums, counts, strict=True)]
-
-
-def label_boxes(label_map: NDArray[Any], num_labels: int) -> list[list[int] | None]:
-    """Bounding box [left, top, right, bottom] of every label, None where it has no pixel."""
-    height, width = label_map.shape
-    first_row, last_row = np.full(num_labels, height), np.full(num_labels, -1)
-    in_column = np.zeros((width, num_labels), dtype=bool)
-    for band in bands_of(height, width):
-        labels = label_map[band].astype(np.intp)
-        in_row = np.zeros((len(labels), num_labels), dtype=bool)
-        in_row[np.arange(len(labels))[:, np.newaxis], labels] = True
-        in_column[np.arange(width)[np.newaxis, :], labels] = True
-        here = in_row.any(axis=0)
-        first_row[here] = np.minimum(first_row[here], band.start + in_row[:, here].argmax(axis=0))
-        last_row[here] = band.stop - 1 - in_row[::-1, here].argmax(axis=0)
-    boxes: list[list[int] | None] = [None] * num_labels
-    for label in np.flatnonzero(last_row >= 0):
-        columns = np.flatnonzero(in_column[:, label])
-        boxes[label] = [int(columns[0]), int(first_row[label]), int(columns[-1]) + 1, int(last_row[label]) + 1]
-    return boxes

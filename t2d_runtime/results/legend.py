@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from t2d_runtime.errors import OptionError
 from t2d_runtime.results.fonts import font_for, opened_font, own_font
 from t2d_runtime.results.palette import text_colour
 
@@ -27,6 +28,10 @@ FONT_SHARE = 0.03
 
 HEIGHT_SHARE, FEWEST_ROWS = 0.5, 4
 """The legend's largest share of the image's height. It may exceed it to show this many rows."""
+
+MOST_PIXELS = 1 << 26
+"""Most pixels of a picture with its legend, 200 MB, where it has more than twice the image's. An image of one row and
+millions of columns has none."""
 
 MAX_NAME_LENGTH = 40
 """Most letters of a name that the legend shows."""
@@ -60,7 +65,8 @@ def draw_legend(
 ) -> Image.Image:
     """Coloured plates with the entries' text, in rows as wide as the image (width, height) allows.
 
-    A last plate counts the entries that have no room. Raises OptionError for a font that cannot be read.
+    A last plate counts the entries that have no room. Raises OptionError for a font that cannot be read, and for an
+    image so long and thin that a legend would be far larger.
     """
     from PIL import Image, ImageDraw
 
@@ -74,7 +80,9 @@ def draw_legend(
     plates = [_plate_of(entry, given or font_for(entry.text, font_size), gap) for entry in entries[:most]]
     width = max([image_size[0], *(plate.width + 2 * gap for plate in plates)])
     plates, places = _fitting(plates, len(entries), own_font(font_size), gap, width, rows)
-    legend = Image.new("RGB", (width, (places[-1][1] + 1) * row_height + gap), PAPER_COLOUR)
+    height = (places[-1][1] + 1) * row_height + gap
+    _check_size(width * (image_size[1] + height), image_size)
+    legend = Image.new("RGB", (width, height), PAPER_COLOUR)
     draw = ImageDraw.Draw(legend)
     for plate, (left, row) in zip(plates, places, strict=True):
         right, top = left + plate.width, row * row_height + gap
@@ -82,6 +90,16 @@ def draw_legend(
         middle = ((left + right) / 2, top + plate_height / 2)
         draw.text(middle, plate.text, fill=plate.ink, font=plate.font, anchor="mm")
     return legend
+
+
+def _check_size(pixels: int, image_size: tuple[int, int]) -> None:
+    """Raise OptionError for a picture with its legend that has too many pixels."""
+    width, height = image_size
+    if pixels > max(MOST_PIXELS, 2 * width * height):
+        raise OptionError(
+            f"an image of {width} x {height} pixels is too thin for a legend: the picture would have {pixels} pixels; "
+            "leave the legend out with legend=False or --no-legend"
+        )
 
 
 def _plate_of(entry: Entry, font: Font, gap: int) -> _Plate:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from t2d_runtime.errors import ClassNamesError, OptionError
 from t2d_runtime.image.windows import size_of
-from t2d_runtime.results.label_map import LabelMap, label_boxes, label_counts, label_means
+from t2d_runtime.results.label_map import LabelMap, label_counts, label_means
 from t2d_runtime.results.options import SegmentationSettings, checked_flag
+from t2d_runtime.results.shapes.boxes import label_boxes
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -178,7 +179,7 @@ class Segmentation:
 
         `font`: a TrueType or OpenType file for the legend's names. None takes Pillow's own font, and a system font for
         names with letters that it lacks.
-        Raises OptionError for a font that cannot be read, or a font given without a legend.
+        Raises OptionError for a font that cannot be read, a font given without a legend, and an image too thin for one.
         """
         from t2d_runtime.results.visualize import overlay
 

@@ -46,7 +46,7 @@ def overlay(
     as its widest entry, so that tiny images have a legend too. It is at most about half as high as the image: the
     smallest labels are only counted. Without `legend` the picture has the image's own size.
     `font`: a font file for the names; None finds one where Pillow's own font lacks a name's letters.
-    Raises OptionError for a font that cannot be read, or a font given without a legend.
+    Raises OptionError for a font that cannot be read, a font given without a legend, and an image too thin for one.
     """
     from PIL import Image
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from t2d_runtime.bundle.manifest import PamrSettings, WindowSettings
 from t2d_runtime.image.windows import Window, cut_windows, resized_size, stitch, window_boxes
-from t2d_runtime.masks import labels
+from t2d_runtime.masks import axis_weights, labels
 from t2d_runtime.masks.labels import labels_from_patch_scores, labels_from_planes, possible_winners
 from t2d_runtime.masks.pamr.numpy_kernels import NumpyKernels
 from t2d_runtime.masks.pamr.refine import refine
@@ -97,15 +98,52 @@ def test_chunks_of_classes_and_small_tiles_change_nothing(case: dict[str, Any], 
     assert (label_map == expected).mean() > 0.99 or case["scores"].std() < 1e-6
 
 
-@given(cases())
+@given(cases(), st.sampled_from([16, 64]))
 @settings(deadline=None, max_examples=50)
-def test_planes_equal_the_plain_way(case: dict[str, Any]) -> None:
+def test_long_sides_in_strips_change_nothing(case: dict[str, Any], long: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(axis_weights, "LONG", long)
+        patch.setattr(labels, "LONG", long)
+        patch.setattr(labels, "STRIP", 50)
+        best = np.empty(case["size"], np.float32)
+        label_map = labels_from_patch_scores(**case, best=best)
+    threshold = case.pop("threshold")
+    planes = plain_planes(**case)
+    assert_labels_of(label_map, planes, threshold)
+    np.testing.assert_allclose(best, winning_scores(planes, threshold), atol=MARGIN)
+
+
+@pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1), (3, 100_000)])
+def test_a_picture_with_a_long_side_needs_memory_for_its_labels_alone(size: tuple[int, int]) -> None:
+    windows = WindowSettings(448, 2048, (448, 448), (224, 224))
+    resized = resized_size(size, windows)
+    boxes = window_boxes(resized, windows)
+    rng = np.random.default_rng(0)
+    scores = rng.random((len(boxes), 3, 32, 32), np.float32)
+    planes = rng.random((3, *resized), np.float32)
+    tracemalloc.start()
+    tiles = labels_from_patch_scores(scores, boxes, resized, size, threshold=0.5)
+    _, of_tiles = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    labels_from_planes([planes], size, threshold=0.5, classes=np.arange(3), num_classes=3)
+    _, of_planes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(np.unique(tiles)) == 4
+    assert max(of_tiles, of_planes) < 16 * tiles.size + 8_000_000
+
+
+@given(cases(), st.sampled_from([50, 4096]))
+@settings(deadline=None, max_examples=50)
+def test_planes_equal_the_plain_way(case: dict[str, Any], strip: int) -> None:
     threshold = case.pop("threshold")
     planes = plain_planes(**case | {"size": case["resized_size"]})
     best = np.empty(case["size"], np.float32)
-    label_map = labels_from_planes(
-        [planes], case["size"], threshold=threshold, classes=np.arange(len(planes)), num_classes=len(planes), best=best
-    )
+    classes = np.arange(len(planes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "STRIP", strip)
+        label_map = labels_from_planes(
+            [planes], case["size"], threshold=threshold, classes=classes, num_classes=len(planes), best=best
+        )
     planes = upsample(planes, case["size"], align_corners=False)
     assert_labels_of(label_map, planes, threshold)
     np.testing.assert_allclose(best, winning_scores(planes, threshold), atol=MARGIN)

@@ -120,6 +120,15 @@ def test_tiny_images_have_a_legend_too(size: tuple[int, int]) -> None:
     assert picture.height > size[0]
 
 
+@pytest.mark.parametrize("size", [(1, 8_000_000), (1_000_000, 1)])
+def test_an_image_too_thin_for_a_legend_is_an_error_before_the_memory_is_used(size: tuple[int, int]) -> None:
+    labels = np.zeros(size, np.uint8)
+    pixels = np.broadcast_to(np.uint8(0), (*size, 3))
+    expected = rf"an image of {size[1]} x {size[0]} pixels is too thin for a legend.*legend=False or --no-legend"
+    with pytest.raises(OptionError, match=expected):
+        overlay(pixels, labels, ["sky"], background=False)
+
+
 def test_without_a_legend_the_picture_has_the_image_s_size() -> None:
     with_legend = overlay(IMAGE, stripes(4), ["a", "b", "c", "d"], background=True)
     without = overlay(IMAGE, stripes(4), ["a", "b", "c", "d"], background=True, legend=False)

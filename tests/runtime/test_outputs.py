@@ -20,9 +20,11 @@ from t2d_runtime.masks import score_planes
 from t2d_runtime.results import formats, label_map, outputs
 from t2d_runtime.results.formats import DEFAULT_FORMATS, FORMATS, ImageResult, OutputOptions, RunFormat
 from t2d_runtime.results.formats import scores as scores_format
-from t2d_runtime.results.label_map import label_boxes, label_counts
+from t2d_runtime.results.label_map import label_counts
 from t2d_runtime.results.options import SegmentationSettings
 from t2d_runtime.results.outputs import ResultWriter, formats_of
+from t2d_runtime.results.shapes import boxes
+from t2d_runtime.results.shapes.boxes import label_boxes
 from t2d_runtime.storage.own_files import GENERATOR, is_own
 
 SETTINGS = SegmentationSettings(
@@ -255,12 +257,13 @@ def plain_boxes(labels: NDArray[Any], num_labels: int) -> list[list[int] | None]
     return boxes
 
 
-@pytest.mark.parametrize("band", [1, 40, 1 << 20])
+@pytest.mark.parametrize("band", [1, 5, 40, 1 << 20])
 @pytest.mark.parametrize("make", [lambda r: r.integers(0, 5, (23, 17)), lambda r: np.triu(np.ones((23, 17), int)) * 3])
 def test_areas_and_boxes_are_the_same_in_bands(
     monkeypatch: pytest.MonkeyPatch, band: int, make: Callable[[np.random.Generator], NDArray[Any]]
 ) -> None:
     monkeypatch.setattr(label_map, "BAND", band)
+    monkeypatch.setattr(boxes, "REGION", band)
     labels = make(np.random.default_rng(1)).astype(np.uint8)
     assert label_boxes(labels, 7) == plain_boxes(labels, 7)
     np.testing.assert_array_equal(label_counts(labels, 7), [(labels == label).sum() for label in range(7)])
@@ -275,3 +278,16 @@ def test_a_summary_makes_no_index_of_every_pixel() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 * result.label_map.size  # one array of indices of 8 bytes
+
+
+@pytest.mark.parametrize("shape", [(1, 300_000), (300_000, 1)])
+def test_boxes_of_many_labels_in_a_long_map_need_little_memory(shape: tuple[int, int]) -> None:
+    import tracemalloc
+
+    labels = (np.arange(300_000) // 300).astype(np.uint16).reshape(shape)
+    tracemalloc.start()
+    found = label_boxes(labels, 1000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found[7] == ([2100, 0, 2400, 1] if shape[0] == 1 else [0, 2100, 1, 2400])
+    assert peak < 100 * labels.size  # a table of columns and labels has 1000 entries for each
