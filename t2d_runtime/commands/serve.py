@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_no_prepack, add_words, named_path
 from t2d_runtime.commands.opening import named_classes, open_classes, open_segmenter
-from t2d_runtime.commands.terminal import say
+from t2d_runtime.commands.terminal import flush_output, say
 from t2d_runtime.errors import OptionError
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
             say(f"{address} serves {args.bundle}: {model}")
             if source is not None:
                 say(f"{address}watch shows {source.name}")
+            flush_output()  # into a log or a pipe Python would write it at the end
 
         server = Server(application, limits, on_start=begin, on_end=service.end_live)
         try:

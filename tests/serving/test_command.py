@@ -37,7 +37,7 @@ def running(bundle: Path, *options: str, **environment: str) -> Iterator[tuple[s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONUNBUFFERED": "", **environment},
         preexec_fn=hear_interrupts,
     ) as process:
         try:
