@@ -103,6 +103,7 @@ STATUS = _object({"status": _TEXT})
 _LIMITS = _object(
     {
         **{field.name: _NUMBER for field in fields(Limits)},
+        "scans": described(_COUNT, "Most scans of a JPEG."),
         "refine": _object({"iterations": _COUNT, "dilations": _COUNT, "dilation": _COUNT}),
     }
 )

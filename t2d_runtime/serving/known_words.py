@@ -80,5 +80,6 @@ class KnownWords:
         more = f" and {len(words) - WORDS_SHOWN} more, which GET /info lists" if len(words) > WORDS_SHOWN else ""
         asked = ", ".join(repr(shortened(word)) for word in unknown[:WORDS_SHOWN])
         raise ClassNamesError(
-            f"this server has no text encoder, and does not know {asked}; expected some of {known}{more}"
+            f"this server has a vocabulary in place of a text encoder, and does not know {asked}; expected some of "
+            f"{known}{more}"
         )

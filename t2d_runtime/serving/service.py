@@ -12,6 +12,7 @@ import numpy as np
 from t2d_runtime import __version__
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
 from t2d_runtime.errors import ImageSizeError, OptionError
+from t2d_runtime.image.containers import MOST_SCANS
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.reading import load_image
 from t2d_runtime.image.windows import WindowMode, size_of
@@ -141,6 +142,7 @@ class Service:
             "formats": FORMATS,
             "limits": {
                 **asdict(limits),
+                "scans": MOST_SCANS,
                 "refine": {
                     "iterations": MOST_ITERATIONS,
                     "dilations": MOST_DILATIONS,

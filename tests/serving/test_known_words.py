@@ -95,8 +95,8 @@ def test_known_words_are_answered(
     [
         (
             {"classes": "sky,car"},
-            "this server has no text encoder, and does not know 'car'; expected some of 'person', 'sky', "
-            "'Green grass', 'man', 'woman', 'wall'",
+            "this server has a vocabulary in place of a text encoder, and does not know 'car'; expected some of "
+            "'person', 'sky', 'Green grass', 'man', 'woman', 'wall'",
         ),
         ({"classes": "sky", "negatives": "car"}, "does not know 'car'"),
         ({"classes": {"a": "person", "b": "man"}}, "the phrase 'man' is in two classes"),

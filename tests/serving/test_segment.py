@@ -238,6 +238,7 @@ def test_facts_about_the_service(client: httpx.Client, segmenter: Segmenter) -> 
     assert info["prompt_sets"]["simple"] == 1
     limits = info["limits"]
     assert (limits["phrases"], limits["scores"], limits["upload_s"], limits["head_s"]) == (200, 4_000_000_000, 20, 10)
+    assert limits["scans"] == 100
     assert limits["refine"] == {"iterations": 50, "dilations": 12, "dilation": 64}
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready"}
