@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from t2d_runtime.commands.argument_parser import ArgumentParser
+from t2d_runtime.commands.arguments import add_verbose
 from t2d_runtime.commands.running import run_command
 from t2d_runtime.device.install import needs_extra
 
@@ -47,10 +48,11 @@ def _run(given: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, description in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
+        add_verbose(command, default=False)
         if given[:1] == [name]:
             _module(name).add_arguments(command)
     args = parser.parse_args(given)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
     return int(_module(args.command).run(args))
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from t2d_runtime.commands.argument_parser import ArgumentParser
+from t2d_runtime.commands.arguments import add_verbose
 from t2d_runtime.commands.running import FAILED_CHECK, NOTHING_DONE, run_command
 from t2d_runtime.device.install import needs_extra
 from t2d_runtime.errors import NotFiniteError, T2DError
@@ -38,7 +39,8 @@ def _run(given: list[str]) -> int:
     try:
         with needs_extra("train"):
             args = _parse(given)
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        level = logging.INFO if args.verbose else logging.WARNING
+        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
         logging.getLogger("training").setLevel(logging.INFO)
         # Cut captions are counted at the end, not logged for every shard.
         logging.getLogger("t2d_runtime.words.text").setLevel(logging.ERROR)
@@ -58,6 +60,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (home, description) in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
+        add_verbose(command, default=False)
         if given[:1] == [name]:
             importlib.import_module(home).add_arguments(command)
     return parser.parse_args(given)

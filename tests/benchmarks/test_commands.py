@@ -29,3 +29,22 @@ print("loaded:", *(module for module in ("torch", *map("benchmarks.{{}}".format,
     usage, loaded = done.stdout.splitlines()[0], done.stdout.splitlines()[-1]
     assert usage.startswith(f"usage: python -m benchmarks {name}")
     assert loaded == f"loaded: benchmarks.{name}"
+
+
+@pytest.mark.parametrize("option", [[], ["-v"]], ids=["plain", "verbose"])
+def test_an_unforeseen_error_is_one_line_and_v_shows_where(option: list[str]) -> None:
+    code = f"""
+import sys
+from benchmarks.__main__ import main
+from benchmarks.report import command
+
+def run(args):
+    raise OSError("the disk is gone")
+
+command.run = run
+sys.exit(main(["report", *{option}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "benchmarks: error: OSError: the disk is gone; -v shows where"
+    assert ("Traceback" in done.stderr) == bool(option)

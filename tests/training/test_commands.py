@@ -40,6 +40,25 @@ def test_help_of_every_command_imports_no_torch():
     assert done.stdout.count("usage: python -m training") == len(COMMANDS)
 
 
+@pytest.mark.parametrize("option", [[], ["-v"]], ids=["plain", "verbose"])
+def test_an_unforeseen_error_is_one_line_and_v_shows_where(option):
+    script = f"""
+import sys
+from training.__main__ import main
+from training.commands import scenes
+
+def run(args):
+    raise MemoryError
+
+scenes.run = run
+sys.exit(main(["scenes", "--output", "out", *{option}]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "training: error: MemoryError: no message; -v shows where"
+    assert ("Traceback" in done.stderr) == bool(option)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
