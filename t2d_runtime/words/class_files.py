@@ -1,15 +1,19 @@
 """Reads classes from text: a command's option, a file with one class a line, or JSON.
 
 A line of a file holds the phrases of one class, separated by semicolons; the first is its name. `# ` begins a comment
-and `- ` a negative. ` @0.57` at the end is the class's threshold. A character after a backslash has no special meaning.
+and `- ` a negative. ` @0.57` at the end is the class's threshold, from 0 to 1. A character after a backslash has no special
+meaning.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import logging
+import math
 import re
 from collections.abc import Callable
+from html.entities import html5
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +29,8 @@ JSON_KEYS = (GENERATOR_KEY, "classes", "negatives", "thresholds")
 """Keys of a JSON object that holds more than names and their phrases."""
 
 _ESCAPED = re.compile(r"\\(.)")
-_ENTITY = re.compile(r"(&#?\w+);")
-_THRESHOLD = re.compile(r"\s@\s*([0-9.]+)\s*$")
+_ENTITY = re.compile(r"&#?\w+;")
+_THRESHOLD = re.compile(r"\s@\s*(\S*)\s*$")
 _COMMENT = re.compile(r"(^|\s)#(\s.*|$)")
 _FULL_STOPS = re.compile(r"\S\s+\.(\s|$)|\S\.\s.*\.$")
 """Between words, as in "sky . sea" and "sky. sea."; the one of "St. Bernard" is none."""
@@ -105,10 +109,17 @@ def classes_of_text(where: str, text: str) -> ClassList:
     thresholds: dict[str, float] = {}
     for number, line in lines:
         content = _content(line)
-        if re.match(r"-\s", content):
+        if re.match(r"-(?!\s)", content):
+            raise ClassNamesError(
+                f"{where}, line {number}: {line!r} begins with '-' and no space; write '- ' before a negative, or "
+                "'\\-' for a name that begins with it"
+            )
+        found = _THRESHOLD.search(content)
+        if content.startswith("-"):
+            if found:
+                raise ClassNamesError(f"{where}, line {number}: {line!r} is a negative, which has no threshold")
             negatives += _split(content[1:], ";")
             continue
-        found = _THRESHOLD.search(content)
         names = _split(content[: found.start()] if found else content, ";")
         if not names:
             raise ClassNamesError(f"{where}, line {number}: {line!r} names no class; expected a word")
@@ -116,7 +127,7 @@ def classes_of_text(where: str, text: str) -> ClassList:
             raise ClassNamesError(f"{where}, line {number}: the class {names[0]!r} is given twice; give it once")
         phrases[names[0]] = names
         if found:
-            thresholds[names[0]] = _number(found[1], where, number)
+            thresholds[names[0]] = _threshold_of(found[1], where, number)
     if negatives and not phrases:
         raise ClassNamesError(f"{where} names no class: '- ' begins a negative; write classes without it, one a line")
     return _told(where, lambda: checked_classes(phrases, negatives, thresholds))
@@ -156,7 +167,7 @@ def _told(where: str, make: Callable[[], ClassList]) -> ClassList:
 
 def _check_commas(where: str, lines: list[str]) -> None:
     """Raises an error where commas seem to separate the classes of a file; warns of a comma within a name."""
-    with_comma = [line for line in lines if "," in _hide_escaped(line)]
+    with_comma = [line for line in lines if "," in _hide_escaped(_THRESHOLD.sub("", line))]
     if with_comma and (len(lines) == 1 or all(line.endswith(",") for line in lines[:-1])):
         raise ClassNamesError(
             f"{where} separates classes by commas, as in {with_comma[0]!r}; put one class a line and no comma, or "
@@ -208,7 +219,14 @@ _HIDDEN = 0xE000
 def _hide_escaped(text: str) -> str:
     """Hide escaped characters, and the semicolon of an HTML entity, which CLIP reads as one character."""
     escaped = _ESCAPED.sub(lambda match: chr(_HIDDEN + ord(match[1])) if ord(match[1]) < 128 else match[0], text)
-    return _ENTITY.sub(lambda match: match[1] + chr(_HIDDEN + ord(";")), escaped)
+    return _ENTITY.sub(_hide_end_of_entity, escaped)
+
+
+def _hide_end_of_entity(match: re.Match[str]) -> str:
+    """An HTML entity with its semicolon hidden; other text as it is, such as "&D;" in "R&D; laboratory"."""
+    found = match[0]
+    known = found[1:] in html5 or (found[1] == "#" and html.unescape(found) != found)
+    return found[:-1] + chr(_HIDDEN + ord(";")) if known else found
 
 
 def _shown(text: str, *, unescape: bool = True) -> str:
@@ -222,10 +240,14 @@ def _suggestion(words: list[str]) -> str:
     return shortened(",".join(word for word in shown if word), 200)
 
 
-def _number(text: str, where: str, number: int) -> float:
+def _threshold_of(text: str, where: str, number: int) -> float:
     try:
-        return float(text)
-    except ValueError as error:
+        threshold = float(_shown(text))
+    except ValueError:
+        threshold = math.nan
+    if not 0 <= threshold <= 1:
         raise ClassNamesError(
-            f"{where}, line {number}: the threshold is {text!r}, expected a number like 0.57"
-        ) from error
+            f"{where}, line {number}: the threshold is {_shown(text)!r}, expected a number from 0 to 1, such as 0.57; "
+            "write '\\@' for a name that holds the sign"
+        )
+    return threshold

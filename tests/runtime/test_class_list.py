@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from t2d_runtime.errors import ClassNamesError, OptionError, T2DError
-from t2d_runtime.words.class_files import parse_words, read_class_file
+from t2d_runtime.words.class_files import classes_of_text, parse_words, read_class_file
 from t2d_runtime.words.class_list import ClassList, checked_classes
 
 
@@ -123,8 +123,14 @@ def test_a_class_file(tmp_path: Path) -> None:
         ("sky,\nsea,\nsand\n", "separates classes by commas, as in 'sky,'"),
         ("sky\nsea; sky\n", "the phrase 'sky' is in two classes, 'sky' and 'sea'"),
         ("sky\nsky\n", "line 2: the class 'sky' is given twice"),
-        ("sky @1.2.3\n", "line 1: the threshold is '1.2.3', expected a number"),
-        ("sky @7\n", "the threshold of 'sky' is 7.0"),
+        ("sky @1.2.3\n", "line 1: the threshold is '1.2.3', expected a number from 0 to 1, such as 0.57"),
+        ("sky @7\n", "line 1: the threshold is '7', expected a number from 0 to 1"),
+        ("sky\nball @-1\n", "line 2: the threshold is '-1', expected a number from 0 to 1"),
+        ("ball @ 0,57\n", "line 1: the threshold is '0,57', expected a number from 0 to 1"),
+        ("ball @nan\n", "line 1: the threshold is 'nan', expected a number from 0 to 1"),
+        ("cat\nroom @ noon\n", "the threshold is 'noon', expected a number from 0 to 1, such as 0.57; write '\\@'"),
+        ("cat\n- wall @0.5\n", "line 2: '- wall @0.5' is a negative, which has no threshold"),
+        ("cat\n-wall\n", "line 2: '-wall' begins with '-' and no space; write '- ' before a negative, or '\\-'"),
         ("; ;\n", "line 1: '; ;' names no class"),
         ("- sky\n- sea\n", "names no class: '- ' begins a negative; write classes without it"),
         ("# nothing\n", "expected at least one class name, got none"),
@@ -142,6 +148,25 @@ def test_faults_of_a_class_file_name_it(tmp_path: Path, text: str, message: str)
         read_class_file(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "phrases"),
+    [
+        ("R&D; laboratory", ("R&D", "laboratory")),
+        ("Q&#x; b", ("Q&#x", "b")),
+        ("R&amp;D; laboratory", ("R&amp;D", "laboratory")),
+        ("caf&#233;; bar", ("caf&#233;", "bar")),
+    ],
+)
+def test_a_semicolon_belongs_to_a_word_only_where_it_ends_an_html_entity(text: str, phrases: tuple[str, ...]) -> None:
+    assert classes_of_text("the text", text).phrases == {phrases[0]: phrases}
+
+
+def test_a_threshold_may_have_an_exponent_and_its_sign_may_be_part_of_a_name() -> None:
+    classes = classes_of_text("the text", "ball @5e-1\nroom \\@ noon\n\\-wall\n")
+    assert classes.thresholds == {"ball": 0.5}
+    assert classes.names == ("ball", "room @ noon", "-wall")
 
 
 def test_a_comma_inside_of_one_name_of_many_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
