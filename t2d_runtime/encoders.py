@@ -19,8 +19,15 @@ from t2d_runtime.errors import BackendError, ClosedError, OptionError
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.preprocess import resize, to_pixel_values
 from t2d_runtime.image.reading import ImageLike, load_image
-from t2d_runtime.image.windows import Window, WindowMode, cut_windows, resized_size, size_of, window_boxes
-from t2d_runtime.results.options import checked_window
+from t2d_runtime.image.windows import (
+    Window,
+    WindowMode,
+    checked_window,
+    cut_windows,
+    resized_size,
+    size_of,
+    window_boxes,
+)
 from t2d_runtime.words.class_list import ClassList, ClassNames, checked_classes
 from t2d_runtime.words.text import Tokenizer, check_templates, encode_class_names
 from t2d_runtime.words.vocabulary import ClassEmbeddings, wrong_lengths
@@ -31,7 +38,7 @@ WINDOW_BATCH = 4
 """Windows encoded at once: bounds memory (attention of one ViT-B window at 448 is 50 MB) at no loss of speed."""
 
 CACHED_CLASSES = 16384
-"""Class embeddings kept for words that come again: 50 MB at D = 768."""
+"""Most class embeddings kept for words that come again: 50 MB at D = 768."""
 
 
 class Encoders:
@@ -195,13 +202,14 @@ class Encoders:
                 progress(wanted - total + done, wanted)
 
         vectors = encode_class_names(names, templates, self._open_text_side(), self.run_text_encoder, report)
+        found = dict(zip(names, vectors, strict=True))
+        # Copies: a row would keep all rows in memory.
+        kept = {(name, templates): found[name].copy() for name in names[:CACHED_CLASSES]}
         with self._cache_lock:
-            if len(self._cached_classes) + len(names) > CACHED_CLASSES:
+            if len(self._cached_classes) + len(kept) > CACHED_CLASSES:
                 self._cached_classes.clear()
-            self._cached_classes.update(
-                {(name, templates): vector for name, vector in zip(names, vectors, strict=True)}
-            )
-        return dict(zip(names, vectors, strict=True))
+            self._cached_classes.update(kept)
+        return found
 
     def _templates(self, prompts: str | Iterable[str]) -> tuple[str, ...]:
         if not isinstance(prompts, str):

@@ -16,7 +16,7 @@ from t2d_runtime.backends.base import Backend
 from t2d_runtime.bundle.files import SEGMENTER, SELFTEST, Bundle
 from t2d_runtime.bundle.from_hub import local_bundle
 from t2d_runtime.bundle.manifest import Manifest, StageParity
-from t2d_runtime.device.threads import default_num_threads
+from t2d_runtime.device.threads import checked_num_threads, default_num_threads
 from t2d_runtime.errors import BackendError, ImageError, OptionError, T2DError
 from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.image.windows import resized_size, size_of
@@ -34,7 +34,6 @@ from t2d_runtime.results.options import (
     SegmentationSettings,
     SegmentOptions,
     check_classes,
-    checked_num_threads,
     label_names,
     resolve_options,
 )
@@ -114,7 +113,7 @@ class FusedSegmenter:
             cleaning_weight=settings.cleaning_weight if settings.cleaning else 0.0,
             pamr_iterations=settings.refine.iterations if settings.refine else 0,
         )
-        keep_scores, keep_confidence = options.get("keep_scores", False), options.get("keep_confidence", False)
+        keep_scores, keep_confidence = options.get("keep_scores"), options.get("keep_confidence")
         of_rows = empty_labels(size_of(labels), len(classes.vectors) + settings.background)
         of_rows[:] = labels if settings.background else labels - 1
         planes = upsample(scores, size_of(labels), align_corners=False) if keep_scores else None
@@ -150,7 +149,7 @@ class FusedSegmenter:
     def _checked(self, classes: ClassEmbeddings, options: MaskOptions) -> SegmentationSettings:
         """The settings from the options. Raises the errors of `segment` for options and classes."""
         defaults = self.manifest.defaults
-        if "window" in options:
+        if options.get("window") is not None:
             raise OptionError("the fused graph takes an image as one window; leave window out")
         settings = resolve_options(
             options, defaults, window="whole", backend=self.backend_name, precision=self.precision

@@ -8,13 +8,14 @@ from typing import Literal, TypedDict, get_args
 from t2d_runtime.backends.registry import without_prepacking
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.from_hub import ALL, local_bundle
+from t2d_runtime.checks import checked_flag
+from t2d_runtime.device.threads import checked_num_threads
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import OptionError
 from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 from t2d_runtime.proof.choice import AUTO, fastest_precision, open_for
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.verdicts import require_proven
-from t2d_runtime.results.options import checked_flag, checked_num_threads
 
 FAST = "fast"
 """Name of the precision that is chosen by measuring."""

@@ -209,7 +209,7 @@ class Segmenter:
 
         `classes`: embeddings, or classes in any form that `encode_classes` takes, encoded with the default prompts.
 
-        Options, and their defaults; an option left out, or None, takes the manifest's default:
+        Options, and their defaults; an option left out, or None, has its default:
         `background` (False): label 0 where no class exceeds `threshold` (0 to 1).
         `cleaning` (as `background`): True or "official" as released, "paper" as in Eq. 8-10, False off;
         `cleaning_weight` is its lambda, from 0.
@@ -237,8 +237,8 @@ class Segmenter:
             encoding,
             classes,
             settings,
-            keep_scores=options.get("keep_scores", False),
-            keep_confidence=options.get("keep_confidence", False),
+            keep_scores=bool(options.get("keep_scores")),
+            keep_confidence=bool(options.get("keep_confidence")),
             score_filter=score_filter,
             num_threads=self.encoders.num_threads,
             label_maps=label_map_of if self._device_masks is None else self._device_masks.label_map_of,

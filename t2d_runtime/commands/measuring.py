@@ -11,11 +11,10 @@ from t2d_runtime.bundle.from_hub import ALL, local_bundle
 from t2d_runtime.commands.terminal import say
 from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.device.machine import machine_facts
-from t2d_runtime.device.threads import available_cores
+from t2d_runtime.device.threads import available_cores, checked_num_threads
 from t2d_runtime.proof.choice import AUTO, Order, order_for, subject_of
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.speeds import PAIR_SECONDS, SPEEDS, Speeds, Subject, measure, remembered
-from t2d_runtime.results.options import checked_num_threads
 from t2d_runtime.storage.cache import cache_folder
 
 NAME_WIDTH = 20

@@ -8,6 +8,7 @@ import math
 import os
 from pathlib import Path
 
+from t2d_runtime.checks import is_whole
 from t2d_runtime.errors import OptionError
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,19 @@ def default_num_threads() -> int | None:
     cores = available_cores()
     warn_of_many(cores)
     return cores if _asked() or cores < _affinity() else None
+
+
+def checked_num_threads(num_threads: int | None) -> int | None:
+    """The number of threads, checked: 1 to MOST_THREADS, or None. Raises OptionError."""
+    if num_threads is None:
+        return None
+    if not is_whole(num_threads, 1) or num_threads > MOST_THREADS:
+        raise OptionError(
+            f"num_threads is {num_threads!r:.80}, expected a whole number from 1 to {MOST_THREADS}, or None for the "
+            "engine's choice"
+        )
+    warn_of_many(int(num_threads))
+    return int(num_threads)
 
 
 @functools.cache

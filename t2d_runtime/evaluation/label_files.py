@@ -7,8 +7,6 @@ that was written too.
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -19,9 +17,11 @@ from numpy.typing import NDArray
 
 from t2d_runtime.errors import DataError, ImageError
 from t2d_runtime.image.encoded import decoding
+from t2d_runtime.image.formats import kind_of, open_as, without_process_limit
 from t2d_runtime.image.sizes import check_size, pixel_limit
 from t2d_runtime.results.label_map import BACKGROUND, MAX_LABELS
 from t2d_runtime.storage.kinds import is_file
+from t2d_runtime.storage.npz import NPZ_ERRORS, read_npz
 from t2d_runtime.storage.own_files import GENERATOR_KEY, PROGRAM
 from t2d_runtime.storage.reading import check_readable
 from t2d_runtime.words.text import shortened
@@ -40,8 +40,6 @@ IGNORED = -1
 
 IGNORED_VALUES = (255, 65535)
 """Values of label pictures that mean "does not count", where no name is theirs: the largest of 8 and 16 bits."""
-
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,16 +80,16 @@ def read_labels(path: Path) -> LabelFile:
 
 
 def _read_picture(path: Path) -> NDArray[np.uint16]:
-    from PIL import Image, UnidentifiedImageError
-
     limit = pixel_limit(None)
     with decoding(str(path)):
-        try:
-            opened = Image.open(path, formats=("PNG", "TIFF"))
-        except UnidentifiedImageError as error:
-            raise ImageError(f"{path} is neither PNG nor TIFF; expected a label map in one of these") from error
-        with opened:
+        content = path.read_bytes()
+        kind = kind_of(content)
+        if kind not in ("PNG", "TIFF"):
+            raise ImageError(f"{path} is neither PNG nor TIFF; expected a label map in one of these")
+        with open_as(kind, content) as opened:
             check_size(opened.width, opened.height, str(path), limit)
+            with without_process_limit(opened):
+                opened.load()
             mode, values = opened.mode, np.asarray(opened)
     if mode not in INDEX_MODES:
         raise DataError(f"{path} is a picture of colours (mode {mode}); expected labels: palette indices or grey")
@@ -116,13 +114,9 @@ def _names_beside(path: Path) -> tuple[str, ...] | None:
 
 def _read_npz(path: Path) -> LabelFile:
     try:
-        with path.open("rb") as stream:
-            if not zipfile.is_zipfile(stream):  # NumPy would speak of pickles, and of loading them unsafely
-                raise zipfile.BadZipFile("no .npz file")
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as file:
-                labels, names = file["label_map"], tuple(map(str, file["class_names"]))
-    except _DAMAGE as error:
+        arrays = read_npz(path)
+        labels, names = arrays["label_map"], tuple(map(str, arrays["class_names"]))
+    except NPZ_ERRORS as error:
         raise DataError(
             f"{path} cannot be read ({error}); expected the arrays label_map and class_names of "
             "'t2d segment --format npz'"

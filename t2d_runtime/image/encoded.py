@@ -7,17 +7,16 @@ import logging
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from io import BytesIO
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from t2d_runtime.errors import ImageError
 from t2d_runtime.image.containers import check_scans, declared_sizes, plain_heif, plain_jpeg, plain_png, plain_webp
-from t2d_runtime.image.formats import EXPECTED, kind_of, open_as, refuse_others
+from t2d_runtime.image.formats import EXPECTED, kind_of, open_as, refuse_others, without_process_limit
 from t2d_runtime.image.jpeg_end import has_all_scans, other_endings, with_end
 from t2d_runtime.image.orientation import orientation_of, upright
 from t2d_runtime.image.pixels import rgb_of_image
@@ -114,17 +113,13 @@ def _decoded(picture: _Picture, name: str, limit: int, *, allow_truncated: bool 
         return _heif(picture.content, name, limit)
     image = _opened(picture, name)
     check_size(image.width, image.height, name, limit)
-    if picture.kind == "TIFF":
-        # Pillow's own check would apply the limit of the whole process again.
-        vars(image)["load_prepare"] = partial(ImageFile.ImageFile.load_prepare, cast("ImageFile.ImageFile", image))
     try:
-        image.load()
+        with without_process_limit(image):
+            image.load()
     except DECODE_ERRORS:
         if not (allow_truncated and vars(image).get("tile")):
             raise
         vars(image)["tile"] = []  # the decoded part is in the image's memory, the rest is black
-    finally:
-        vars(image).pop("load_prepare", None)  # breaks a reference cycle, so that memory is freed at once
     pixels = rgb_of_image(image, name, picture.levels)
     if picture.kind == "AVIF":  # Pillow makes EXIF from the boxes that give the picture's rotation
         return upright(pixels, orientation_of(image.info.get("exif", b"")))

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import importlib
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
-from typing import Final
+from typing import Final, cast
 
 from PIL import Image, ImageFile, UnidentifiedImageError, __version__
 
@@ -134,3 +137,17 @@ def open_as(kind: str | None, content: bytes) -> ImageFile.ImageFile:
     if kind:
         raise OSError(str(reason or "unknown structure"))
     raise UnidentifiedImageError
+
+
+@contextmanager
+def without_process_limit(image: Image.Image) -> Iterator[None]:
+    """Let a picture load that has more pixels than Pillow's limit of the whole process.
+
+    Pillow applies it again when it loads a TIFF; other pictures from `open_as` are not affected.
+    """
+    if image.format == "TIFF":
+        vars(image)["load_prepare"] = partial(ImageFile.ImageFile.load_prepare, cast("ImageFile.ImageFile", image))
+    try:
+        yield
+    finally:
+        vars(image).pop("load_prepare", None)  # breaks a reference cycle, so that memory is freed at once

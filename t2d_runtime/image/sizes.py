@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from t2d_runtime.checks import is_whole
 from t2d_runtime.errors import ImageError, ImageSizeError, OptionError
 
 MAX_PIXELS = 1024**3 // 4 // 3
@@ -19,20 +20,24 @@ BYTES_PER_PIXEL = 16
 """A file with more bytes than this for each allowed pixel is not read. Uncompressed 16-bit RGBA has 8."""
 
 
+MOST_DIGITS = 18
+"""Most digits of T2D_MAX_PIXELS."""
+
+
 def pixel_limit(max_pixels: int | None) -> int:
     """The most pixels a picture may have: `max_pixels`, else T2D_MAX_PIXELS, else MAX_PIXELS.
 
     Raises OptionError for anything but a whole number from 1.
     """
     if max_pixels is not None:
-        # bool is an int, and a caller who writes True means "no limit".
-        if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
-            raise OptionError(f"max_pixels is {max_pixels!r}, expected a whole number from 1")
-        return max_pixels
+        if not is_whole(max_pixels, 1):
+            raise OptionError(f"max_pixels is {max_pixels!r:.80}, expected a whole number from 1")
+        return int(max_pixels)
     text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
     if not text:
         return MAX_PIXELS
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+    # Python reads no number of thousands of digits.
+    if not (text.isascii() and text.isdigit()) or len(text) > MOST_DIGITS or int(text) < 1:
         raise OptionError(f"{MAX_PIXELS_VARIABLE} is {text!r:.40}, expected a whole number from 1")
     return int(text)
 

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.bundle.manifest import WindowSettings
+from t2d_runtime.errors import OptionError
 
 WindowMode = Literal["slide", "whole"]
 """Sliding windows as published, or the resized image as one window."""
+
+
+def checked_window(window: WindowMode) -> WindowMode:
+    """The window mode, checked. Raises OptionError for any other value."""
+    if not isinstance(window, str) or window not in get_args(WindowMode):
+        raise OptionError(f"window is {window!r:.80}, expected one of {list(get_args(WindowMode))}")
+    return window
 
 
 class Window(NamedTuple):

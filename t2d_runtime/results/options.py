@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_args
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.manifest import MOST_DILATION, MOST_ITERATIONS, Defaults, PamrSettings
-from t2d_runtime.device.threads import MOST_THREADS, warn_of_many
+from t2d_runtime.checks import checked_flag, checked_number, is_whole
 from t2d_runtime.errors import ClassNamesError, OptionError, VocabularyError
 from t2d_runtime.image.encoding import ImageEncoding
-from t2d_runtime.image.windows import WindowMode
+from t2d_runtime.image.windows import WindowMode, checked_window
 from t2d_runtime.results.label_map import BACKGROUND, MAX_LABELS
+from t2d_runtime.words.text import listed
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 Cleaning = Literal["official", "paper"]
@@ -24,9 +26,10 @@ MOST_CLEANING = 1e30
 
 
 class MaskOptions(TypedDict, total=False):
-    """Options of every way of segmenting. An option that is left out, or None, takes the manifest's default."""
+    """Options of every way of segmenting. One that is left out, or None, has its default: where none is named here, the
+    manifest's."""
 
-    background: bool
+    background: bool | None
     """Label 0 where no class exceeds `threshold`. Default: False."""
     cleaning: bool | Cleaning | None
     """Background cleaning: True or "official" as released, "paper" as in Eq. 8-10, False off.
@@ -35,11 +38,11 @@ class MaskOptions(TypedDict, total=False):
     """Score from 0 to 1 that a class must exceed to win over background."""
     cleaning_weight: float | None
     """Lambda of the cleaning, from 0."""
-    refine: bool | PamrSettings
+    refine: bool | PamrSettings | None
     """PAMR with the published iterations and dilations, or with given ones. Default: False."""
-    keep_scores: bool
+    keep_scores: bool | None
     """Keep the scores (N,H,W) of all classes in the result. Default: False."""
-    keep_confidence: bool
+    keep_confidence: bool | None
     """Keep the winning score of each pixel (H,W) in the result. Default: False."""
 
 
@@ -75,9 +78,9 @@ def resolve_options(
     if unknown:
         known = sorted(SegmentOptions.__optional_keys__)
         raise OptionError(f"unknown options {sorted(unknown)}, expected some of {known}")
-    checked_flag("keep_scores", options.get("keep_scores", False))
-    checked_flag("keep_confidence", options.get("keep_confidence", False))
-    background = checked_flag("background", options.get("background", False))
+    _flag(options, "keep_scores")
+    _flag(options, "keep_confidence")
+    background = _flag(options, "background")
     cleaning = _cleaning(options.get("cleaning"), background=background)
     threshold, weight = options.get("threshold"), options.get("cleaning_weight")
     settings = SegmentationSettings(
@@ -85,7 +88,7 @@ def resolve_options(
         cleaning=cleaning,
         threshold=_number("threshold", threshold, defaults.threshold, most=1),
         cleaning_weight=_number("cleaning_weight", weight, defaults.cleaning_weight, most=MOST_CLEANING),
-        refine=_refine(options.get("refine", False), defaults.pamr),
+        refine=_refine(options.get("refine"), defaults.pamr),
         window=checked_window(window),
         backend=backend,
         precision=precision,
@@ -123,35 +126,9 @@ def encoded_settings(
     )
 
 
-def checked_window(window: WindowMode) -> WindowMode:
-    """The window mode, checked. Raises OptionError for any other value."""
-    if window not in get_args(WindowMode):
-        raise OptionError(f"window is {window!r}, expected one of {list(get_args(WindowMode))}")
-    return window
-
-
-def checked_flag(name: str, value: bool) -> bool:
-    """The flag as a bool; NumPy's bools are accepted. Raises OptionError for any other value."""
-    if not isinstance(value, bool | np.bool_):
-        raise OptionError(f"{name} is {value!r}, expected True or False")
-    return bool(value)
-
-
-def checked_num_threads(num_threads: int | None) -> int | None:
-    """The number of threads, checked: 1 to MOST_THREADS, or None. Raises OptionError."""
-    if num_threads is None:
-        return None
-    if not _is_count(num_threads) or num_threads > MOST_THREADS:
-        raise OptionError(
-            f"num_threads is {num_threads!r}, expected a whole number from 1 to {MOST_THREADS}, or None for the "
-            "engine's choice"
-        )
-    warn_of_many(int(num_threads))
-    return int(num_threads)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+def _flag(options: MaskOptions, name: Literal["background", "keep_scores", "keep_confidence"]) -> bool:
+    value = options.get(name)
+    return False if value is None else checked_flag(name, value)
 
 
 def _cleaning(cleaning: bool | Cleaning | None, *, background: bool) -> Cleaning | None:
@@ -160,32 +137,33 @@ def _cleaning(cleaning: bool | Cleaning | None, *, background: bool) -> Cleaning
         cleaning = background
     if isinstance(cleaning, bool | np.bool_):
         return "official" if cleaning else None
-    if cleaning not in get_args(Cleaning):
-        raise OptionError(f"cleaning is {cleaning!r}, expected None, True, False or one of {list(get_args(Cleaning))}")
+    if not isinstance(cleaning, str) or cleaning not in get_args(Cleaning):
+        raise OptionError(
+            f"cleaning is {cleaning!r:.80}, expected None, True, False or one of {list(get_args(Cleaning))}"
+        )
     return cleaning
 
 
-def _refine(refine: bool | PamrSettings, default: PamrSettings) -> PamrSettings | None:
+def _refine(refine: bool | PamrSettings | None, default: PamrSettings) -> PamrSettings | None:
     """The iterations and dilations of PAMR; None where it is off."""
     if not isinstance(refine, PamrSettings):
-        return default if checked_flag("refine", refine) else None
-    dilations = tuple(refine.dilations)
-    if not _is_count(refine.iterations) or refine.iterations > MOST_ITERATIONS:
-        raise OptionError(f"refine has iterations {refine.iterations!r}, expected 1 to {MOST_ITERATIONS} iterations")
-    if not dilations or not all(_is_count(dilation) and dilation <= MOST_DILATION for dilation in dilations):
+        return default if refine is not None and checked_flag("refine", refine) else None
+    if not is_whole(refine.iterations, 1) or refine.iterations > MOST_ITERATIONS:
         raise OptionError(
-            f"refine has dilations {list(dilations)}, expected one or more whole numbers from 1 to {MOST_DILATION} "
-            "pixels"
+            f"refine has iterations {refine.iterations!r:.80}, expected 1 to {MOST_ITERATIONS} iterations"
+        )
+    given: object = refine.dilations
+    dilations = tuple(given) if isinstance(given, Iterable) else ()
+    if not dilations or not all(is_whole(dilation, 1) and dilation <= MOST_DILATION for dilation in dilations):
+        raise OptionError(
+            f"refine has dilations {given!r:.80}, expected one or more whole numbers from 1 to {MOST_DILATION} pixels, "
+            "such as (1, 2, 4)"
         )
     return PamrSettings(tuple(map(int, dilations)), int(refine.iterations))
 
 
 def _number(name: str, value: object, default: float, *, most: float) -> float:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, float | int | np.number) or not 0.0 <= value <= most:
-        raise OptionError(f"{name} is {value!r}, expected a number from 0 to {most:g}")
-    return float(value)
+    return default if value is None else checked_number(name, value, most)
 
 
 def label_names(classes: ClassEmbeddings, settings: SegmentationSettings) -> tuple[str, ...]:
@@ -206,7 +184,7 @@ def check_classes(classes: ClassEmbeddings, bundle: Bundle, *, background: bool)
         raise ClassNamesError(f"{len(classes.vectors)} {what}, expected at most {MAX_LABELS - background}")
     if classes.thresholds and not background:
         raise OptionError(
-            f"the thresholds of {', '.join(map(repr, classes.thresholds))} have no effect without background=True; add "
+            f"the thresholds of {listed(map(repr, classes.thresholds))} have no effect without background=True; add "
             "that, or leave them out"
         )
     background = background or bool(classes.negatives)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from t2d_runtime.checks import checked_flag
 from t2d_runtime.errors import ClassNamesError, OptionError
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.results.label_map import LabelMap, label_counts, label_means
-from t2d_runtime.results.options import SegmentationSettings, checked_flag
+from t2d_runtime.results.options import SegmentationSettings
 from t2d_runtime.results.shapes.boxes import label_boxes
+from t2d_runtime.words.text import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 
 REPR_LABELS = 5
 """Most labels that a result's `repr` names; the largest come first."""
-
-NAMES_SHOWN = 20
-"""Most names that an error lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +78,7 @@ class Segmentation:
     def mask(self, name: str) -> NDArray[np.bool_]:
         """The mask (H,W) bool of a label, by its name in `class_names`. Raises ClassNamesError for another name."""
         if name not in self.class_names:
-            known = ", ".join(map(repr, self.class_names[:NAMES_SHOWN]))
-            more = len(self.class_names) - NAMES_SHOWN
-            raise ClassNamesError(
-                f"no label is called {name!r}, expected one of {known}{f' and {more} more' if more > 0 else ''}"
-            )
+            raise ClassNamesError(f"no label is called {name!r}, expected one of {listed(map(repr, self.class_names))}")
         mask: NDArray[np.bool_] = self.label_map == self.class_names.index(name)
         return mask
 

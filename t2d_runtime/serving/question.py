@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from t2d_runtime.bundle.manifest import Defaults, PamrSettings
 from t2d_runtime.errors import ClassNamesError, OptionError
-from t2d_runtime.image.windows import WindowMode
-from t2d_runtime.results.options import Cleaning, MaskOptions, checked_window
+from t2d_runtime.image.windows import WindowMode, checked_window
+from t2d_runtime.results.options import Cleaning, MaskOptions
 from t2d_runtime.serving.answers import Form, form_of
 from t2d_runtime.serving.limits import MOST_DILATION, MOST_DILATIONS, MOST_ITERATIONS, Limits
 from t2d_runtime.serving.problems import HttpError

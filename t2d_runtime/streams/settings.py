@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from t2d_runtime.checks import checked_flag, checked_number, is_whole
 from t2d_runtime.errors import OptionError
-from t2d_runtime.results.options import SegmentOptions, checked_flag
+from t2d_runtime.results.options import SegmentOptions
 from t2d_runtime.streams.kinds import PLAYED, TIMED, GivenSource, Kind
 
 if TYPE_CHECKING:
@@ -81,15 +81,15 @@ def _check(settings: StreamSettings, given: dict[str, Any], kinds: set[Kind]) ->
     if not is_whole(settings.every, 1):
         raise OptionError(f"every is {settings.every!r}, expected a whole number from 1")
     if settings.max_fps is not None:
-        _number("max_fps", settings.max_fps, least=0.0, most=1000.0)
+        checked_number("max_fps", settings.max_fps, 1000, above=0)
         if not kinds & set(TIMED):
             raise OptionError("max_fps has no effect on images without times; leave it out, or use every")
     if checked_flag("realtime", settings.realtime) and not kinds & set(PLAYED):
         raise OptionError("realtime has no effect without a video file or an address; leave it out")
     if settings.motion_threshold is not None:
-        _number("motion_threshold", settings.motion_threshold, least=0.0, most=255.0)
+        checked_number("motion_threshold", settings.motion_threshold, 255, above=0)
     if settings.smoothing != 0:
-        _number("smoothing", settings.smoothing, least=0.0, most=MOST_SMOOTHING)
+        checked_number("smoothing", settings.smoothing, MOST_SMOOTHING, above=0)
     if kinds == {Kind.PICTURE} and (settings.smoothing or settings.motion_threshold is not None):
         raise OptionError("smoothing and motion_threshold have no effect on pictures; leave them out")
     if settings.retries is not None and not is_whole(settings.retries, 0):
@@ -106,16 +106,3 @@ def _checked_sinks(sinks: Any) -> tuple[Sink, ...]:
     if not all(hasattr(sink, "write") for sink in found):
         raise OptionError(f"sinks is {sinks!r}, expected a list of objects with write(frame)")
     return found
-
-
-def is_whole(value: object, least: int) -> bool:
-    """True for a whole number from `least`. A bool is none."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _number(name: str, value: object, *, least: float, most: float) -> None:
-    """Raises OptionError for anything but a number above `least` and up to `most`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise OptionError(f"{name} is {value!r}, expected a number above {least:g} and up to {most:g}")
-    if not least < value <= most:
-        raise OptionError(f"{name} is {value!r}, expected a number above {least:g} and up to {most:g}")

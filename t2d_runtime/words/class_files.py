@@ -1,8 +1,8 @@
 """Reads classes from text: a command's option, a file with one class a line, or JSON.
 
 A line of a file holds the phrases of one class, separated by semicolons; the first is its name. `# ` begins a comment
-and `- ` a negative. ` @0.57` at the end is the class's threshold, from 0 to 1. A character after a backslash has no special
-meaning.
+and `- ` a negative. ` @0.57` at the end is the class's threshold, 0 to 1. A character after a backslash means nothing
+special.
 """
 
 from __future__ import annotations

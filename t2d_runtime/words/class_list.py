@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, KeysView, Mapping, Sequence, Set
+from collections.abc import Iterable, KeysView, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from t2d_runtime.checks import checked_number
 from t2d_runtime.errors import ClassNamesError, OptionError
-from t2d_runtime.words.text import check_class_names, clean_text
+from t2d_runtime.words.text import check_class_names, clean_text, listed
 
 NEGATIVE = -1
 """Class index of a negative: a phrase that competes, and whose pixels become background."""
@@ -73,10 +72,10 @@ def _phrases(name: str, given: Any) -> tuple[str, ...]:
 
 
 def _negatives(given: Iterable[str]) -> tuple[str, ...]:
-    if not isinstance(given, str) and isinstance(given, Sequence) and not given:
-        return ()
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        given = tuple(given)
     try:
-        return check_class_names(given)
+        return check_class_names(given) if given != () else ()
     except ClassNamesError as error:
         raise ClassNamesError(f"negatives: {error}") from error
 
@@ -87,10 +86,9 @@ def _thresholds(given: Mapping[str, float], phrases: Mapping[str, object]) -> Ma
     for name, value in given.items():
         if name not in phrases:
             raise OptionError(
-                f"a threshold is for {name!r}, which is not a class; expected some of {', '.join(phrases)}"
+                f"a threshold is for {name!r:.80}, which is not a class; expected some of {listed(phrases)}"
             )
-        if isinstance(value, bool) or not isinstance(value, float | int | np.number) or not 0 <= value <= 1:
-            raise OptionError(f"the threshold of {name!r} is {value!r}, expected a number from 0 to 1")
+        checked_number(f"the threshold of {name!r}", value, 1)
     return {name: float(value) for name, value in given.items()}
 
 

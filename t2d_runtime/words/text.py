@@ -31,6 +31,12 @@ MAX_BATCH_TOKENS = 4096
 MAX_NAME_LENGTH = 1000
 """Most characters of a class name: far more than the 75 tokens that are read, and still fast to tokenize."""
 
+NAMES_SHOWN = 20
+"""Most names that a message lists."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a character, which no text in UTF-8 can hold. JSON with "\\ud800" alone gives one."""
+
 _UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u2060\u202a-\u202e\u2066-\u2069]|^[\u200c\u200d]+|[\u200c\u200d]+$")
 """Signs without a shape, as come along where words are copied from web pages. Joiners belong to some words, inside."""
 
@@ -80,6 +86,13 @@ def shortened(text: str, length: int = 60) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names separated by commas, for messages: at most NAMES_SHOWN."""
+    names = list(names)
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(shortened(name) for name in names[:NAMES_SHOWN]) + more
+
+
 def clean_text(text: str) -> str:
     """CLIP's cleaning of text (simple_tokenizer.py): broken Unicode, HTML entities, white space and case."""
     if not (text.isascii() and text.isprintable() and "&" not in text):  # ftfy and HTML change nothing else
@@ -105,6 +118,8 @@ def check_class_names(names: Iterable[str]) -> tuple[str, ...]:
             raise ClassNamesError(
                 f"class name {index}, {name[:40]!r}..., has {len(name)} characters, expected at most {MAX_NAME_LENGTH}"
             )
+        if _SURROGATE.search(name):
+            raise ClassNamesError(f"class name {index} is {name!r}, with half of a character; write the whole one")
         key = clean_text(name)
         if not key:
             raise ClassNamesError(f"class name {index} is {name!r}, a blank name; expected a word")
@@ -131,6 +146,8 @@ def check_templates(templates: Iterable[str]) -> tuple[str, ...]:
     for template in checked:
         if not isinstance(template, str) or "{}" not in template:
             raise OptionError(f"the prompt template {template!r} has no place for the name; write it as {{}}")
+        if _SURROGATE.search(template):
+            raise OptionError(f"the prompt template {template!r} has half of a character; write the whole one")
     return checked
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,11 @@ class ClassEmbeddings:
     class_indices: tuple[int, ...] | None = None
     """Class index of each phrase in rising order, then -1 for the negatives; None: one phrase for each name."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Name -> the score from 0 to 1 that the class must exceed to win over background; others take the call's."""
+    """Name -> the score from 0 to 1 that the class must exceed to win over background. Others take the call's."""
     all_phrases: tuple[str, ...] = field(init=False)
     """P phrases, also where each name is its own phrase."""
     classes_of_rows: NDArray[np.intp] = field(init=False)
-    """(P,) the class of each row of `vectors`, -1 for negatives."""
+    """(P,) the class of each row of `vectors`, -1 for negatives; read-only."""
     _rows: dict[str, list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,11 +62,12 @@ class ClassEmbeddings:
             ("vectors", vectors),
             ("phrases", None if plain else classes.all_phrases),
             ("class_indices", None if plain else classes.class_indices),
-            ("thresholds", classes.thresholds),
+            ("thresholds", MappingProxyType(dict(classes.thresholds))),
             ("all_phrases", classes.all_phrases),
             ("classes_of_rows", np.array(classes.class_indices, np.intp)),
         ):
             object.__setattr__(self, name, value)
+        self.classes_of_rows.flags.writeable = False
         rows: dict[str, list[int]] = {name: [] for name in self.names}
         for row, index in enumerate(classes.class_indices):
             if index != NEGATIVE:
@@ -123,10 +125,15 @@ class ClassEmbeddings:
     def _count_negatives(self) -> int:
         return int((self.classes_of_rows == NEGATIVE).sum())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields; Python pickles no read-only mapping."""
+        return {**self.__dict__, "thresholds": dict(self.thresholds)}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Unpickled vectors are read-only too."""
-        self.__dict__.update(state)
-        self.vectors.flags.writeable = False
+        """Unpickled arrays and thresholds are read-only too."""
+        self.__dict__.update(state, thresholds=MappingProxyType(state["thresholds"]))
+        for array in (self.vectors, self.classes_of_rows):
+            array.flags.writeable = False
 
     def subset(self, names: Iterable[str]) -> ClassEmbeddings:
         """The named classes, in the given order, with their phrases and thresholds, and all negatives.

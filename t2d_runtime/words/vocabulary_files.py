@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.errors import OptionError, VocabularyError
+from t2d_runtime.storage.npz import NPZ_ERRORS, read_npz
 from t2d_runtime.storage.reading import check_readable
 from t2d_runtime.storage.whole_file import whole_file
 
@@ -28,9 +27,6 @@ PLAIN, WITH_PHRASES = "1", "2"
 
 TENSOR = "text_embeds"
 """Name of the embeddings in a .safetensors file. The graph's input for them has the same name."""
-
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""Errors that readers raise for a damaged file. zipfile raises RuntimeError where flipped bits look like encryption."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ def read_vocabulary(path: Path) -> VocabularyContent:
         raise VocabularyError(f"{path}: no such vocabulary file") from error
     except VocabularyError:
         raise
-    except _DAMAGE as error:
+    except NPZ_ERRORS as error:
         raise VocabularyError(f"{path} is not a vocabulary file ({error}); make it again") from error
 
 
@@ -103,12 +99,7 @@ def _safetensors(content: VocabularyContent) -> bytes:
 
 
 def _read_npz(path: Path) -> VocabularyContent:
-    with path.open("rb") as stream:
-        if not zipfile.is_zipfile(stream):  # NumPy would speak of pickles, and of loading them unsafely
-            raise zipfile.BadZipFile("File is not a zip file")
-        stream.seek(0)
-        with np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+    arrays = read_npz(path)
     words = {name: str(array) for name, array in arrays.items() if name not in ("vectors", "digest")}
     return _content(path, words, arrays["vectors"], str(arrays["digest"]))
 

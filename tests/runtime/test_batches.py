@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -139,14 +140,22 @@ def test_a_fused_segmenter_is_opened_again_too(exported_bundle: Path, classes: C
 
 
 def test_encodings_words_and_results_are_pickled(segmenter: Segmenter) -> None:
-    classes = segmenter.encode_classes({"sky": ["sky", "heaven"], "sea": "sea"}, negatives=["wall"])
+    words = {"sky": ["sky", "heaven"], "sea": "sea"}
+    classes = segmenter.encode_classes(words, negatives=["wall"], thresholds={"sea": 0.4})
     encoding = segmenter.encode_image(PIXELS)
-    result = segmenter.segment(encoding, classes)
+    result = segmenter.segment(encoding, classes, background=True)
     for copied in (pickle.loads(pickle.dumps((encoding, classes, result))), copy.deepcopy((encoding, classes, result))):
         other_encoding, other_classes, other_result = copied
-        arrays = (other_encoding.patch_tokens, other_encoding.image, other_classes.vectors)
-        assert [array.flags.writeable for array in arrays] == [False] * 3
+        arrays = (
+            other_encoding.patch_tokens,
+            other_encoding.image,
+            other_classes.vectors,
+            other_classes.classes_of_rows,
+        )
+        assert [array.flags.writeable for array in arrays] == [False] * 4
+        assert isinstance(other_classes.thresholds, MappingProxyType)
+        assert other_classes.thresholds == {"sea": 0.4}
         assert repr(other_classes) == repr(classes)
         assert other_result.summary() == result.summary()
-        again = segmenter.segment(other_encoding, other_classes)
+        again = segmenter.segment(other_encoding, other_classes, background=True)
         np.testing.assert_array_equal(again.label_map, other_result.label_map)

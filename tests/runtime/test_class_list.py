@@ -6,11 +6,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from t2d_runtime.errors import ClassNamesError, OptionError, T2DError
 from t2d_runtime.words.class_files import classes_of_text, parse_words, read_class_file
 from t2d_runtime.words.class_list import ClassList, checked_classes
+from t2d_runtime.words.text import check_templates
 
 
 def written(tmp_path: Path, text: str, name: str = "classes.txt") -> Path:
@@ -243,3 +245,26 @@ def test_a_file_s_content_given_in_place_of_words_is_told_on_one_line() -> None:
         parse_words("word\n" * 1000)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("nothing", [(), [], "set", "generator", "array"])
+def test_no_negatives_may_be_given_in_any_form(nothing: Any) -> None:
+    empty = {"set": set(), "generator": iter(()), "array": np.array([], str)}
+    given = empty[nothing] if isinstance(nothing, str) else nothing
+    assert checked_classes(["sky"], given).negatives == ()
+
+
+def test_half_of_a_character_is_refused_in_names_and_templates() -> None:
+    with pytest.raises(ClassNamesError, match=r"class name 1 is 'a\\ud800', with half of a character"):
+        checked_classes(["sky", "a\ud800"])
+    with pytest.raises(ClassNamesError, match="with half of a character"):
+        parse_words('["\\ud800"]')
+    with pytest.raises(OptionError, match=r"the prompt template '\\udfff {}' has half of a character"):
+        check_templates(["\udfff {}"])
+
+
+def test_an_error_lists_twenty_of_many_classes() -> None:
+    with pytest.raises(OptionError) as caught:
+        checked_classes([f"class number {index}" for index in range(20_000)], thresholds={"zebra": 0.5})
+    assert "expected some of class number 0, class number 1," in str(caught.value)
+    assert str(caught.value).endswith("class number 19 and 19980 more")

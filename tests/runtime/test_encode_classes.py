@@ -28,6 +28,9 @@ def test_the_memory_of_words_is_bounded(segmenter: Segmenter, monkeypatch: pytes
     again = segmenter.encode_classes(["boat", "wave", "rock"])  # with "cloud" they would be four
     np.testing.assert_allclose(again.vectors[0], first.vectors[0], atol=1e-6, rtol=0)
     assert len(segmenter.encoders._cached_classes) <= 3
+    assert len(segmenter.encode_classes(["pier", "buoy", "sail", "mast"])) == 4
+    assert len(segmenter.encoders._cached_classes) == 3
+    assert all(vector.base is None for vector in segmenter.encoders._cached_classes.values())
 
 
 @pytest.mark.parametrize("prompts", [None, 3, b"a {}", [["a {}"]], ["a"], []])

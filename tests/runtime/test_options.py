@@ -15,6 +15,7 @@ from skimage import data
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.bundle.manifest import PamrSettings
 from t2d_runtime.errors import ClassNamesError, OptionError
+from t2d_runtime.results.options import SegmentOptions
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,12 @@ def photograph() -> NDArray[np.uint8]:
         ({"cleaning_weight": [1.0]}, r"cleaning_weight is \[1.0\], expected a number"),
         ({"background": "no"}, "background is 'no', expected True or False"),
         ({"refine": "no"}, "refine is 'no', expected True or False"),
-        ({"keep_scores": None}, "keep_scores is None, expected True or False"),
+        ({"keep_scores": "no"}, "keep_scores is 'no', expected True or False"),
+        ({"cleaning": np.array(["official", "paper"])}, r"cleaning is array\(\['official', 'paper'\]"),
+        ({"window": np.array(["slide", "whole"])}, r"window is array\(\['slide', 'whole'\]"),
+        ({"background": True, "threshold": np.complex64(0.5)}, "threshold is .*, expected a number from 0 to 1"),
+        ({"background": True, "threshold": np.array([0.5, 0.6])}, "threshold is array.*, expected a number from 0"),
+        ({"refine": PamrSettings(3, 2)}, "refine has dilations 3, expected one or more whole numbers"),  # type: ignore[arg-type]
         ({"keep_confidence": 1}, "keep_confidence is 1, expected True or False"),
         ({"window": "bogus"}, "window is 'bogus', expected one of"),
     ],
@@ -59,9 +65,9 @@ def test_options_out_of_range_are_named(
         ({"cleaning_weight": 0.1}, "cleaning_weight has no effect without cleaning"),
         ({"background": True, "cleaning": False, "cleaning_weight": 0.1}, "cleaning_weight has no effect without"),
         ({"tint": 1}, r"unknown options \['tint'\], expected some of \['background', 'cleaning'"),
-        ({"refine": PamrSettings((), 3)}, r"dilations \[\], expected one or more whole numbers from 1 to 512 pixels"),
-        ({"refine": PamrSettings((1, 0), 3)}, r"dilations \[1, 0\], expected one or more"),
-        ({"refine": PamrSettings((1, 513), 3)}, r"dilations \[1, 513\], expected one or more"),
+        ({"refine": PamrSettings((), 3)}, r"dilations \(\), expected one or more whole numbers from 1 to 512 pixels"),
+        ({"refine": PamrSettings((1, 0), 3)}, r"dilations \(1, 0\), expected one or more"),
+        ({"refine": PamrSettings((1, 513), 3)}, r"dilations \(1, 513\), expected one or more"),
         ({"refine": PamrSettings((1,), 0)}, "iterations 0, expected 1 to 1000 iterations"),
         ({"refine": PamrSettings((1,), 1001)}, "iterations 1001, expected 1 to 1000 iterations"),
     ],
@@ -73,6 +79,14 @@ def test_options_without_effect_or_unknown_are_named(
         segmenter.segment("no such file.jpg", classes, **options)
     with pytest.raises(OptionError, match=message):
         segmenter.segment_batch([photograph], classes, **options)
+
+
+def test_none_is_every_option_s_default(
+    segmenter: Segmenter, classes: ClassEmbeddings, photograph: NDArray[np.uint8]
+) -> None:
+    result = segmenter.segment(photograph, classes, **dict.fromkeys(SegmentOptions.__optional_keys__))
+    assert result.settings == segmenter.segment(photograph, classes).settings
+    assert (result.scores, result.confidence) == (None, None)
 
 
 def test_an_encoded_image_has_its_window(

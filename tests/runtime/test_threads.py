@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from t2d_runtime import Segmenter
-from t2d_runtime.device.threads import VARIABLE, available_cores, cpu_quota, default_num_threads, warn_of_many
+from t2d_runtime.device.threads import (
+    VARIABLE,
+    available_cores,
+    checked_num_threads,
+    cpu_quota,
+    default_num_threads,
+    warn_of_many,
+)
 from t2d_runtime.errors import OptionError
-from t2d_runtime.results.options import checked_num_threads
 
 
 def groups(folder: Path, own: str, **limits: str) -> tuple[Path, Path]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,10 @@ def test_the_safetensors_file_is_as_documented(vocabulary: ClassEmbeddings, tmp_
 def test_embeddings_are_read_only_and_their_own(vocabulary: ClassEmbeddings) -> None:
     with pytest.raises(ValueError, match="read-only"):
         vocabulary.vectors[0, 0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        vocabulary.classes_of_rows[0] = 1
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        vocabulary.thresholds["cat"] = 0.5  # type: ignore[index]
     vectors = np.eye(1, 2, dtype=np.float32)
     own = ClassEmbeddings(("cat",), vectors, "")
     vectors[:] = 0
@@ -243,4 +249,17 @@ def test_bits_that_look_like_encryption_are_damage(vocabulary: ClassEmbeddings, 
     content[content.index(b"PK\x01\x02") + 8] |= 1  # flags of the first entry in the archive's directory
     path.write_bytes(content)
     with pytest.raises(VocabularyError, match=r"words.npz is not a vocabulary file \(.*encrypted"):
+        ClassEmbeddings.load(path)
+
+
+@pytest.mark.parametrize("rows", [10**13, 10**30])
+def test_a_header_that_promises_more_than_the_file_holds_is_damage(tmp_path: Path, rows: int) -> None:
+    path = tmp_path / "words.npz"
+    np.savez(path, names=json.dumps(["cat"]), digest="d")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (rows, 2)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("vectors.npy", header.getvalue())
+    expected = rf"is not a vocabulary file \(vectors.npy has 0 bytes, but its header says float32 \({rows}, 2\)\)"
+    with pytest.raises(VocabularyError, match=expected):
         ClassEmbeddings.load(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,6 +237,29 @@ def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], messag
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=message):
         read_labels(tmp_path / "a.npz")
+
+
+def test_a_header_that_promises_more_than_the_file_holds_is_an_error(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", class_names=["a"])
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**13, 2)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("label_map.npy", header.getvalue())
+    with pytest.raises(DataError, match=r"cannot be read \(label_map.npy has 0 bytes, but its header says uint8"):
+        read_labels(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_label_pictures_above_pillow_s_limit_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    labels = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    Image.fromarray(labels).save(tmp_path / name)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    np.testing.assert_array_equal(read_labels(tmp_path / name).labels, labels)
+    monkeypatch.setenv("T2D_MAX_PIXELS", "99")
+    with pytest.raises(ImageError, match="10 x 10 pixels, more than the limit of 99"):
+        read_labels(tmp_path / name)
 
 
 def test_pictures_and_scores_hold_no_labels() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from t2d_runtime.checks import is_whole
 from t2d_runtime.errors import OptionError
 from t2d_runtime.results.label_map import LabelMap
 from t2d_runtime.results.shapes.parts import parts_of
@@ -42,7 +43,7 @@ class Instance:
 
 def checked_min_area(min_area: int) -> int:
     """The smallest area in pixels, checked: a whole number from 1. Raises OptionError."""
-    if isinstance(min_area, bool) or not isinstance(min_area, int | np.integer) or min_area < 1:
+    if not is_whole(min_area, 1):
         raise OptionError(f"min_area is {min_area!r}, expected a whole number of pixels from 1")
     return int(min_area)
 

@@ -15,9 +15,9 @@ from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.bundle.engines import ENGINES_FOLDER, EngineManifest, read_engine, read_engines
 from t2d_runtime.bundle.files import ENCODERS, MANIFEST, SEGMENTER, Bundle
 from t2d_runtime.device.install import needs_extra
+from t2d_runtime.device.threads import checked_num_threads
 from t2d_runtime.errors import BackendError, BundleError, OptionError, OutputError
 from t2d_runtime.proof.parity import PRECISIONS
-from t2d_runtime.results.options import checked_num_threads
 from t2d_runtime.serving.triton import model
 from t2d_runtime.storage.own_files import TEXT_MARK, is_own
 from t2d_runtime.storage.whole_folder import whole_folder
