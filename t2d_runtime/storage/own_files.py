@@ -43,9 +43,6 @@ _OWN_TEXT = re.compile(rb"(?:<\?xml [^\n]*\n)?[^\w\n]*" + GENERATOR_KEY.encode()
 """The start of a text file of this program: the line "generator: t2d-runtime 1.0" in a comment of any kind, which only
 an XML declaration may stand before."""
 
-CSV_HEADER = b"image,label,name,pixels,share,left,top,right,bottom"
-"""The start of a table of this program. A CSV file has no comments, so its columns tell it."""
-
 _OWN_FORMATS = ("t2d-vocabulary",)
 """Values of "format" in the metadata of a .safetensors file."""
 
@@ -81,9 +78,13 @@ def refuse_foreign(path: Path, *, overwrite: bool = False) -> None:
     except (OSError, ValueError) as error:  # ValueError for NUL
         raise cannot_write(path, error) from error
     if not overwrite and not is_own(path):
-        raise OutputError(
-            f"{path} exists and is not a result of {PROGRAM}; choose another --output, or replace it with --overwrite"
+        # A table has no comments: one of this program cannot be told from one that a person has corrected.
+        why = (
+            "may hold your own changes, as a table has no mark"
+            if path.suffix == ".csv"
+            else f"is not a result of {PROGRAM}"
         )
+        raise OutputError(f"{path} exists and {why}; choose another --output, or replace it with --overwrite")
 
 
 def is_own(path: Path) -> bool:
@@ -100,7 +101,7 @@ def is_own(path: Path) -> bool:
                 return _is_own_npz(file)
             if start.startswith(_MATROSKA) or start[4:8] == b"ftyp":
                 return _is_own_video(file)
-            if _OWN_JSON.match(start) or _OWN_TEXT.match(start) or start.startswith(CSV_HEADER):
+            if _OWN_JSON.match(start) or _OWN_TEXT.match(start):
                 return True
             return _is_own_safetensors(file)
     except (OSError, ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile):

@@ -329,7 +329,7 @@ def test_pandas_reads_the_table_of_a_run(exported_bundle: Path, pictures: Path, 
         assert rows.mean_score.tolist() == [label["mean_score"] for label in present]
         assert rows.right.tolist() == [label["box"][2] for label in present]
         assert rows.pixels.sum() == summary["height"] * summary["width"]
-    assert segment(exported_bundle, images, tmp_path, "csv") == 1  # its own table is replaced
+    assert segment(exported_bundle, images, tmp_path, "csv", "--overwrite") == 1
     assert pd.read_csv(tmp_path / "labels.csv").mean_score.isna().all()
 
 

@@ -19,11 +19,9 @@ from t2d_runtime.commands.output_names import names_in_run
 from t2d_runtime.errors import MissingPackageError
 from t2d_runtime.image.georeference import PIXEL_SCALE, TIE_POINTS, georeference_of
 from t2d_runtime.results.formats import ImageResult, coco
-from t2d_runtime.results.formats.csv import IMAGE
 from t2d_runtime.results.options import SegmentationSettings
 from t2d_runtime.results.outputs import ResultWriter, formats_of
-from t2d_runtime.results.shapes.table import COLUMNS
-from t2d_runtime.storage.own_files import CSV_HEADER, is_own
+from t2d_runtime.storage.own_files import is_own
 
 SETTINGS = SegmentationSettings(True, None, 0.5, 1.0, None, "slide", "none", "fp32")
 NEW = "coco,labelme,geojson,csv"
@@ -44,8 +42,7 @@ def test_every_file_says_that_this_program_wrote_it(tmp_path: Path) -> None:
         "coco.json",
         "labels.csv",
     ]
-    assert all(is_own(path) for path in tmp_path.iterdir())
-    assert ",".join((IMAGE, *COLUMNS)).encode().startswith(CSV_HEADER)
+    assert {path.name for path in tmp_path.iterdir() if not is_own(path)} == {"labels.csv"}
     for name in ("a.geojson", "a.labelme.json", "coco.json"):
         assert next(iter(json.loads((tmp_path / name).read_text()))) == "generator"
 
@@ -122,20 +119,26 @@ def test_confidence_needs_a_format_that_holds_it(
     assert "--confidence has no effect without --format npz, json, coco, labelme, geojson, csv" in error
 
 
-def test_the_command_names_the_files_of_the_run_and_replaces_its_own(
+def test_the_command_names_the_files_of_the_run_and_replaces_all_but_tables(
     exported_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save(tmp_path / "a.png")
     command = ["segment", str(exported_bundle), str(tmp_path / "a.png"), "--classes", "sky,sea"]
     command += ["--backend", "onnxruntime", "--output", str(tmp_path / "out"), "--format", "coco,csv"]
-    for _ in range(2):
-        assert main(command) == 0
+    for more in ([], ["--overwrite"]):
+        assert main([*command, *more]) == 0
         lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
         assert lines[-2:] == [str(tmp_path / "out" / name) for name in ("coco.json", "labels.csv")]
-    (tmp_path / "out" / "labels.csv").write_text("image,animal\n")
+    table = tmp_path / "out" / "labels.csv"
+    corrected = table.read_text().replace("sky", "clouds")
+    table.write_text(corrected)
     assert main(command) == 2
-    assert "labels.csv exists and is not a result of t2d-runtime" in capsys.readouterr().err
-    assert main([*command, "--overwrite"]) == 0
+    assert table.read_text() == corrected
+    assert (
+        "labels.csv exists and may hold your own changes, as a table has no mark; choose another --output"
+        in capsys.readouterr().err
+    )
+    assert main([*command[:-1], "coco"]) == 0
 
 
 def test_images_of_one_name_are_told_apart_by_their_folders() -> None:

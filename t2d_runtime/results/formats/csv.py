@@ -12,7 +12,7 @@ IMAGE = "image"
 
 
 class CsvWriter:
-    """Writes rows as they come. The header tells that the file is this program's: see `storage/own_files.py`."""
+    """Writes rows as they come. Nothing marks the file as this program's, so that only `overwrite` replaces it."""
 
     def __init__(self, file: BinaryIO, options: OutputOptions) -> None:
         self._file = file
