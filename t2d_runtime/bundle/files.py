@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from t2d_runtime.bundle.manifest import FileRecord, Manifest
 from t2d_runtime.errors import BundleError, BundleNotFoundError, OutputError
 from t2d_runtime.storage.cache import cache_folder
+from t2d_runtime.storage.in_use import hold
 from t2d_runtime.storage.kinds import is_file
 from t2d_runtime.storage.reading import reason_against
 from t2d_runtime.storage.safe_names import unsafe
@@ -134,6 +135,8 @@ class Bundle:
                     f"{path} names {name!r:.100}, which {fault}; expected files inside the bundle's folder: "
                     "export it again"
                 )
+        if bundle._is_in_cache:
+            hold(bundle.folder / PULLED, bundle)
         left_off, pulled = bundle.left_off, bundle.pulled_from is not None
         for name, record in bundle.manifest.files.items():
             if name not in left_off and not (pulled and not bundle._holds(name)):
@@ -265,11 +268,16 @@ class Bundle:
             self._verified.add(name)
         return path
 
+    @property
+    def _is_in_cache(self) -> bool:
+        cache = cache_folder()
+        return cache is not None and self.folder.is_relative_to(cache.absolute())
+
     def _how_to_repair(self) -> str:
-        source, cache = self.pulled_from, cache_folder()
+        source = self.pulled_from
         if source is None:
             return "copy or export the bundle again"
-        if cache is not None and self.folder.is_relative_to(cache.absolute()):
+        if self._is_in_cache:
             return f"get it again with 't2d pull {source}'"
         again = f"t2d pull {source} --output {self.folder} --overwrite"
         return f"get it again with '{again}', with the --precision of before"

@@ -241,13 +241,13 @@ def _manifest(snapshot: Snapshot, folder: Path, name: HubName) -> Manifest:
     with contextlib.suppress(BundleError):  # a damaged one is replaced
         if (held := _held_manifest(folder)) is not None:
             return held
-    path = _incoming(folder) / MANIFEST
+    path = incoming_of(folder) / MANIFEST
     fetch({path: remote}, label=name.repository, moved_by=VARIABLE)
     try:
         manifest = Manifest.from_json(path.read_bytes().decode(), f"{name}: {MANIFEST}")
         check_names(manifest.files, str(name))
     except (BundleError, UnicodeDecodeError) as error:
-        _drop(path, _incoming(folder))
+        _drop(path, incoming_of(folder))
         raise error if isinstance(error, BundleError) else BundleError(f"{name}: {MANIFEST} is no text") from error
     with whole_file(folder / PULLED) as mark:
         mark.write(f"{HubName(name.repository, snapshot.commit)}\n".encode())
@@ -266,14 +266,14 @@ def _check_offered(snapshot: Snapshot, manifest: Manifest, wanted: Iterable[str]
             raise BundleError(f"{name}: {file} is not the file that the manifest names; push the bundle again")
 
 
-def _incoming(folder: Path) -> Path:
+def incoming_of(folder: Path) -> Path:
     """Folder where files wait until they are checked; it stays after an interruption, so that downloads go on."""
     return folder.with_name(f"{folder.name}.incoming")
 
 
 def _take(snapshot: Snapshot, folder: Path, files: Iterable[str], manifest: Manifest, name: HubName) -> None:
     """Download files, check them, and move them into the bundle. Raises BundleError for one that is not as it says."""
-    incoming = _incoming(folder)
+    incoming = incoming_of(folder)
     arriving = {incoming / file: snapshot.files[file] for file in files}
     fetch(arriving, label=name.repository, moved_by=VARIABLE)
     for path, remote in arriving.items():

@@ -23,12 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=named_path, metavar="DIR", help="folder to make; default: the cache alone, for hf:// names"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle at DIR")
+    parser.add_argument(
+        "--remove-old",
+        action="store_true",
+        help="then remove the bundle's other commits from the cache; those that a program has open stay",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Pull, and print where the bundle is."""
     from t2d_runtime.bundle.files import Bundle, check_new_bundle
     from t2d_runtime.bundle.from_hub import ALL, copy_out, pull
+    from t2d_runtime.bundle.old_commits import remove_old_commits
     from t2d_runtime.proof.parity import PRECISIONS
     from t2d_runtime.storage.hub_names import FORM, HubName, is_hub_name
 
@@ -43,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_new_bundle(args.output, overwrite=args.overwrite)
     name, words = HubName.parse(args.bundle), not args.without_words
-    folder = pull(name, precisions, fused=args.fused, words=words, verify=True)
+    folder = pulled = pull(name, precisions, fused=args.fused, words=words, verify=True)
     if args.output is not None:
         copy_out(folder, args.output, precisions, fused=args.fused, words=words)
         folder = args.output
@@ -51,4 +57,8 @@ def run(args: argparse.Namespace) -> int:
     held = [name for name in bundle.manifest.files if (folder / name).is_file()]
     size = sum(bundle.manifest.files[name].size_bytes for name in held)
     say(f"{folder}: {len(held)} files, {size / 2**20:.1f} MiB, from {bundle.pulled_from}")
+    if args.remove_old:
+        removed = remove_old_commits(pulled)
+        stay = f"; {removed.in_use} in use stay" if removed.in_use else ""
+        say(f"removed {removed.commits} other commits, {removed.size_bytes / 2**20:.1f} MiB{stay}")
     return 0

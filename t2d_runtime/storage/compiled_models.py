@@ -45,7 +45,7 @@ def compiled_folder(engine: str, key: str) -> Path | None:
 def compiled_size(engine: str) -> int:
     """Bytes of an engine's compiled models."""
     cache = cache_folder()
-    return 0 if cache is None else _size(cache / engine)
+    return 0 if cache is None else size_of_folder(cache / engine)
 
 
 def keep_within_limit(used: Path) -> None:
@@ -60,15 +60,16 @@ def keep_within_limit(used: Path) -> None:
     except OSError as error:  # another process may be making room too
         logger.warning("compiled models are not kept within their limit: %s", error)
         return
-    kept = _size(used)
+    kept = size_of_folder(used)
     for _, path in sorted(ages, reverse=True):
-        kept += _size(path)
+        kept += size_of_folder(path)
         if kept > limit:
             logger.info("compiled model %s removed: %s allows %.3g GiB", path, LIMIT_VARIABLE, limit / 2**30)
             shutil.rmtree(path, ignore_errors=True)  # a file that another process holds open may stay until next time
 
 
-def _size(folder: Path) -> int:
+def size_of_folder(folder: Path) -> int:
+    """Bytes of the files below a folder; 0 where it is missing."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,13 +18,15 @@ import pytest
 from t2d_runtime import Segmenter
 from t2d_runtime.bundle.files import IMAGE_ENCODER, MANIFEST, TEXT_ENCODER, Bundle
 from t2d_runtime.bundle.from_hub import pull
+from t2d_runtime.bundle.old_commits import Removed, remove_old_commits
 from t2d_runtime.cli import main
 from t2d_runtime.errors import BundleError, HubUnreachableError, OutputError
+from t2d_runtime.storage.alone import alone
 from t2d_runtime.storage.hub_names import HubName
 from tests.hub.fixtures import hub
 from tests.hub.server import LoopbackHub
 from tests.runtime.test_bundle import change_a_byte
-from tests.runtime.test_hub_bundles import ADDRESS, FP32, INT8, commit, content_of, files_below
+from tests.runtime.test_hub_bundles import ADDRESS, FP32, INT8, NAME, commit, content_of, files_below
 
 __all__ = ["commit", "hub"]  # fixtures
 
@@ -73,7 +78,7 @@ def test_a_cache_that_cannot_be_written_is_read(
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and access(path, mode))
     for name in (ADDRESS, f"{ADDRESS}@{commit}"):
         assert pull(HubName.parse(name), ["fp32"]) == folder
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     with pytest.raises(OutputError, match="a bundle from a hub needs a cache; set T2D_CACHE_DIR"):
         pull(HubName.parse(ADDRESS), ["int8"])
 
@@ -143,3 +148,71 @@ def test_a_damaged_manifest_is_named(hub: LoopbackHub, commit: str) -> None:
     change_a_byte(path)
     with pytest.raises(BundleError, match=rf"^{path} was changed since the export"):
         Bundle.open(path.parent)
+
+
+@pytest.fixture
+def running() -> Iterator[ExitStack]:
+    """Ends the processes that a test started, which read to the end of their input."""
+    with ExitStack() as processes:
+        yield processes
+
+
+HOLDER = """
+import sys
+from t2d_runtime import Segmenter
+segmenter = Segmenter.open(sys.argv[1], backend="onnxruntime")
+print("open", flush=True)
+sys.stdin.readline()
+segmenter.encode_classes(["a word of its own"])
+"""
+
+
+def test_old_commits_are_removed_but_not_those_in_use(
+    hub: LoopbackHub, commit: str, exported_bundle: Path, running: ExitStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unused, used = pull(HubName.parse(f"{ADDRESS}@{commit}"), ["fp32"]), hub.add(NAME, content_of(exported_bundle))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", HOLDER, f"{ADDRESS}@{used}"]
+    child = running.enter_context(subprocess.Popen(command, **pipes))  # type: ignore[call-overload]
+    assert child.stdout.readline() == "open\n"
+    new = hub.add(NAME, content_of(exported_bundle))
+    half = hub.add(
+        NAME,
+        {**content_of(exported_bundle), "README.md": b""},
+    )
+    hub.repositories[NAME].branches["main"] = new
+    incoming = unused.with_name(f"{half}.incoming")
+    incoming.mkdir()
+    (incoming / "part").write_bytes(b"1")
+
+    assert main(["pull", ADDRESS, "--remove-old"]) == 0
+    size = sum(len(content_of(exported_bundle)[name]) for name in FP32) / 2**20
+    assert f"removed 2 other commits, {size:.1f} MiB; 1 in use stay" in capsys.readouterr().out
+    assert {path.name for path in unused.parent.iterdir() if path.is_dir()} == {new, used}
+    child.communicate("go\n", timeout=120)
+    assert child.returncode == 0
+    assert main(["pull", ADDRESS, "--remove-old"]) == 0
+    assert f"removed 1 other commits, {size:.1f} MiB\n" in capsys.readouterr().out
+    assert {path.name for path in unused.parent.iterdir() if path.is_dir()} == {new}
+    Segmenter.open(ADDRESS, backend="onnxruntime")
+
+
+def test_a_bundle_that_this_process_has_open_stays_until_it_is_dropped(
+    hub: LoopbackHub, commit: str, exported_bundle: Path
+) -> None:
+    bundle: Bundle | None = Bundle.open(pull(HubName.parse(ADDRESS), []))
+    hub.add(NAME, content_of(exported_bundle))
+    new = pull(HubName.parse(ADDRESS), [])
+    assert bundle is not None
+    assert remove_old_commits(new) == Removed(0, 0, 1)
+    assert (bundle.folder / MANIFEST).is_file()
+    bundle = None
+    assert remove_old_commits(new).commits == 1
+
+
+def test_a_commit_that_is_being_pulled_stays(hub: LoopbackHub, commit: str, exported_bundle: Path) -> None:
+    old = pull(HubName.parse(ADDRESS), [])
+    hub.add(NAME, content_of(exported_bundle))
+    with alone(old):
+        assert remove_old_commits(pull(HubName.parse(ADDRESS), [])) == Removed(0, 0, 1)
+    assert (old / MANIFEST).is_file()
