@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from t2d_runtime.backends.known_wrong import reports_on
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, SELFTEST, TEXT_ENCODER, Bundle
 from t2d_runtime.encoders import Encoders
-from t2d_runtime.errors import BackendError, SelfTestError
+from t2d_runtime.errors import BackendError, BundleError, SelfTestError
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.proof import selftest
 from t2d_runtime.proof import verdicts as proof
@@ -115,6 +116,23 @@ def test_a_fused_graph_that_computes_wrongly_is_refused(
             FusedSegmenter.open(exported_bundle, backend="onnxruntime", precision=precision)
     FusedSegmenter.open(exported_bundle, backend="onnxruntime", precision=precision)
     assert len(list((cache / "verdicts").iterdir())) == 1
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, -1000])
+def test_a_selftest_that_was_cut_is_told(exported_bundle: Path, tmp_path: Path, kept: int) -> None:
+    (tmp_path / SELFTEST).write_bytes((exported_bundle / SELFTEST).read_bytes()[:kept])
+    with pytest.raises(BundleError, match=r"selftest\.npz is not a self-test of this version .*; export again"):
+        selftest.SelfTestVectors.load(tmp_path / SELFTEST)
+
+
+def test_a_damaged_selftest_is_told(exported_bundle: Path, tmp_path: Path) -> None:
+    content = (exported_bundle / SELFTEST).read_bytes()
+    for place in range(0, len(content), len(content) // 50):
+        harmed = bytearray(content)
+        harmed[place : place + 40] = bytes(byte ^ 0xFF for byte in harmed[place : place + 40])
+        (tmp_path / SELFTEST).write_bytes(harmed)
+        with contextlib.suppress(BundleError):  # some places hold nothing that is read
+            selftest.SelfTestVectors.load(tmp_path / SELFTEST)
 
 
 @pytest.mark.parametrize(
