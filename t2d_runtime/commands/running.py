@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import NoReturn
 
 from t2d_runtime.commands.terminal import complain, discard_output, flush_output, prepare_streams
 from t2d_runtime.errors import T2DError
+from t2d_runtime.storage.progress import show_bars
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ def run_command(program: str, command: Callable[[], int]) -> int:
     and keeps its traceback.
     """
     prepare_streams()
+    show_bars()
+    # The hub's library reads it when it is imported. It warns of retries, whose outcome the errors here tell.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     try:
         with _unwound_by_sigterm():
             status = command()

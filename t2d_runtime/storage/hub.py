@@ -139,11 +139,10 @@ def is_offline() -> bool:
 
 
 def hub_library() -> Any:
-    """The module `huggingface_hub`. Its own warnings about retries are silenced: the errors here give their outcome."""
+    """The module `huggingface_hub`."""
     import huggingface_hub.constants
     import huggingface_hub.utils
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return huggingface_hub
 
 

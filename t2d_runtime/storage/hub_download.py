@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from t2d_runtime.errors import HubError, HubUnreachableError, OutputError
 from t2d_runtime.storage.hub import ATTEMPTS, PASSING, RemoteFile, endpoint, hub_library, refusal, unreachable, wait
+from t2d_runtime.storage.progress import bars_disabled
 from t2d_runtime.storage.whole_file import NAME_PART, cannot_write
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ PARTIAL = ".incomplete"
 
 
 def fetch(files: Mapping[Path, RemoteFile], *, label: str, moved_by: str) -> None:
-    """Download files to their paths, with one progress bar. Files that exist are left as they are.
+    """Download files to their paths, in a command with one progress bar. Files that exist are left as they are.
 
     The caller keeps others from these paths meanwhile: see `alone`.
     `moved_by` is the environment variable that moves the folder, for the message about a full disk.
@@ -53,7 +54,9 @@ def fetch(files: Mapping[Path, RemoteFile], *, label: str, moved_by: str) -> Non
     if not missing:
         return
     _check_room(next(iter(missing)), total - sum(arrived.values()), label, moved_by)
-    with tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc=label, disable=None, leave=False) as bar:
+    logger.info("%s: downloading %d files, %.1f MiB", label, len(missing), total / 2**20)
+    bytes_of: dict[str, Any] = {"total": total, "unit": "B", "unit_scale": True, "unit_divisor": 1024}
+    with tqdm(**bytes_of, desc=label, disable=bars_disabled(), leave=False) as bar:
         for target, file in missing.items():
             _fetch_one(file, target, bar)
 

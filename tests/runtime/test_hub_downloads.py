@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
 import shutil
 import signal
 import socket
@@ -16,8 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from t2d_runtime.commands.running import run_command
 from t2d_runtime.errors import HubError, HubUnreachableError, OptionError, OutputError, T2DError
 from t2d_runtime.storage import hub as client
+from t2d_runtime.storage import progress
 from t2d_runtime.storage.hub import look_up
 from t2d_runtime.storage.hub_download import fetch, partial_of
 from t2d_runtime.storage.hub_names import HubName
@@ -49,6 +53,34 @@ def test_a_file_arrives_whole_and_is_fetched_once(hub: LoopbackHub, tmp_path: Pa
         assert get(tmp_path / "out", file) == FILES[file]
     assert hub.sent_bytes == {file: len(FILES[file])}
     assert below(tmp_path / "out") == [file]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("command", [True, False])
+def test_only_commands_show_bars(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: bool
+) -> None:
+    hub.add(NAME, FILES)
+    monkeypatch.setattr(progress, "_shown", False)
+    if command:
+        run_command("t2d", lambda: 0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    get(tmp_path / "out")
+    assert ("B/s" in sys.stderr.getvalue()) == command  # type: ignore[attr-defined]
+
+
+def test_the_log_of_the_hub_s_library_is_left_to_its_program() -> None:
+    level = "import logging; from t2d_runtime.storage.hub import hub_library; hub_library().HfApi\n"
+    level += "print(logging.getLogger('huggingface_hub').getEffectiveLevel())"
+    command = f"from t2d_runtime.commands.running import run_command; run_command('t2d', lambda: 0)\n{level}"
+    program = f"import huggingface_hub; huggingface_hub.logging.set_verbosity_info()\n{level}"
+    for code, expected in ((command, logging.ERROR), (program, logging.INFO)):
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+        assert done.stdout == f"{expected}\n"
 
 
 def test_revisions(hub: LoopbackHub) -> None:
