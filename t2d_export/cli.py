@@ -6,16 +6,14 @@ import argparse
 import logging
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from t2d_runtime import __version__
 from t2d_runtime.commands.argument_parser import ArgumentParser
-from t2d_runtime.commands.arguments import add_verbose, named_path
+from t2d_runtime.commands.arguments import add_verbose, bundle_folder, named_path
 from t2d_runtime.commands.parity_table import print_matrix, print_stages, print_verdict
 from t2d_runtime.commands.running import EXIT_STATUSES, FAILED_CHECK, run_command
 from t2d_runtime.device.install import needs_extra
 from t2d_runtime.errors import OptionError
-from t2d_runtime.storage.hub_names import is_hub_name
 
 BACKBONES = (
     *("dinov2_vits14", "dinov2_vits14_reg", "dinov2_vitb14", "dinov2_vitb14_reg", "dinov2_vitl14"),
@@ -76,16 +74,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--backend", default="onnxruntime", metavar="B", help="engine to verify on; default: onnxruntime"
     )
     return parser
-
-
-def bundle_folder(text: str) -> Path:
-    """The folder of a bundle that is written to. Raises ArgumentTypeError for a bundle on a hub."""
-    if is_hub_name(text):
-        raise argparse.ArgumentTypeError(
-            f"{text} is on a hub, and this command writes to the bundle; get a folder with 't2d pull {text} --output "
-            "DIR'"
-        )
-    return named_path(text)
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from t2d_runtime.bundle.files import PRECISIONS_FOLDER
 from t2d_runtime.bundle.manifest import Manifest
+from t2d_runtime.device.install import how_to_install
 
 LICENCES: Mapping[str, str] = {
     "lorebianchi98/Talk2DINOv3": "Talk2DINO names none: ask its authors; DINOv3 License for the backbone; MIT for CLIP",
@@ -53,8 +54,9 @@ def model_card(manifest: Manifest, name: str, speeds: Sequence[str] = ()) -> str
             "type, without PyTorch. Every stage was compared with the PyTorch model at the export, and is compared",
             "again on each machine before it is used.",
             "",
+            f"To install, {how_to_install('cpu')}; then:",
+            "",
             "```",
-            "pip install 't2d-runtime[cpu]'",
             f't2d segment hf://{name} photo.jpg --classes "cat,grass" --background --refine',
             "```",
             "",

@@ -32,6 +32,15 @@ def bundle_name(text: str) -> Path | str:
     return named_path(text)
 
 
+def bundle_folder(text: str) -> Path:
+    """The folder of a bundle, for a command that needs one. Raises ArgumentTypeError for a bundle on a hub."""
+    if is_hub_name(text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is on a hub, and this command needs a folder; get one with 't2d pull {text} --output DIR'"
+        )
+    return named_path(text)
+
+
 def add_bundle(parser: argparse.ArgumentParser, **settings: Any) -> None:
     """Add BUNDLE."""
     help_text = "a bundle's folder, or hf://ORG/BUNDLE[@REVISION] on a hub"

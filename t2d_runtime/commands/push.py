@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from t2d_runtime.commands.arguments import named_path
+from t2d_runtime.commands.arguments import bundle_folder, named_path
 from t2d_runtime.commands.terminal import say
 from t2d_runtime.errors import OptionError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bundle", type=named_path, metavar="BUNDLE", help="a bundle's folder")
+    parser.add_argument("bundle", type=bundle_folder, metavar="BUNDLE", help="a bundle's folder")
     parser.add_argument("name", metavar="hf://ORG/BUNDLE[@BRANCH]")
     parser.add_argument(
         "--bench",

@@ -219,7 +219,7 @@ def test_a_bundle_on_a_hub_is_not_written_to(capsys: pytest.CaptureFixture[str])
         with pytest.raises(SystemExit) as ending:
             main(command)
         assert ending.value.code == 2
-        assert "get a folder with 't2d pull hf://me/bundle --output DIR'" in capsys.readouterr().err
+        assert "needs a folder; get one with 't2d pull hf://me/bundle --output DIR'" in capsys.readouterr().err
 
 
 def test_an_unknown_model_lists_the_known(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

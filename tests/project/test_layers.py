@@ -23,7 +23,8 @@ LAYERS = {
     package: tuple(names.split())
     for package, names in {
         "t2d_runtime": "errors checks device storage bundle image words results masks backends encoders overlap "
-        "batches proof opening streams frame_stages segmenter fused evaluation serving cluster bench commands cli __main__",
+        "batches proof opening streams frame_stages segmenter fused evaluation serving cluster bench commands cli "
+        "__main__",
         "t2d_export": "architectures weights model encoders fused bundle engines export cli __main__",
         "training": "config device storage folders processes drawing features objective run evaluation small commands "
         "__main__",

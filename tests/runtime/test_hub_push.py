@@ -45,6 +45,7 @@ def test_there_and_back(writable: LoopbackHub, bundle_copy: Path, capsys: pytest
     assert held.pop(".gitattributes")
     assert held == {name: content for name, content in files_of(bundle_copy).items() if not name.startswith("engines/")}
     int8 = sum(len(content) for name, content in files_of(bundle_copy).items() if name.startswith("precisions/int8/"))
+    assert "To install, in a checkout of t2d-runtime: pip install '.[cpu]'; then:" in card
     rows = ("| patch_tokens | passed |", "| fp32 | onnxruntime | passed |", f"| int8 | {int8 / 2**20:.1f} MiB |")
     for part in ("library_name: t2d-runtime", f"t2d segment hf://{NAME}", "backbone.safetensors", *rows):
         assert part in card, part
@@ -80,6 +81,13 @@ def test_measured_speeds_stand_in_the_card(
     figures.write_text(json.dumps(content))
     assert main(push) == 2
     assert "these figures are of another bundle" in capsys.readouterr().err
+
+
+def test_a_bundle_on_a_hub_is_not_pushed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        main(["push", "hf://me/bundle", "hf://me/other"])
+    assert ending.value.code == 2
+    assert "this command needs a folder; get one with 't2d pull hf://me/bundle --output DIR'" in capsys.readouterr().err
 
 
 def test_what_cannot_be_pushed_is_one_line(
