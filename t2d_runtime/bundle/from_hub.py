@@ -135,7 +135,10 @@ class _Wanted:
             return False
         if manifest is None:
             return False
-        bad = self.bad(folder, manifest)
+        try:
+            bad = self.bad(folder, manifest)
+        except BundleError:  # it lacks a precision, which a newer commit may have
+            return False
         for path in (folder / file for file in bad):
             if is_file(path):
                 logger.warning("damaged, to be got again: %s", path)
@@ -249,8 +252,9 @@ def _manifest(snapshot: Snapshot, folder: Path, name: HubName) -> Manifest:
     except (BundleError, UnicodeDecodeError) as error:
         _drop(path, incoming_of(folder))
         raise error if isinstance(error, BundleError) else BundleError(f"{name}: {MANIFEST} is no text") from error
-    with whole_file(folder / PULLED) as mark:
-        mark.write(f"{HubName(name.repository, snapshot.commit)}\n".encode())
+    if not is_file(folder / PULLED):  # programs that use the bundle hold the file that is there
+        with whole_file(folder / PULLED) as mark:
+            mark.write(f"{HubName(name.repository, snapshot.commit)}\n".encode())
     path.replace(folder / MANIFEST)
     return manifest
 

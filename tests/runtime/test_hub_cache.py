@@ -26,7 +26,7 @@ from t2d_runtime.storage.hub_names import HubName
 from tests.hub.fixtures import hub
 from tests.hub.server import LoopbackHub
 from tests.runtime.test_bundle import change_a_byte
-from tests.runtime.test_hub_bundles import ADDRESS, FP32, INT8, NAME, commit, content_of, files_below
+from tests.runtime.test_hub_bundles import ADDRESS, FP32, INT8, NAME, commit, content_of, files_below, pulled
 
 __all__ = ["commit", "hub"]  # fixtures
 
@@ -143,6 +143,17 @@ def test_a_file_that_was_cut_and_a_damaged_manifest_are_got_again(
         pull(HubName.parse(ADDRESS), ["fp32"])
 
 
+def test_a_newer_commit_may_have_what_the_cached_one_lacks(
+    hub: LoopbackHub, commit: str, exported_bundle: Path
+) -> None:
+    files = content_of(exported_bundle)
+    older = pulled(hub, files, lambda data: [data["files"].pop(file) for file in list(data["files"]) if "int8" in file])
+    assert files_below(older) == FP32
+    newer = hub.add(NAME, files)
+    assert files_below(pull(HubName.parse(ADDRESS), ["int8"])) == INT8
+    assert newer != older.name
+
+
 def test_a_damaged_manifest_is_named(hub: LoopbackHub, commit: str) -> None:
     path = pull(HubName.parse(ADDRESS), ["fp32"]) / MANIFEST
     change_a_byte(path)
@@ -201,9 +212,11 @@ def test_a_bundle_that_this_process_has_open_stays_until_it_is_dropped(
     hub: LoopbackHub, commit: str, exported_bundle: Path
 ) -> None:
     bundle: Bundle | None = Bundle.open(pull(HubName.parse(ADDRESS), []))
+    assert bundle is not None
+    change_a_byte(bundle.folder / MANIFEST)
+    assert pull(HubName.parse(ADDRESS), []) == bundle.folder  # repaired meanwhile
     hub.add(NAME, content_of(exported_bundle))
     new = pull(HubName.parse(ADDRESS), [])
-    assert bundle is not None
     assert remove_old_commits(new) == Removed(0, 0, 1)
     assert (bundle.folder / MANIFEST).is_file()
     bundle = None
