@@ -5,8 +5,11 @@ Prints JSON objects, each as soon as its figures are known, so that a crash late
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
+import os
+import signal
 import statistics
 import sys
 import time
@@ -91,7 +94,7 @@ def over_batches(batches: list[int], time_batch: Callable[[int], list[float]], m
     for batch in batches:
         try:
             times[str(batch)] = statistics.median(time_batch(batch))
-        except (T2DError, RuntimeError) as error:  # PyTorch's and ONNX Runtime's are RuntimeErrors
+        except (T2DError, RuntimeError) as error:  # PyTorch's are RuntimeErrors
             yield {"error": f"batch {batch}: {str(error).splitlines()[0]}"}
             return
         rate = max(1e3 * int(size) / ms for size, ms in times.items())
@@ -99,27 +102,35 @@ def over_batches(batches: list[int], time_batch: Callable[[int], list[float]], m
 
 
 def image(bundle: str, backend: str, precision: str) -> Figures:
-    """A picture to its labels with PAMR, with post-processing on the host and on the GPU."""
+    """Take a picture to its labels with PAMR on the GPU and then, since it takes longer, on the host."""
     from benchmarks.contenders.planted import planted_classes
     from t2d_runtime.masks.cuda.postprocess import DeviceMasks
+    from t2d_runtime.masks.pamr.choice import loops_here
     from t2d_runtime.segmenter import Segmenter
 
     segmenter = Segmenter.open_unproven(bundle, backend=backend, precision=precision)
     pixels = picture(segmenter.bundle)
     encoding = segmenter.encode_image(pixels)
     words = planted_classes(segmenter, encoding, CLASSES)
-    on_host = segmenter.segment(encoding, words, background=True, refine=True).label_map
     yield {"windows": len(encoding.windows), "encode_ms": median_ms(lambda: segmenter.encode_image(pixels))}
-    yield {"host_ms": median_ms(lambda: segmenter.segment(pixels, words, background=True, refine=True))}
-    on_device = Segmenter(segmenter.encoders, DeviceMasks.open())
-    labels = on_device.segment(encoding, words, background=True, refine=True).label_map
-    yield {"labels_equal": float((labels == on_host).mean())}
-    yield {"device_ms": median_ms(lambda: on_device.segment(pixels, words, background=True, refine=True))}
+    labels: Any = None
+    try:
+        on_device = Segmenter(segmenter.encoders, DeviceMasks.open())
+        labels = on_device.segment(encoding, words, background=True, refine=True).label_map
+        yield {"device_ms": median_ms(lambda: on_device.segment(pixels, words, background=True, refine=True))}
+    except T2DError as error:  # the host's figures are worth having all the same
+        yield {"error": str(error)}
+    yield {"host_loops": loops_here()}
+    on_host = segmenter.segment(encoding, words, background=True, refine=True).label_map
+    if labels is not None:
+        yield {"labels_equal": float((labels == on_host).mean())}
+    yield {"host_ms": median_ms(lambda: segmenter.segment(pixels, words, background=True, refine=True), least=1)}
 
 
 def masks(bundle: str) -> Figures:
     """The masks' self-test on the GPU, and their time with PAMR there and on the host, without any engine."""
     from t2d_runtime.masks.cuda.postprocess import DeviceMasks
+    from t2d_runtime.masks.pamr.choice import loops_here
     from t2d_runtime.masks.postprocess import label_map_of
     from t2d_runtime.proof.device_masks import encoding_of, mask_stages
     from t2d_runtime.results.options import resolve_options
@@ -135,8 +146,9 @@ def masks(bundle: str) -> Figures:
         {"background": True, "refine": True}, opened.manifest.defaults, window="slide", backend="", precision="fp32"
     )
     texts = np.resize(vectors.text_embeds, (CLASSES, vectors.text_embeds.shape[1]))
-    for name, chosen in (("with_pamr", settings), ("plain", replace(settings, refine=None))):
-        for place, compute in (("device", device.label_map_of), ("host", label_map_of)):
+    yield {"host_loops": loops_here()}
+    for place, compute in (("device", device.label_map_of), ("host", label_map_of)):
+        for name, chosen in (("with_pamr", settings), ("plain", replace(settings, refine=None))):
             call = lambda compute=compute, chosen=chosen: compute(encoding, texts, chosen, keep_scores=False)  # noqa: E731
             yield {f"{place}_{name}_ms": median_ms(call)}
 
@@ -179,11 +191,11 @@ def picture(bundle: Bundle) -> NDArray[np.uint8]:
     return resize(SelfTestVectors.load(bundle.file(SELFTEST)).image, PICTURE)
 
 
-def median_ms(call: Callable[[], object]) -> float:
-    """Median of some rounds by the wall clock; the call waits for the GPU itself."""
+def median_ms(call: Callable[[], object], least: int = 3) -> float:
+    """Median of some rounds by the wall clock, at least `least`; the call waits for the GPU itself."""
     call()
     times, end = list[float](), time.perf_counter() + LONG_S
-    while len(times) < ROUNDS and (len(times) < 3 or time.perf_counter() < end):
+    while len(times) < ROUNDS and (len(times) < least or time.perf_counter() < end):
         start = time.perf_counter()
         call()
         times.append((time.perf_counter() - start) * 1e3)
@@ -206,5 +218,19 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+PR_SET_PDEATHSIG = 1
+"""Of Linux's sys/prctl.h."""
+
+
+def end_with_parent() -> None:
+    """Have Linux end this process when the one that started it is killed, so that it does not keep the GPU."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_with_parent()
+    STATUS = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(STATUS)  # the figures are out: a library that crashes when Python ends would only spoil them

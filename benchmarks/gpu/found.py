@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass, field
-from importlib import metadata
 
 from t2d_runtime.backends.names import BACKENDS, installed_module
-from t2d_runtime.device.nvidia import gpu
+from t2d_runtime.backends.onnxruntime import TENSORRT
+from t2d_runtime.device.machine import installed_version
+from t2d_runtime.device.nvidia import gpu, has_tensorrt
+from t2d_runtime.device.onnxruntimes import conflict
 from t2d_runtime.errors import BackendUnavailableError
 
 PACKAGES = (
@@ -43,6 +45,8 @@ class Found:
     packages: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     """Backend -> what it needs, for those whose module is not installed."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the packages, and the repair."""
 
     @property
     def capability(self) -> str:
@@ -58,16 +62,11 @@ def find() -> Found:
     except BackendUnavailableError as error:
         missing = str(error)
     absent = {backend: BACKENDS[backend].install for backend in GPU_BACKENDS if installed_module(backend) is None}
-    packages = {name: version for name in PACKAGES if (version := _version(name)) is not None}
+    packages = {name: version for name in PACKAGES if (version := installed_version(name)) is not None}
     if "onnxruntime-gpu" not in packages:
         absent |= {name: BACKENDS[name].install for name in GPU_BACKENDS if name.startswith("onnxruntime")}
+    elif not has_tensorrt():
+        absent[TENSORRT] = "install TensorRT's libraries, such as 'pip install tensorrt'"
     if importlib.util.find_spec("torch") is None:
         absent["pytorch"] = "install PyTorch with CUDA"
-    return Found(name, driver, missing, packages, absent)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return Found(name, driver, missing, packages, absent, tuple(conflict()))

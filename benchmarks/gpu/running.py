@@ -20,6 +20,9 @@ from benchmarks.gpu.stages import Stage
 LEAST_S = 8.0
 """A stage that would get less time is not started: a process needs some seconds to import its libraries."""
 
+FLOOR_S = 30.0
+"""A stage may take so long, whatever its share, while that much time is left."""
+
 SHARES = 3.0
 """Times its even share of the remaining time that a stage may take; most take less, and a hanging one no more."""
 
@@ -67,7 +70,7 @@ def run_stages(
     while waiting:
         stage, left = waiting[0], end - clock()
         limit = min(left, SHARES * left * stage.weight / sum(one.weight for one in waiting))
-        limit = max(limit, min(left, LEAST_S))
+        limit = max(limit, min(left, FLOOR_S))
         needed = next((row for row in rows if row.name == stage.after), None)
         rows.append(_row(stage, runner, limit, needed, clock))
         report(rows)
@@ -100,7 +103,7 @@ def in_process(stage: Stage, limit: float) -> Outcome:
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed,
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
     ):
-        process = subprocess.Popen(command, stdout=printed, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, stdout=printed, stderr=log, process_group=0)
         try:
             status: int | None = process.wait(limit)
         except subprocess.TimeoutExpired:
@@ -115,7 +118,7 @@ def in_process(stage: Stage, limit: float) -> Outcome:
 def _error(status: int | None, limit: float, log: str) -> str | None:
     said = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "no message")
     if status is None:
-        return f"not done after {limit:.0f} s"
+        return f"not done after {limit:.0f} s: {said}"
     if status < 0:
         return f"ended by {signal.Signals(-status).name}: {said}"
     return None if status == 0 else said

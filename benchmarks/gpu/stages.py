@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,18 @@ from benchmarks.gpu.found import GPU_BACKENDS, Found
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, Bundle
 
 BATCHES = (1, 4, 16, 64)
-TORCH_KINDS = ("fp32", "fp16", "fp32 compiled", "fp16 compiled")
+TORCH_KINDS = ("fp16", "fp32", "fp16 compiled", "fp32 compiled")
 """PyTorch eager in float32 and in half precision; compiled ones replay CUDA graphs."""
 
+COMPILED_BATCHES = (1, 16)
+"""Batches of the compiled ones, each of which PyTorch compiles for most of a minute."""
+
+ORDER, COMMON = ("fp16", "fp32", "bf16", "int8"), ("fp16", "fp32")
+"""Precisions in the order in which they are run; those of `COMMON` come before what takes longer."""
+
 BUILT = ("tensorrt", "tensorrt-rtx")
-SLOW = 6.0
-"""Weight of a stage that compiles or builds: its share of the time, against 1."""
+SLOW, FIRST, BUILD = 6.0, 3.0, 12.0
+"""Weights, the shares of the time against 1, of stages that compile, that read libraries first, and that build."""
 
 PROOF, LATENCY, GRAPH, IMAGE, MASKS = "self-test", "latency", "latency, CUDA graph", "image to labels", "masks"
 
@@ -43,39 +49,38 @@ class Stage:
 
 def stages_of(found: Found, bundle: Bundle, folder: Path) -> list[Stage]:
     """Stages for what a machine has; `folder` is the bundle's, which takes the engines that are built."""
-    precisions = bundle.graph_precisions(IMAGE_ENCODER)
+    stored = bundle.graph_precisions(IMAGE_ENCODER)
+    common, others = ([p for p in ORDER if p in stored and (p in COMMON) == wanted] for wanted in (True, False))
     backends = [name for name in GPU_BACKENDS if name not in found.absent]
     ready, built = [b for b in backends if b not in BUILT], [b for b in backends if b in BUILT]
-    masks = [Stage("GPU", "fp32", MASKS, "masks", {"bundle": str(folder)})]
-    torch = list(_torch(bundle)) if "pytorch" not in found.absent else []
-    stages = [*masks]
-    for precision in (*precisions[:2], None, *precisions[2:]):
-        if precision is None:
-            stages += torch[:4]
-            continue
-        for backend in ready:
-            stages += _engine(backend, precision, str(folder))
-    for backend in built:
+
+    def ready_in(precisions: list[str]) -> Iterator[Stage]:
         for precision in precisions:
-            build = Stage(
-                backend,
-                precision,
-                "build",
-                "build",
-                {
-                    "bundle": str(folder),
-                    "backend": backend,
-                    "precision": precision,
-                    "capability": found.capability,
-                    "max_batch": max(BATCHES),
-                },
-                SLOW,
-            )
-            stages += [build, *_engine(backend, precision, str(folder), build.name)]
+            for backend in ready:
+                yield from _engine(backend, precision, str(folder))
+
+    def built_in(precisions: list[str]) -> Iterator[Stage]:
+        for backend in built:
+            for precision in precisions:
+                yield from _built(backend, precision, str(folder), found.capability)
+
+    engines = list(ready_in(common))
+    if engines:
+        engines[0] = replace(engines[0], weight=FIRST)
+    eager, compiled = _torch(bundle) if "pytorch" not in found.absent else ([], [])
+    stages = [Stage("GPU", "fp32", MASKS, "masks", {"bundle": str(folder)}), *engines, *eager]
+    stages += [*built_in(common), *ready_in(others), *built_in(others)]
     if SEGMENTER in bundle.manifest.files:
         opening = {"bundle": str(folder), "precision": "fp32"}
         stages += [Stage(b, "fp32", "fused graph", "fused", {**opening, "backend": b}) for b in ready]
-    return [*stages, *torch[4:]]
+    return [*stages, *compiled]
+
+
+def _built(backend: str, precision: str, bundle: str, capability: str) -> Iterator[Stage]:
+    arguments = {"bundle": bundle, "backend": backend, "precision": precision, "capability": capability}
+    build = Stage(backend, precision, "build", "build", {**arguments, "max_batch": max(BATCHES)}, BUILD)
+    yield build
+    yield from _engine(backend, precision, bundle, build.name)
 
 
 def _engine(backend: str, precision: str, bundle: str, after: str | None = None) -> Iterator[Stage]:
@@ -88,10 +93,18 @@ def _engine(backend: str, precision: str, bundle: str, after: str | None = None)
     yield Stage(backend, precision, IMAGE, "image", opening, after=after)
 
 
-def _torch(bundle: Bundle) -> Iterator[Stage]:
+def _torch(bundle: Bundle) -> tuple[list[Stage], list[Stage]]:
+    """Stages of PyTorch eager, and those of PyTorch compiled, of which the encoder alone is timed."""
     model = bundle.manifest.model
-    made = {"backbone": model.backbone, "size": list(model.input_size), "batches": list(BATCHES)}
-    for what, task in ((LATENCY, "torch_latency"), (IMAGE, "torch_image")):
-        for kind in TORCH_KINDS:
-            arguments = {**made, "kind": kind, "bundle": str(bundle.folder)}
-            yield Stage("PyTorch", kind, what, task, arguments, SLOW if "compiled" in kind else 1.0)
+    made = {"backbone": model.backbone, "size": list(model.input_size), "bundle": str(bundle.folder)}
+
+    def stage(what: str, task: str, kind: str, batches: tuple[int, ...], weight: float = 1.0) -> Stage:
+        return Stage("PyTorch", kind, what, task, {**made, "kind": kind, "batches": list(batches)}, weight)
+
+    eager = [kind for kind in TORCH_KINDS if "compiled" not in kind]
+    compiled = [kind for kind in TORCH_KINDS if "compiled" in kind]
+    return (
+        [stage(LATENCY, "torch_latency", kind, BATCHES) for kind in eager]
+        + [stage(IMAGE, "torch_image", kind, BATCHES) for kind in eager],
+        [stage(LATENCY, "torch_latency", kind, COMPILED_BATCHES, SLOW) for kind in compiled],
+    )

@@ -18,17 +18,30 @@ def blocks(figures: dict[str, Any]) -> list[Block]:
     lines: list[Block] = [
         f"GPU: {found['gpu']}, driver {found['driver']}" if found["gpu"] else f"No GPU: {found['missing']}",
         f"packages: {packages}",
+        *found["warnings"],
         *(f"not here: {name}: {needs}" for name, needs in found["absent"].items()),
     ]
     if not found["gpu"]:
         return [*lines, "Nothing was run."]
+    loops = next((row["figures"]["host_loops"] for row in rows if "host_loops" in row["figures"]), None)
     if rows:
         lines.append(_verdicts(rows))
     if timed := [row for row in rows if row["what"] in (LATENCY, GRAPH) and row["figures"]]:
         lines += ["The image encoder, its inputs and outputs on the GPU, by CUDA events:", _latencies(timed)]
     if whole := [row for row in rows if row["what"] in (IMAGE, MASKS, "fused graph") and row["figures"]]:
-        lines += ["A picture of 640 x 480 to labels, with background, cleaning and PAMR:", _images(whole)]
+        on_host = f" PAMR on the host: {loops}." if loops else ""
+        lines += [f"A picture of 640 x 480 to labels, with background, cleaning and PAMR.{on_host}", _images(whole)]
     return lines
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """One row as a line, for whoever waits for the next one."""
+    figures = row["figures"]
+    times = [f"batch {batch} {number(ms)} ms" for batch, ms in figures.get("batch_ms", {}).items()]
+    single = {key: value for key, value in figures.items() if key.endswith(("_ms", "_s")) and key != "batch_ms"}
+    times += [f"{key} {number(value)}" for key, value in single.items()]
+    told = "; ".join(filter(None, (_told(row), ", ".join(times))))
+    return f"{row['name']}: {row['status']} after {row['seconds']:.0f} s{': ' * bool(told)}{told}"
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> Table:

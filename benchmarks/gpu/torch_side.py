@@ -28,6 +28,7 @@ DEVICE = "cuda"
 
 def torch_latency(backbone: str, size: list[int], kind: str, batches: list[int], bundle: str) -> Figures:
     """The image encoder by CUDA events over batches."""
+    before = free_bytes()
     model, dtype = contender(backbone, size, kind)
 
     def time_batch(batch: int) -> list[float]:
@@ -37,12 +38,12 @@ def torch_latency(backbone: str, size: list[int], kind: str, batches: list[int],
         return list(cuda_in_turn({"": call}, min(ROUNDS, fitting_rounds(first)), warm_up=0)[""].rounds_ms)
 
     with torch.inference_mode():
-        yield from over_batches(batches, time_batch, torch.cuda.max_memory_reserved)
+        yield from over_batches(batches, time_batch, lambda: before - free_bytes())
 
 
 def torch_image(backbone: str, size: list[int], kind: str, batches: list[int], bundle: str) -> Figures:
     """A picture to its labels with cleaning and PAMR, everything after the resize on the GPU, windows as one batch."""
-    opened = Bundle.open(bundle)
+    opened, before = Bundle.open(bundle), free_bytes()
     manifest = opened.manifest
     model, dtype = contender(backbone, size, kind)
     pixels = picture(opened)
@@ -76,17 +77,31 @@ def torch_image(backbone: str, size: list[int], kind: str, batches: list[int], b
         planes = upsample(total / count, size_of(pixels), align_corners=False)
         return with_background(planes, manifest.defaults.threshold).argmax(dim=0).cpu()
 
-    yield {"device_ms": median_ms(labels), "memory_bytes": torch.cuda.max_memory_reserved() if DEVICE == "cuda" else 0}
+    yield {"device_ms": median_ms(labels), "memory_bytes": before - free_bytes()}
+
+
+def free_bytes() -> int:
+    """Memory of the GPU that nobody has taken, as `on_device.free_bytes` counts it; 0 on the processor."""
+    if DEVICE != "cuda":
+        return 0
+    check_gpu()
+    return int(torch.cuda.mem_get_info()[0])
+
+
+def check_gpu() -> None:
+    """Raise BackendUnavailableError where PyTorch sees no GPU."""
+    if DEVICE == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailableError(f"PyTorch {torch.__version__} sees no GPU; install one that was built for CUDA")
 
 
 def contender(backbone: str, size: list[int], kind: str) -> tuple[Callable[[torch.Tensor], Any], torch.dtype]:
-    """The model on the GPU and its type. Raises BackendUnavailableError where PyTorch sees no GPU."""
-    if DEVICE == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailableError(f"PyTorch {torch.__version__} sees no GPU; install one that was built for CUDA")
+    """The model on the GPU and its type; float32 without TF32, as the engines compute it. Raises as `check_gpu`."""
+    check_gpu()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     precision, _, compiled = kind.partition(" ")
     dtype = torch.float16 if precision == "fp16" else torch.float32
     model: Any = random_backbone(backbone, size).to(DEVICE, dtype)
-    return (torch.compile(model, mode="reduce-overhead") if compiled else model), dtype
+    return (torch.compile(model, mode="reduce-overhead", dynamic=False) if compiled else model), dtype
 
 
 def random_backbone(backbone: str, size: list[int]) -> Backbone:

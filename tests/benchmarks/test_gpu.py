@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,21 @@ import pytest
 import torch
 
 from benchmarks.gpu import child, command, running, torch_side
+from benchmarks.gpu import found as found_module
 from benchmarks.gpu.found import GPU_BACKENDS, Found, find
 from benchmarks.gpu.running import Outcome, in_process
 from benchmarks.gpu.stages import TORCH_KINDS, Stage
+from benchmarks.gpu.tables import blocks
 from benchmarks.report.results import Results
 from benchmarks.timing import in_turn
 from t2d_runtime.backends.on_device import BoundSession, device_ms
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from t2d_runtime.bundle.files import IMAGE_ENCODER, Bundle
-from t2d_runtime.errors import BackendError, OptionError
+from t2d_runtime.bundle.manifest import sealed
+from t2d_runtime.errors import BackendError, BackendUnavailableError, OptionError
 from t2d_runtime.masks import postprocess
 from t2d_runtime.masks.cuda.postprocess import DeviceMasks
+from t2d_runtime.masks.pamr.choice import loops_here
 
 TINY = str(Path(__file__).parents[2] / "models" / "tiny")
 GPU = "NVIDIA Something, compute capability 8.9"
@@ -34,10 +40,10 @@ WHOLE = Found(GPU, "580.1", None, {"torch": "2.11.0", "onnxruntime-gpu": "1.31.1
 SOME = Found(GPU, "580.1", None, {"torch": "2.11.0"}, dict.fromkeys(GPU_BACKENDS[1:], "install it"))
 
 
-def run(given: list[str], found: Found, runner: Callable[[Stage, float], Outcome], clock: Any = None) -> int:
+def run(given: list[str], machine: Found, runner: Callable[[Stage, float], Outcome], clock: Any = None) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    return command.run(parser.parse_args(given), lambda: found, runner, **({"clock": clock} if clock else {}))
+    return command.run(parser.parse_args(given), lambda: machine, runner, **({"clock": clock} if clock else {}))
 
 
 def saved(path: Path) -> dict[str, Any]:
@@ -139,8 +145,9 @@ def test_failures_are_rows_and_the_rest_goes_on(
     assert rows["tensorrt fp16: latency"]["status"] == "not run"
     assert rows["tensorrt fp32: latency"]["status"] == "done"
     assert rows["tensorrt-rtx fp32: self-test"]["error"] == "patch_tokens: 0.3, tolerance 0.1"
-    assert rows["PyTorch fp16 compiled: image to labels"]["status"] == "done"
+    assert rows["PyTorch fp16 compiled: latency"]["status"] == "done"
     printed = capsys.readouterr().out
+    assert "onnxruntime-cuda fp32: latency: failed after 5 s: ended by SIGSEGV: no message; batch 1 2.50 ms" in printed
     assert "ended by SIGSEGV" in printed
     assert "| **not run** or failed | " in printed
 
@@ -154,11 +161,52 @@ def test_time_is_shared_out_and_what_does_not_fit_is_not_run(exported_bundle: Pa
     rows = saved(tmp_path / "gpu.json")["rows"]
     assert rows[-1]["error"] == "no time left"
     assert rows[-1]["status"] == "not run"
-    assert len(machine.limits) >= 8
+    assert len(machine.limits) >= 5
     assert max(machine.limits) < 90
     assert min(machine.limits) >= running.LEAST_S
     with pytest.raises(OptionError, match=r"--minutes is 0\.0, expected more than 0"):
         run(["--minutes", "0"], SOME, machine)
+
+
+ESTIMATES = {"export": 90.0, "masks": 14.0, "torch_latency compiled": 80.0}
+"""Seconds of a stage on 16 cores and a large GPU; others take 12."""
+
+
+@pytest.mark.parametrize("export_s", [90.0, 150.0])
+def test_every_row_is_reached_in_the_default_time(exported_bundle: Path, tmp_path: Path, export_s: float) -> None:
+    machine = Machine(tmp_path / "gpu.json")
+    took = ESTIMATES | {"export": export_s}
+
+    def runner(stage: Stage, limit: float) -> Outcome:
+        if stage.task == "export":
+            bundle = Path(shutil.copytree(exported_bundle, stage.arguments["output"]))
+            leave_out(bundle / "manifest.json", "int8", "segmenter")
+            machine.now += took["export"]
+            machine.stages.append(stage)
+            return Outcome((), None)
+        machine.took = took.get(f"{stage.task}{' compiled' * ('compiled' in stage.precision)}", 12.0)
+        return machine(stage, limit)
+
+    assert run(["--json", str(tmp_path / "gpu.json")], SOME, runner, machine.clock) == 0
+    rows = saved(tmp_path / "gpu.json")["rows"]
+    assert [row["name"] for row in rows if row["status"] == "not run"] == []
+    assert machine.now <= 60 * command.MINUTES
+    order = [stage.name for stage in machine.stages]
+    wanted = ["GPU fp32: masks", "onnxruntime-cuda fp16: self-test", "onnxruntime-cuda fp32: self-test"]
+    wanted += ["PyTorch fp16: latency", "PyTorch fp16: image to labels", "onnxruntime-cuda bf16: self-test"]
+    wanted += ["PyTorch fp16 compiled: latency", "PyTorch fp32 compiled: latency"]
+    assert [name for name in order if name in wanted] == wanted
+    assert [stage.arguments["batches"] for stage in machine.stages if "compiled" in stage.name] == [[1, 16]] * 2
+    assert machine.limits[1] > 2 * machine.limits[2], "the first engine reads its libraries"
+    assert min(machine.limits[:-1]) >= running.FLOOR_S
+
+
+def leave_out(manifest: Path, *parts: str) -> None:
+    """Take files with such parts in their names out of a bundle's manifest: the default export lacks them."""
+    content = json.loads(manifest.read_text())
+    files = content["files"].items()
+    content["files"] = {name: record for name, record in files if not any(part in name for part in parts)}
+    manifest.write_text(sealed(content))
 
 
 def test_without_a_bundle_one_is_exported(
@@ -187,7 +235,7 @@ def test_a_process_that_crashes_hangs_or_fails_is_told(tmp_path: Path, monkeypat
     program.write_text(
         "#!/bin/sh\ncase $3 in\n"
         "crash) echo '{\"a\": 1}'; echo 'out of luck' >&2; kill -SEGV $$ ;;\n"
-        "hang) echo '{\"a\": 1}'; sleep 60 & sleep 60 ;;\n"
+        "hang) echo '{\"a\": 1}'; echo compiling >&2; sleep 60 & sleep 60 ;;\n"
         "fail) echo 'Warning: x' >&2; echo 'ValueError: wrong' >&2; exit 1 ;;\n"
         "*) echo '{\"a\": 2}' ;;\nesac\n"
     )
@@ -196,7 +244,7 @@ def test_a_process_that_crashes_hangs_or_fails_is_told(tmp_path: Path, monkeypat
     limits = {"crash": 20.0, "hang": 0.5, "fail": 20.0, "": 20.0}
     ends = {task: in_process(Stage("", "", "", task), limit) for task, limit in limits.items()}
     assert ends["crash"] == Outcome(('{"a": 1}',), "ended by SIGSEGV: out of luck")
-    assert ends["hang"] == Outcome(('{"a": 1}',), "not done after 0 s")
+    assert ends["hang"] == Outcome(('{"a": 1}',), "not done after 0 s: compiling")
     assert ends["fail"] == Outcome((), "ValueError: wrong")
     assert ends[""] == Outcome(('{"a": 2}',), None)
 
@@ -234,13 +282,43 @@ def test_tasks_of_a_bundle(exported_bundle: Path, monkeypatch: pytest.MonkeyPatc
     assert "error" not in found
     found = figures_of(child.image(**opening))
     assert found["labels_equal"] == 1
+    assert found["host_loops"] == loops_here()
+    assert list(found).index("device_ms") < list(found).index("host_ms"), "a limit of time costs the slow host first"
     assert min(found["encode_ms"], found["host_ms"], found["device_ms"]) > 0
     found = figures_of(child.masks(str(exported_bundle)))
-    assert {"device_with_pamr_ms", "host_plain_ms"} <= set(found)
+    measured = [key for key in found if key.endswith("_ms") and key != "open_ms"]
+    assert measured == ["device_with_pamr_ms", "device_plain_ms", "host_with_pamr_ms", "host_plain_ms"]
+    assert found["host_loops"] == loops_here()
     assert [stage["stage"] for stage in found["stages"]] == ["upsampled", "refined", "stitched", "label_map"]
     found = figures_of(child.fused(**opening))
     assert found["device_ms"] > 0
     assert "error" not in found
+
+
+@pytest.mark.usefixtures("brief")
+def test_without_masks_on_the_device_those_of_the_host_are_timed(
+    exported_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(cls: type[DeviceMasks]) -> DeviceMasks:
+        raise BackendUnavailableError("cuda-python is not installed")
+
+    monkeypatch.setattr(DeviceMasks, "open", classmethod(missing))
+    found = figures_of(child.image(str(exported_bundle), "onnxruntime", "fp32"))
+    assert found["error"] == "cuda-python is not installed"
+    assert found["host_ms"] > 0
+    assert "device_ms" not in found
+
+
+def test_what_is_absent_or_hidden_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(found_module, "installed_version", lambda name: "1.31.1" if name == "onnxruntime-gpu" else None)
+    monkeypatch.setattr(found_module, "has_tensorrt", lambda: False)
+    monkeypatch.setattr(found_module, "conflict", lambda: iter(["one hides the other: put it first"]))
+    here = find()
+    assert "TensorRT's libraries" in here.absent["onnxruntime-tensorrt"]
+    assert "onnxruntime-cuda" not in here.absent
+    assert "one hides the other: put it first" in blocks({"found": asdict(here) | {"gpu": GPU}, "rows": []})
+    monkeypatch.setattr(found_module, "has_tensorrt", lambda: True)
+    assert "onnxruntime-tensorrt" not in find().absent
 
 
 @pytest.mark.usefixtures("brief")
