@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -79,6 +81,12 @@ def test_wheels_go_in_pieces_and_are_whole_again(wheels: Path, tmp_path: Path) -
         2,
         f"offline: error: {target} exists; remove it, or name another folder\n",
     )
+
+
+def test_without_requirements_those_of_a_gpu_are_taken() -> None:
+    needed = runpy.run_path(str(ROOT / "scripts" / "offline.py"))["needs"]()
+    names = {re.split(r"[<>=]", need)[0] for need in needed}
+    assert {"numpy", "tokenizers", "onnxruntime-gpu", "cuda-python", "nvidia-cuda-nvrtc"} <= names
 
 
 def test_what_is_missing_or_damaged_is_named_and_nothing_is_installed(wheels: Path, tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ def compile_kernels(capability: str) -> bytes:
         error, program = nvrtc.nvrtcCreateProgram(SOURCE.read_bytes(), SOURCE.name.encode(), 0, [], [])
     except (ImportError, RuntimeError) as missing:  # its library is loaded by the first call
         raise BackendUnavailableError(
-            f"CUDA's run-time compiler NVRTC does not load ({missing}); 'pip install cuda-python nvidia-cuda-nvrtc', "
-            "with the major version of the driver's CUDA"
+            f"CUDA's run-time compiler NVRTC does not load ({missing}); 'pip install cuda-python nvidia-cuda-nvrtc' "
+            "for a driver of CUDA 13, 'pip install \"cuda-python<13\" nvidia-cuda-nvrtc-cu12' for one of CUDA 12"
         ) from missing
 
     def ask(function: str, *arguments: Any) -> Any:
