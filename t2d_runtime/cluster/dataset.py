@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,6 +33,11 @@ READ_AT_ONCE = 16
 _PART = re.compile(r"part-[0-9a-f]{32}\.parquet")
 _UNFINISHED = re.compile(r"\.part-[0-9a-f]{32}[a-z.]*-[0-9a-f]{16}")
 """Names of parts, and of those that were being written when their process ended."""
+
+
+ABANDONED_S = 600
+"""Age from which an unfinished part is nobody's: a part is written at once, from rows in memory. Another run that
+writes to the same dataset keeps its younger ones."""
 
 
 class Mask(TypedDict):
@@ -159,24 +165,24 @@ def counts_of_part(output: Place, name: str) -> tuple[int, int] | None:
 
 def parts_of_output(output: Place) -> list[str]:
     """Names of the parts that an output folder has now. Raises OutputError."""
-    return [name for _, name in _listed(output) if _PART.fullmatch(name)]
+    return [info.base_name for info in _listed(output) if _PART.fullmatch(info.base_name)]
 
 
-def _listed(output: Place) -> list[tuple[str, str]]:
-    """Paths and names of what an output folder holds; nothing where there is none."""
+def _listed(output: Place) -> list[Any]:
+    """The `pyarrow.fs.FileInfo` of everything that an output folder holds; nothing where there is none."""
     from pyarrow import fs
 
     try:
         infos = output.filesystem.get_file_info(fs.FileSelector(output.path, allow_not_found=True))
     except OSError as error:
         raise OutputError(f"{output} cannot be listed: {error}; choose another --output") from error
-    return [(info.path, info.base_name) for info in infos if info.path.rstrip("/") != output.path]
+    return [info for info in infos if info.path.rstrip("/") != output.path]
 
 
 def prepare_output(output: Place, *, create: bool) -> list[str]:
     """Names of the parts that an output folder has, which is made where it is missing and `create` asks for it.
 
-    Parts that were never finished are removed. Raises OutputError where it holds anything else, or cannot be used.
+    Parts that were left unfinished are removed. Raises OutputError where it holds anything else, or cannot be used.
     """
     try:
         if create and output.filesystem.type_name not in OBJECT_STORES:  # there it would leave an empty object
@@ -195,12 +201,17 @@ def prepare_output(output: Place, *, create: bool) -> list[str]:
 
 
 def remove_unfinished(output: Place) -> list[str]:
-    """Remove parts that killed workers have not finished; returns the names of the other files. Raises OSError."""
-    listed = _listed(output)
-    for path, name in listed:
-        if _UNFINISHED.fullmatch(name):
-            output.filesystem.delete_file(path)
-    return [name for _, name in listed if not _UNFINISHED.fullmatch(name)]
+    """Remove parts that killed workers have not finished; returns the names of the other files. Raises OSError.
+
+    One that is young, or of no known age, stays: another run may be about to finish it.
+    """
+    names = []
+    for info in _listed(output):
+        if not _UNFINISHED.fullmatch(info.base_name):
+            names.append(info.base_name)
+        elif info.mtime is not None and time.time() - info.mtime.timestamp() >= ABANDONED_S:
+            output.filesystem.delete_file(info.path)
+    return names
 
 
 def read_content(output: Place, names: Sequence[str]) -> Content:

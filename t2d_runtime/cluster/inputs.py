@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 from t2d_runtime.cluster.images import RowGroup, Shard
 from t2d_runtime.cluster.places import Place, place_of
 from t2d_runtime.errors import ImageError, ImageNotFoundError, OptionError
+from t2d_runtime.image.folder_files import HIDDEN, NO_IMAGE, RESULT, is_hidden
 from t2d_runtime.image.formats import image_suffixes
+from t2d_runtime.results.formats import FORMATS, FileFormat
+from t2d_runtime.storage.own_files import is_own_content
 
 TAR, PARQUET, LIST = (".tar",), (".parquet", ".pq"), (".txt", ".lst", ".list")
 """Suffixes of WebDataset shards, Parquet files and lists of paths."""
@@ -139,10 +142,10 @@ def _listed(folder: Place, *, recursive: bool) -> tuple[list[str], int]:
 def _of_folder(folder: Place, left_out: Counter[str], *, recursive: bool) -> Iterator[Place]:
     paths, subfolders = _listed(folder, recursive=recursive)
     here = Counter({"subfolders, which --recursive enters": subfolders})
-    places = [Place(folder.root, path) for path in _shown(paths, folder.path, here)]
+    places = _without_results(folder.root, _shown(paths, folder.path, here), here)
     pictures = [place for place in places if place.suffix in image_suffixes()]
     kept = pictures or [place for place in places if place.suffix in (*TAR, *PARQUET)]
-    here["other files than images" if pictures else "other files"] += len(places) - len(kept)
+    here[NO_IMAGE if pictures else "other files"] += len(places) - len(kept)
     left_out.update(here)
     if not kept:
         raise OptionError(
@@ -155,9 +158,32 @@ def _of_folder(folder: Place, left_out: Counter[str], *, recursive: bool) -> Ite
 def _shown(paths: Sequence[str], base: str, left_out: Counter[str]) -> list[str]:
     """Paths without those of hidden files, or of files in hidden folders, below a folder."""
     start = len(base.rstrip("/")) + 1
-    shown = [path for path in paths if not any(part.startswith(".") for part in path[start:].split("/"))]
-    left_out["hidden files"] += len(paths) - len(shown)
+    shown = [path for path in paths if not any(map(is_hidden, path[start:].split("/")))]
+    left_out[HIDDEN] += len(paths) - len(shown)
     return shown
+
+
+def _without_results(root: str, paths: Sequence[str], left_out: Counter[str]) -> list[Place]:
+    """The files without pictures that `t2d segment` wrote.
+
+    Their names tell which files may be such, and the mark in these decides: to open every file of a store takes too
+    long.
+    """
+    named = tuple(found.suffix for found in FORMATS.values() if isinstance(found, FileFormat))
+    places = [Place(root, path) for path in paths]
+    maybe = [place for place in places if place.suffix in image_suffixes() and place.path.lower().endswith(named)]
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+        results = {place for place, own in zip(maybe, pool.map(_is_own, maybe), strict=True) if own}
+    left_out[RESULT] += len(results)
+    return [place for place in places if place not in results]
+
+
+def _is_own(place: Place) -> bool:
+    try:
+        with place.filesystem.open_input_file(place.path) as file:
+            return is_own_content(file)
+    except OSError:  # told when the picture is read
+        return False
 
 
 def _of_pattern(pattern: Place, left_out: Counter[str]) -> Iterator[Place]:
@@ -171,15 +197,18 @@ def _of_pattern(pattern: Place, left_out: Counter[str]) -> Iterator[Place]:
         expected = re.compile(_expression(parts[first:]), re.DOTALL)
     except re.error as error:
         raise OptionError(f"{pattern} is no pattern: {error}; expected *, ?, [...] or **") from error
-    here: Counter[str] = Counter()
     start = len(base.path.rstrip("/")) + 1
     paths, _ = _listed(base, recursive=first < len(parts) - 1 or "**" in parts)
-    matching = [path for path in _shown(paths, base.path, here) if expected.fullmatch(path[start:])]
+    matching = [path for path in _shown(paths, base.path, Counter()) if expected.fullmatch(path[start:])]
     known = {*image_suffixes(), *TAR, *PARQUET}
-    kept = [place for path in matching if (place := Place(base.root, path)).suffix in known]
+    here: Counter[str] = Counter()
+    places = _without_results(base.root, matching, here)
+    kept = [place for place in places if place.suffix in known]
+    here["other files"] += len(places) - len(kept)
+    left_out.update(here)
     if not kept:
-        raise OptionError(f"no picture, {TAR[0]} or {PARQUET[0]} matches {pattern}")
-    left_out["other files"] += len(matching) - len(kept)
+        message = f"no picture, {TAR[0]} or {PARQUET[0]} matches {pattern}"
+        raise OptionError("; ".join(filter(None, (message, Inputs(left_out=here).left_out_line()))))
     yield from kept
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from t2d_runtime.commands.protection import identity
 from t2d_runtime.errors import ImageError, OptionError, T2DError
-from t2d_runtime.storage.kinds import is_file, is_folder, is_pipe
-from t2d_runtime.storage.own_files import is_own
+from t2d_runtime.image.folder_files import HIDDEN, is_hidden, reason_against
+from t2d_runtime.storage.kinds import is_folder, is_pipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,18 +25,8 @@ STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 STANDARD_INPUT_NAME = "stdin"
 """Name of the results for standard input: stdin.overlay.png."""
 
-STARTS = (b"BM", b"\0\0\0\x0cjP  ", b"qoif")
-"""First bytes of a few formats that `kind_of` does not tell for certain; enough for a file without a suffix."""
-
-RESULT, HIDDEN, NO_IMAGE, NO_FILE, FOLDER, TWICE = (
-    "results of earlier runs",
-    "hidden files",
-    "other files than images",
-    "devices, pipes or broken links",
-    "subfolders, which --recursive enters",
-    "images given twice",
-)
-"""Reasons why a file is left out."""
+FOLDER, TWICE = "subfolders, which --recursive enters", "images given twice"
+"""More reasons why a file is left out."""
 
 
 _NO_FOLDER = PurePath()
@@ -152,7 +142,7 @@ def _matches(pattern: str, left_out: Counter[str], *, recursive: bool) -> Iterat
         if is_folder(match):
             empty = False
             yield from _folder_images(match, left_out, recursive=recursive)
-        elif (reason := _reason_against(match)) is not None:
+        elif (reason := reason_against(match, _suffixes())) is not None:
             here[reason] += 1
         else:
             empty = False
@@ -193,14 +183,14 @@ def _walk(
         return
     folders = []
     for path in entries:
-        if path.name.startswith("."):
+        if is_hidden(path.name):
             left_out[HIDDEN] += 1
         elif is_folder(path):
             folders.append(path)
-        elif (reason_against := _reason_against(path)) is None:
-            yield InputImage(path, below)
+        elif (why := reason_against(path, _suffixes())) is not None:
+            left_out[why] += 1
         else:
-            left_out[reason_against] += 1
+            yield InputImage(path, below)
     for inside in folders:
         if not recursive:
             left_out[FOLDER] += 1
@@ -215,32 +205,11 @@ def _leads_into(link: Path, entered: set[object]) -> bool:
     return any(identity(folder) in entered for folder in (target, *target.parents))
 
 
-def _reason_against(path: Path) -> str | None:
-    """The reason why a file of a folder is left out; None for an image."""
-    suffix = path.suffix.lower()
-    if not is_file(path):
-        return NO_FILE
-    if suffix not in _suffixes() and (suffix or not _begins_as_image(path)):
-        return NO_IMAGE
-    return RESULT if suffix == ".png" and is_own(path) else None
-
-
 @cache
 def _suffixes() -> frozenset[str]:
     from t2d_runtime.image.formats import image_suffixes
 
     return image_suffixes()
-
-
-def _begins_as_image(path: Path) -> bool:
-    from t2d_runtime.image.formats import kind_of
-
-    try:
-        with path.open("rb") as file:
-            start = file.read(256)
-    except OSError:
-        return False
-    return kind_of(start) is not None or start.startswith(STARTS)
 
 
 def _key(image: InputImage) -> object:

@@ -93,18 +93,26 @@ def is_own(path: Path) -> bool:
         if not is_file(path):
             return False
         with path.open("rb") as file:
-            start = file.read(256)
-            file.seek(0)
-            if start.startswith(_PNG):
-                return _is_own_png(file)
-            if start.startswith(_ZIP):
-                return _is_own_npz(file)
-            if start.startswith(_MATROSKA) or start[4:8] == b"ftyp":
-                return _is_own_video(file)
-            if _OWN_JSON.match(start) or _OWN_TEXT.match(start):
-                return True
-            return _is_own_safetensors(file)
-    except (OSError, ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile):
+            return is_own_content(file)
+    except OSError:
+        return False
+
+
+def is_own_content(file: BinaryIO) -> bool:
+    """True where an open file, which can be sought in, says that this program wrote it. Raises OSError."""
+    start = file.read(256)
+    file.seek(0)
+    try:
+        if start.startswith(_PNG):
+            return _is_own_png(file)
+        if start.startswith(_ZIP):
+            return _is_own_npz(file)
+        if start.startswith(_MATROSKA) or start[4:8] == b"ftyp":
+            return _is_own_video(file)
+        if _OWN_JSON.match(start) or _OWN_TEXT.match(start):
+            return True
+        return _is_own_safetensors(file)
+    except (ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile):
         return False  # damaged: its writer cannot be told
 
 

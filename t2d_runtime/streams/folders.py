@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from t2d_runtime.errors import ImageError, T2DError
+from t2d_runtime.image.folder_files import is_hidden, reason_against
 from t2d_runtime.image.formats import image_suffixes
-from t2d_runtime.storage.kinds import is_file, is_folder
-from t2d_runtime.storage.own_files import is_own
+from t2d_runtime.storage.kinds import is_folder
 from t2d_runtime.streams.files import Found, picture_frames, video_frames
 from t2d_runtime.streams.frames import SourceFrame
 from t2d_runtime.streams.kinds import VIDEO_SUFFIXES, is_video
@@ -74,7 +74,7 @@ def folder_files(folder: Path) -> list[Path]:
         found = sorted(folder.iterdir())
     except OSError as error:
         raise ImageError(f"{folder} cannot be listed: {error.strerror or error}") from error
-    return [path for path in found if _is_wanted(path)]
+    return [path for path in found if not is_hidden(path.name) and _is_wanted(path)]
 
 
 def pattern_files(pattern: str) -> list[Path]:
@@ -86,8 +86,7 @@ def pattern_files(pattern: str) -> list[Path]:
 
 
 def _is_wanted(path: Path) -> bool:
-    known = path.suffix.lower() in image_suffixes() | VIDEO_SUFFIXES
-    return known and not path.name.startswith(".") and is_file(path) and not is_own(path)
+    return reason_against(path, image_suffixes() | VIDEO_SUFFIXES) is None
 
 
 def watched_files(folder: Path, stopped: threading.Event) -> Iterator[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from t2d_runtime.cluster import dataset
 from t2d_runtime.cluster.dataset import (
     Row,
     check_settings,
@@ -69,12 +72,29 @@ def test_failed_parts_are_removed_where_all_of_them_is_done_again(output: Place)
 def test_unfinished_parts_are_removed_and_other_files_refused(tmp_path: Path) -> None:
     output = place_of(str(tmp_path))
     name = write_part(output, [row("a")], SETTINGS)
-    (tmp_path / f".{name[:40]}-{'0' * 16}").write_bytes(b"half")
+    abandoned, written = (tmp_path / f".{name[:40]}-{digit * 16}" for digit in "01")
+    for path in (abandoned, written):
+        path.write_bytes(b"half")
+    an_hour_ago = time.time() - 3600
+    os.utime(abandoned, (an_hour_ago, an_hour_ago))
     assert prepare_output(output, create=False) == [name]
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, written.name])
     (tmp_path / "notes.txt").touch()
     with pytest.raises(OutputError, match=r"holds notes\.txt, which is no part of a dataset of this command"):
         prepare_output(output, create=False)
+
+
+def test_a_run_that_begins_leaves_another_ones_part_alone(output: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = dataset._write
+
+    def slowly(table: Any, file: Any) -> None:
+        write(table, file)
+        prepare_output(output, create=False)  # of the other run
+
+    monkeypatch.setattr(dataset, "_write", slowly)
+    prepare_output(output, create=True)
+    name = write_part(output, [row("a")], SETTINGS)
+    assert parts_of_output(output) == [name]
 
 
 def test_a_part_of_another_program_or_a_damaged_one_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import tarfile
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import fsspec
 import pyarrow
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from t2d_runtime.cluster.images import Files, RowGroup, pictures_of
 from t2d_runtime.cluster.inputs import Found, find_inputs
 from t2d_runtime.cluster.places import place_of, shown_path
 from t2d_runtime.errors import ImageError, ImageNotFoundError, OptionError
+from t2d_runtime.results.formats.own_png import save_png
 
 NAMES = ("a.jpg", "b.PNG", "c.txt", ".hidden.jpg", "sub/d.jpeg", "sub/deep/e.webp", "sub/.secret/f.jpg", "[g].png")
 
@@ -87,6 +90,22 @@ def test_what_is_left_out_is_counted(folder: str, put: Callable[[str], None]) ->
         "subfolders, which --recursive enters (1)"
     )
     assert names_of(folder, "", recursive=True) == ["[g].png", "a.jpg", "b.PNG", "sub/d.jpeg", "sub/deep/e.webp"]
+
+
+def test_results_of_earlier_runs_are_no_inputs(folder: str, put: Callable[..., None]) -> None:
+    picture, own = Image.new("RGB", (3, 2)), BytesIO()
+    save_png(picture, own)
+    for name in ("b.overlay.png", "b.labels.png", "b.grey.png", ".b.grey.png"):
+        put(name, own.getvalue())
+    put("a.jpg")
+    put("c.labels.png")  # the name of a result, of another program
+    assert names_of(folder, "") == ["a.jpg", "c.labels.png"]
+    assert names_of(folder, "*") == ["a.jpg", "c.labels.png"]
+    assert names_of(folder, "b.grey.png") == ["b.grey.png"]  # by its own name
+    for given in (folder, f"{folder}/*"):
+        assert find_inputs([given]).left_out["results of earlier runs"] == 3
+    with pytest.raises(OptionError, match=r"matches .*/b\.\*; left out: results of earlier runs \(3\)"):
+        find_inputs([f"{folder}/b.*"])
 
 
 def test_a_list_names_files_below_its_folder(folder: str, put: Callable[..., None], tmp_path: Path) -> None:

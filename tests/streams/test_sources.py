@@ -18,6 +18,7 @@ from PIL import Image
 
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.errors import ImageError, ImageNotFoundError, OptionError
+from t2d_runtime.results.formats.own_png import save_png
 from t2d_runtime.streams import folders
 from t2d_runtime.streams.frames import Frame
 from t2d_runtime.streams.kinds import Kind, sources_of
@@ -67,7 +68,11 @@ def test_a_folder_gives_its_pictures_and_videos_in_order(tmp_path: Path) -> None
     write_clip(tmp_path / "b.mp4", pictures(3))
     save(TWO, tmp_path / "c.jpg")
     save(TWO, tmp_path / ".hidden.png")
+    save(TWO, tmp_path / "d.jpg").rename(tmp_path / "d")
+    with (tmp_path / "c.labels.png").open("wb") as result:
+        save_png(Image.fromarray(TWO), result)
     (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes").write_text("no picture")
     (tmp_path / "deeper").mkdir()
     frames = frames_of(tmp_path)
     assert [(frame.index, Path(frame.file or "").name) for frame in frames] == [
@@ -76,6 +81,7 @@ def test_a_folder_gives_its_pictures_and_videos_in_order(tmp_path: Path) -> None
         (2, "b.mp4"),
         (3, "b.mp4"),
         (4, "c.jpg"),
+        (5, "d"),
     ]
     assert {frame.source for frame in frames} == {str(tmp_path)}
     assert [Path(frame.file or "").name for frame in frames_of(str(tmp_path / "*.[mp]*"))] == ["a.png", *["b.mp4"] * 3]
