@@ -115,6 +115,7 @@ class Encoders:
             model_digest=self.bundle.model_digest,
             backend=self.backend.name,
             precision=self.precision,
+            engine=str(self.backend.identity),
         )
 
     def run_image_encoder(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -161,6 +162,7 @@ class Encoders:
             phrases,
             classes.class_indices,
             classes.thresholds,
+            templates,
         )
 
     def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:

@@ -37,6 +37,7 @@ from t2d_runtime.results.options import (
     label_names,
     resolve_options,
 )
+from t2d_runtime.results.origin import origin_of
 from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.streams.frames import Frame
 from t2d_runtime.streams.kinds import SourceLike, sources_of
@@ -64,6 +65,7 @@ class FusedSegmenter:
         self.bundle = bundle
         self.manifest: Manifest = bundle.manifest
         self.backend_name = backend.name
+        self._engine_description = str(backend.identity)
         self.precision = precision
         logger.info("%s: %s in %s", backend.identity, SEGMENTER, precision)
         self._num_threads = num_threads or default_num_threads()
@@ -125,6 +127,7 @@ class FusedSegmenter:
             settings=settings,
             negatives=classes.negatives,
             confidence=_confidence(of_rows, scores, float(above.min()), settings) if keep_confidence else None,
+            origin=origin_of(self.bundle.model_digest, self._engine_description, classes, self.manifest.prompt_sets),
         )
 
     def stream(

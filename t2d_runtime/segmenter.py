@@ -30,6 +30,7 @@ from t2d_runtime.results.options import (
     label_names,
     resolve_options,
 )
+from t2d_runtime.results.origin import origin_of
 from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.streams.frames import Frame
 from t2d_runtime.streams.kinds import SourceLike, sources_of
@@ -233,7 +234,7 @@ class Segmenter:
         score_filter: ScoreFilter | None = None,
     ) -> Segmentation:
         """Label an encoded image by the settings that `check_options` made of the options; `segment` does both."""
-        found = segment_classes(
+        labels, scores, confidence = segment_classes(
             encoding,
             classes,
             settings,
@@ -243,15 +244,9 @@ class Segmenter:
             num_threads=self.encoders.num_threads,
             label_maps=label_map_of if self._device_masks is None else self._device_masks.label_map_of,
         )
-        return Segmentation(
-            encoding.image,
-            found.label_map,
-            label_names(classes, settings),
-            found.scores,
-            settings,
-            classes.negatives,
-            found.confidence,
-        )
+        origin = origin_of(encoding.model_digest, encoding.engine, classes, self.manifest.prompt_sets)
+        names, negatives = label_names(classes, settings), classes.negatives
+        return Segmentation(encoding.image, labels, names, scores, settings, negatives, confidence, origin)
 
     @overload
     def segment_batch(

@@ -30,6 +30,8 @@ class ImageEncoding:
     """Identity of the image encoder, the same for every precision."""
     backend: str
     precision: str
+    engine: str | None = None
+    """Engine, version and device; None where they are not known."""
 
     def __post_init__(self) -> None:
         for array in (self.image, self.resized, self.patch_tokens, self.cls_attention):

@@ -15,6 +15,7 @@ from t2d_runtime.errors import ClassNamesError, OptionError
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.results.label_map import LabelMap, label_counts, label_means
 from t2d_runtime.results.options import SegmentationSettings
+from t2d_runtime.results.origin import Origin
 from t2d_runtime.results.shapes.boxes import label_boxes
 from t2d_runtime.words.text import listed
 
@@ -51,6 +52,8 @@ class Segmentation:
     """(H,W), 0 to 1: the score of the class or negative that won each pixel; None unless `keep_confidence` was given.
     Where no class exceeds its threshold, background wins with that threshold, or with the lowest where classes have
     their own."""
+    origin: Origin | None = None
+    """Digests, engine, prompts and words; None for a result that no segmenter made."""
 
     @property
     def has_background(self) -> bool:

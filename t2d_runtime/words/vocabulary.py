@@ -34,7 +34,9 @@ class ClassEmbeddings:
     class_indices: tuple[int, ...] | None = None
     """Class index of each phrase in rising order, then -1 for the negatives; None: one phrase for each name."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Name -> the score from 0 to 1 that the class must exceed to win over background. Others take the call's."""
+    """Name -> the score from 0 to 1 that the class must exceed to win over background; others take the call's."""
+    templates: tuple[str, ...] | None = None
+    """Templates that the phrases were encoded with; None where they are not known, as of a file."""
     all_phrases: tuple[str, ...] = field(init=False)
     """P phrases, also where each name is its own phrase."""
     classes_of_rows: NDArray[np.intp] = field(init=False)
@@ -117,6 +119,10 @@ class ClassEmbeddings:
         extras += [f"{len(self.thresholds)} thresholds"] if self.thresholds else []
         return f"ClassEmbeddings({'; '.join([f'{len(self)} classes: {shown}', *extras])}; {self.vectors.shape[1]} wide)"
 
+    def phrases_of(self, name: str) -> tuple[str, ...]:
+        """The phrases of a class. Raises KeyError for an unknown name."""
+        return tuple(self.all_phrases[row] for row in self._rows[name])
+
     @property
     def negatives(self) -> tuple[str, ...]:
         """Phrases that compete and become background."""
@@ -180,6 +186,7 @@ class ClassEmbeddings:
             phrases=tuple(phrases[row] for row in order),
             class_indices=tuple(indices[order].tolist()),
             thresholds={**self.thresholds, **other.thresholds},
+            templates=self.templates if self.templates == other.templates else None,
         )
 
     def save(self, path: str | Path) -> None:

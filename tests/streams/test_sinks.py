@@ -268,6 +268,8 @@ def test_json_lines(segmenter: Segmenter, classes: ClassEmbeddings, clip: Path, 
     head, *lines = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
     assert head["class_names"] == list(classes.names)
     assert head["settings"]["background"] is False
+    assert head["origin"]["engine"] == segmenter.engine_description
+    assert head["origin"]["model_digest"] == segmenter.model_digest
     assert [(line["index"], line["time_s"]) for line in lines] == [(i, pytest.approx(i / 25)) for i in range(12)]
     assert [line["labels"] for line in lines] == [frame.result.summary()["labels"] for frame in frames]
     assert {line["source"] for line in lines} == {str(clip)}

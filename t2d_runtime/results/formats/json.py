@@ -9,10 +9,14 @@ from t2d_runtime.storage.own_files import GENERATOR, GENERATOR_KEY
 
 
 def write(file: BinaryIO, item: ImageResult, options: OutputOptions) -> None:
-    """Write `Segmentation.summary`."""
+    """Write `Segmentation.summary`, and the origin where it is known."""
     import json
+    from dataclasses import asdict
 
+    origin = item.segmentation.origin
     content = {GENERATOR_KEY: GENERATOR, **item.segmentation.summary()}
+    if origin is not None:
+        content["origin"] = asdict(origin)
     file.write((json.dumps(content, indent=2) + "\n").encode())
 
 

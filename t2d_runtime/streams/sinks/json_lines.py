@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +44,8 @@ class JsonLinesSink:
             if self._file is None:
                 self._file = self._stack.enter_context(own_file(self.path, overwrite=self._overwrite))
                 head = {GENERATOR_KEY: GENERATOR, "settings": settings, "class_names": frame.result.class_names}
-                self._file.write(_line(head))
+                origin = frame.result.origin
+                self._file.write(_line(head if origin is None else {**head, "origin": asdict(origin)}))
             self._file.write(_line(line))
         except OSError as error:
             raise cannot_write(self.path, error) from error
