@@ -8,10 +8,12 @@ from typing import Any
 
 from t2d_runtime.backends.names import BACKENDS, installed_module
 from t2d_runtime.backends.registry import opens
+from t2d_runtime.bundle.engines import ENGINES_FOLDER, read_engines
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.commands.measuring import order_here
 from t2d_runtime.device.cpu import cpu
 from t2d_runtime.device.threads import available_cores
+from t2d_runtime.errors import BackendError
 from t2d_runtime.masks.pamr.choice import loops_here
 from t2d_runtime.storage.own_files import GENERATOR, GENERATOR_KEY
 
@@ -24,6 +26,31 @@ def quick_backends() -> list[str]:
 def slow_backends() -> list[str]:
     """TensorRT's backends that are installed here. They may still not open."""
     return [name for name in BACKENDS if name.startswith("tensorrt") and installed_module(name)]
+
+
+def built_engines(bundle: Bundle) -> list[dict[str, Any]]:
+    """The target of each engine of 't2d-export engine', and an error for a backend with a damaged one."""
+    found: list[dict[str, Any]] = []
+    for backend in BACKENDS:
+        try:
+            engines = read_engines(bundle, backend)
+        except BackendError as error:
+            found.append({"backend": backend, "error": str(error)})
+            continue
+        for folder, manifest in engines.items():
+            built = manifest.identity
+            target = {"version": built.version, "precision": built.precision, "target": built.target}
+            place = f"{ENGINES_FOLDER}/{folder.name}"
+            found.append({"backend": backend, **target, "graphs": list(manifest.graphs), "folder": place})
+    return found
+
+
+def engine_line(engine: dict[str, Any]) -> str:
+    """A built engine in words."""
+    if "error" in engine:
+        return "{backend}: {error}".format_map(engine)
+    graphs = ", ".join(engine["graphs"])
+    return "{backend} {version}, {precision}, for {target}: ".format_map(engine) + f"{graphs} in {engine['folder']}"
 
 
 def bundle_facts(bundle: Bundle, name: Path | str) -> dict[str, Any]:
@@ -53,6 +80,7 @@ def bundle_facts(bundle: Bundle, name: Path | str) -> dict[str, Any]:
             precision: {backend: asdict(verdict) for backend, verdict in verdicts.items()}
             for precision, verdicts in manifest.precisions.items()
         },
+        "engines": built_engines(bundle),
         "backends": quick_backends(),
         "installed": slow_backends(),
         "auto": {"backend": order.names[0], "precision": "fp32", "reason": order.reason},

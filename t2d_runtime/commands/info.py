@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from t2d_runtime.commands.arguments import add_bundle, add_json
 from t2d_runtime.commands.parity_table import print_matrix
 from t2d_runtime.commands.terminal import say, say_json
-
-if TYPE_CHECKING:
-    from t2d_runtime.bundle.files import Bundle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +19,13 @@ def run(args: argparse.Namespace) -> int:
     """Print the rows, or JSON."""
     from t2d_runtime.bundle.files import Bundle
     from t2d_runtime.bundle.from_hub import local_bundle
-    from t2d_runtime.commands.bundle_facts import bundle_facts, quick_backends, slow_backends
+    from t2d_runtime.commands.bundle_facts import (
+        built_engines,
+        bundle_facts,
+        engine_line,
+        quick_backends,
+        slow_backends,
+    )
     from t2d_runtime.commands.cpu_paths import cpu_paths
     from t2d_runtime.commands.measuring import choice_of
 
@@ -57,27 +58,7 @@ def run(args: argparse.Namespace) -> int:
     }
     for name, value in rows.items():
         say(f"{name:<15} {value}")
-    for engine in _built_engines(bundle):
-        say(f"{'built engine':<15} {engine}")
+    for engine in built_engines(bundle):
+        say(f"{'built engine':<15} {engine_line(engine)}")
     print_matrix(manifest)
     return 0
-
-
-def _built_engines(bundle: Bundle) -> Iterator[str]:
-    """A line for each engine of 't2d-export engine', and one for a backend with a damaged engine."""
-    from t2d_runtime.backends.names import BACKENDS
-    from t2d_runtime.bundle.engines import read_engines
-    from t2d_runtime.errors import BackendError
-
-    for backend in BACKENDS:
-        try:
-            engines = read_engines(bundle, backend)
-        except BackendError as error:
-            yield f"{backend}: {error}"
-            continue
-        for folder, manifest in engines.items():
-            built = manifest.identity
-            yield (
-                f"{backend} {built.version}, {built.precision}, for {built.target}: {', '.join(manifest.graphs)} in "
-                f"engines/{folder.name}"
-            )

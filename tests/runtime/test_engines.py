@@ -189,3 +189,17 @@ def test_info_shows_engines_and_their_targets(
         f"built engine    {identity.backend} {identity.version}, {identity.precision}, for {identity.target}: "
         f"image_encoder.onnx, text_encoder.onnx in engines/{folder.name}"
     ]
+    assert main(["info", str(bundle_copy), "--json"]) == 0
+    broken, engine = json.loads(capsys.readouterr().out)["engines"]
+    assert (broken["backend"], broken["error"].partition(" is damaged")[0]) == (
+        "openvino",
+        str(damaged / ENGINE_MANIFEST),
+    )
+    assert engine == {
+        "backend": BACKEND,
+        "version": VERSION,
+        "precision": "fp16",
+        "target": TARGET,
+        "graphs": [IMAGE_ENCODER, TEXT_ENCODER],
+        "folder": f"engines/{folder.name}",
+    }
