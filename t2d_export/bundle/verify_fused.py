@@ -66,13 +66,18 @@ def verify_fused(folder: Path, precision: str) -> Iterator[StageParity]:
     window = vectors.first_window(bundle.manifest.windows)
     judge = Judge.of(precision)
     yield judge.labels("labels of a window", *_labels(window, classes, runtime, fused, refine=True))
-    apart = (bundle.manifest.defaults.threshold + OWN_THRESHOLD * (-1) ** i for i in range(len(classes)))
-    own = replace(classes, thresholds=dict(zip(classes.names, apart, strict=True)))
+    own = replace(classes, thresholds=_apart(classes, bundle.manifest.defaults.threshold))
     yield judge.labels("labels by thresholds of classes", *_labels(window, own, runtime, fused, refine=False))
     least = judge.gates.label_agreement if judge.gates else LABEL_AGREEMENT
     for name, image in (("a picture", vectors.image), ("a narrow picture", vectors.image[:, : window.shape[1] // 5])):
         compared = compare_labels(f"labels of {name}", *_labels(image, classes, runtime, fused, refine=False))
         yield gate_labels(compared, least)
+
+
+def _apart(classes: ClassEmbeddings, threshold: float) -> dict[str, float]:
+    """A threshold from 0 to 1 for each class, in turn above and below the given one."""
+    steps = (OWN_THRESHOLD * (-1) ** index for index in range(len(classes)))
+    return {name: min(1.0, max(0.0, threshold + step)) for name, step in zip(classes.names, steps, strict=True)}
 
 
 def _labels(

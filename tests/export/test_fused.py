@@ -232,6 +232,15 @@ def test_verification_names_every_stage(exported_bundle: Path) -> None:
     assert all(stage.passed for stage in stages)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_a_default_threshold_at_an_end_of_its_range_is_verified(bundle_copy: Path, threshold: float) -> None:
+    manifest = Bundle.open(bundle_copy).manifest
+    write_manifest(bundle_copy, replace(manifest, defaults=replace(manifest.defaults, threshold=threshold)))
+    stages = list(verify_fused(bundle_copy, "fp32"))
+    assert all(stage.passed for stage in stages)
+    assert "labels by thresholds of classes" in [stage.stage for stage in stages]
+
+
 def test_a_planted_fault_fails_the_verification(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pamr_graph, "STD_WEIGHT", 0.11)
     bundle = Bundle.open(bundle_copy)
