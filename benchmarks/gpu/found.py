@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass, field
 
 from t2d_runtime.backends.names import BACKENDS, installed_module
-from t2d_runtime.backends.onnxruntime import TENSORRT
+from t2d_runtime.backends.onnxruntime import NO_TENSORRT, TENSORRT
 from t2d_runtime.device.machine import installed_version
 from t2d_runtime.device.nvidia import gpu, has_tensorrt
 from t2d_runtime.device.onnxruntimes import conflict
@@ -66,7 +66,7 @@ def find() -> Found:
     if "onnxruntime-gpu" not in packages:
         absent |= {name: BACKENDS[name].install for name in GPU_BACKENDS if name.startswith("onnxruntime")}
     elif not has_tensorrt():
-        absent[TENSORRT] = "install TensorRT's libraries, such as 'pip install tensorrt'"
+        absent[TENSORRT] = NO_TENSORRT
     if importlib.util.find_spec("torch") is None:
         absent["pytorch"] = "install PyTorch with CUDA"
     return Found(name, driver, missing, packages, absent, tuple(conflict()))

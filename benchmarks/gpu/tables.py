@@ -8,7 +8,8 @@ from benchmarks.blocks import Block, Table, number
 from benchmarks.gpu.stages import BATCHES, GRAPH, IMAGE, LATENCY, MASKS
 
 MIB = 2**20
-BASELINE = "PyTorch"
+LONG = 160
+"""Characters of an error in the table; the row's own line and the file have all."""
 
 
 def blocks(figures: dict[str, Any]) -> list[Block]:
@@ -18,7 +19,7 @@ def blocks(figures: dict[str, Any]) -> list[Block]:
     lines: list[Block] = [
         f"GPU: {found['gpu']}, driver {found['driver']}" if found["gpu"] else f"No GPU: {found['missing']}",
         f"packages: {packages}",
-        *found["warnings"],
+        *found.get("warnings", ()),
         *(f"not here: {name}: {needs}" for name, needs in found["absent"].items()),
     ]
     if not found["gpu"]:
@@ -45,7 +46,7 @@ def line_of(row: dict[str, Any]) -> str:
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> Table:
-    cells = [(row["name"], row["status"], f"{row['seconds']:.0f}", _told(row)) for row in rows]
+    cells = [(row["name"], row["status"], f"{row['seconds']:.0f}", _told(row)[:LONG]) for row in rows]
     return Table(("stage", "", "s", "what came of it"), cells)
 
 

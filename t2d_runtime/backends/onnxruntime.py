@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -30,6 +31,9 @@ PROVIDERS = {
     TENSORRT: "TensorrtExecutionProvider",
 }
 
+NO_TENSORRT = "needs TensorRT's libraries, of the version that onnxruntime-gpu names: pip install 'tensorrt<11'"
+"""The end of an error message. Version 1.31 was built for TensorRT 10."""
+
 SHARED_OPTIONS = ("user_compute_stream",)
 """Options that CUDA's provider takes too where it stands behind TensorRT's."""
 
@@ -43,6 +47,15 @@ than float32."""
 
 AS_THEY_LIE = {"session.disable_prepacking": "1"}
 """ONNX Runtime then maps external weights into memory, and arranges them anew for each product."""
+
+FAILURE = re.compile(r"\w+ failure \d+: [^;\n]+|Failed to allocate memory[^;\n]+")
+"""The reason in errors of CUDA's provider, which stands behind a thousand characters of its own C++ types."""
+
+
+def reason_of(error: Exception) -> str:
+    """The text of an error of ONNX Runtime; only the reason where CUDA failed."""
+    found = FAILURE.search(str(error))
+    return found[0].strip() if found else str(error)
 
 
 class OnnxRuntimeEngine:
@@ -59,7 +72,7 @@ class OnnxRuntimeEngine:
         try:
             values = self._session.run(self._outputs, dict(inputs))
         except self._errors as error:
-            raise BackendError(f"ONNX Runtime failed: {error}") from error
+            raise BackendError(f"ONNX Runtime failed: {reason_of(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
 
 
@@ -87,7 +100,7 @@ class OnnxRuntimeBackend:
                 f"{active}; uninstall it, then {BACKENDS[name].install}"
             )
         if name == TENSORRT and not has_tensorrt():
-            raise BackendUnavailableError(f"backend {name!r} needs TensorRT's libraries; {BACKENDS[name].install}")
+            raise BackendUnavailableError(f"backend {name!r} {NO_TENSORRT}")
 
     @property
     def version(self) -> str:
@@ -200,7 +213,7 @@ class OnnxRuntimeBackend:
             # Its fallback would print the reason and open the session on the processor.
             session = self._ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
         except self.errors as error:
-            raise BackendError(f"ONNX Runtime cannot load {path}: {error}{self._why_not()}") from error
+            raise BackendError(f"ONNX Runtime cannot load {path}: {reason_of(error)}{self._why_not()}") from error
         if session.get_providers()[0] != self._provider:
             raise BackendUnavailableError(
                 f"backend {self.name!r}: {self._provider} did not start, only {session.get_providers()} did"

@@ -115,8 +115,12 @@ def test_what_onnx_runtime_raises_is_a_backend_error(
     exported_bundle: Path, sessions: list[Session], kind: type[Exception]
 ) -> None:
     call = bound(exported_bundle, "fp32", Memory()).bind({"pixel_values": np.zeros((64, 3, 2, 2), np.float32)})
-    sessions[0].failure = kind("Failed to allocate memory for requested buffer of size 1")
-    with pytest.raises(BackendError, match="ONNX Runtime failed: Failed to allocate memory"):
+    for told in ("Failed to allocate memory for requested buffer of size 1", "CUDA failure 2: out of memory"):
+        sessions[0].failure = kind(f"cuda_call.cc:154 void onnxruntime::CudaCall(ERRTYPE) [T = int] {told} ; GPU=0")
+        with pytest.raises(BackendError, match=f"ONNX Runtime failed: {told}$"):
+            call()
+    sessions[0].failure = kind("Invalid feed")
+    with pytest.raises(BackendError, match=r"ONNX Runtime failed: Invalid feed$"):
         call()
 
 
