@@ -279,7 +279,8 @@ class _FrameStages:
     def with_classes(self, classes: ClassEmbeddings | ClassNames, options: SegmentOptions) -> _FrameStages:
         if not isinstance(classes, ClassEmbeddings):
             raise OptionError(
-                f"classes are {type(classes).__name__}, expected ClassEmbeddings: the fused graph encodes no words"
+                f"classes are {type(classes).__name__}, expected ClassEmbeddings: the fused graph encodes no words; "
+                "Segmenter.encode_classes makes them, and ClassEmbeddings.load reads a file of 't2d classes'"
             )
         self.segmenter._checked(classes, options)
         return _FrameStages(self.segmenter, classes, options)

@@ -176,8 +176,8 @@ def check_classes(classes: ClassEmbeddings, bundle: Bundle, *, background: bool)
     OptionError for thresholds without background; VocabularyError for embeddings of another bundle."""
     if not isinstance(classes, ClassEmbeddings):
         raise ClassNamesError(
-            f"classes are {type(classes).__name__}, expected ClassEmbeddings: those of encode_classes([...]), or of "
-            "ClassEmbeddings.load"
+            f"classes are {type(classes).__name__}, expected ClassEmbeddings: Segmenter.encode_classes makes them, and "
+            "ClassEmbeddings.load reads a file of 't2d classes'"
         )
     if len(classes.vectors) + background > MAX_LABELS:
         what = "class names" if classes.phrases is None else "phrases"

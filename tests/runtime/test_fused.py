@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.backends.base import Arrays
 from t2d_runtime.bundle.manifest import sealed
-from t2d_runtime.errors import BackendError, BundleError, ImageError, OptionError, VocabularyError
+from t2d_runtime.errors import BackendError, BundleError, ClassNamesError, ImageError, OptionError, VocabularyError
 from t2d_runtime.fused import LONGEST_SIDE, FusedSegmenter
 from t2d_runtime.image.windows import resized_size
 from t2d_runtime.proof.parity import LABEL_MARGIN
@@ -151,6 +151,13 @@ def test_int8_gives_the_labels_of_the_runtime_in_int8(exported_bundle: Path, cla
     got = fused.segment(image, classes, background=True)
     assert got.settings.precision == "int8"
     assert (got.label_map == expected.label_map).mean() >= AGREEMENT
+
+
+def test_words_are_told_where_embeddings_come_from(fused: FusedSegmenter) -> None:
+    with pytest.raises(
+        ClassNamesError, match=r"classes are list, .*Segmenter\.encode_classes makes them, and Class.*load"
+    ):
+        fused.segment(picture(30, 40), ["sky"])  # type: ignore[arg-type]
 
 
 def test_a_vocabulary_of_another_bundle_is_refused(fused: FusedSegmenter, classes: ClassEmbeddings) -> None:
