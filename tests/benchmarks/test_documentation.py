@@ -80,6 +80,6 @@ def test_the_services_code_answers(service: dict[str, Any]) -> None:
     assert Image.open(io.BytesIO(body)).size == (60, 40)
     assert answer(b"no picture", ["sky"])[0] == 415
     assert answer(upload.getvalue()[:-40], ["sky"])[0] == 415
-    assert answer(upload.getvalue(), [])[0] == 400
-    assert answer(upload.getvalue(), ["sky", "sky"])[0] == 400
-    assert answer(upload.getvalue(), [f"thing {number}" for number in range(51)])[0] == 400
+    assert answer(upload.getvalue(), [])[0] == 422
+    assert answer(upload.getvalue(), ["sky", "sky"])[0] == 422
+    assert answer(upload.getvalue(), [f"thing {number}" for number in range(51)])[0] == 422
