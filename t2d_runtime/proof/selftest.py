@@ -26,7 +26,7 @@ from t2d_runtime.masks.similarity import cosine_similarity
 from t2d_runtime.masks.upsample import upsample
 from t2d_runtime.proof.parity import SCORE_TOLERANCE, Judge, compare_values
 from t2d_runtime.results.options import resolve_options
-from t2d_runtime.storage.reading import NPZ_ERRORS
+from t2d_runtime.storage.npz import NPZ_ERRORS, read_npz
 from t2d_runtime.words.text import build_prompts
 
 logger = logging.getLogger(__name__)
@@ -82,8 +82,8 @@ class SelfTestVectors:
     def load(cls, path: Path) -> SelfTestVectors:
         """Read what `save` wrote. Raises BundleError for anything else."""
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays: dict[str, Any] = {name: archive[name] for name in cls.__dataclass_fields__}
+            found = read_npz(path)
+            arrays: dict[str, Any] = {name: found[name] for name in cls.__dataclass_fields__}
         except NPZ_ERRORS as error:
             raise BundleError(f"{path} is not a self-test of this version ({error}); export again") from error
         arrays["class_names"] = tuple(str(name) for name in arrays["class_names"])

@@ -13,7 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 NPZ_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""Errors of damaged files. zipfile raises RuntimeError where flipped bits look like encryption."""
+"""Errors of damaged files. zipfile raises RuntimeError for flipped bits that look like encryption or a compression."""
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import errno
-import zipfile
-import zlib
 from pathlib import Path
 
 from t2d_runtime.errors import T2DError
-
-NPZ_ERRORS = (
-    *(OSError, EOFError, MemoryError, OverflowError),  # the last two for a header of an array beyond all bounds
-    *(ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error),
-    RuntimeError,  # for flipped bits that look like encryption, or a compression that does not exist
-)
-"""Errors that NumPy and zipfile raise for a damaged .npz file."""
 
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 """First bytes of UTF-16 text, which some editors on Windows write and call Unicode."""
