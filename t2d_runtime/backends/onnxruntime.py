@@ -31,6 +31,9 @@ PROVIDERS = {
     TENSORRT: "TensorrtExecutionProvider",
 }
 
+TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
+"""Environment variable of NVIDIA's libraries; 0 forbids them TF32. TensorRT's provider has no option for it."""
+
 NO_TENSORRT = "needs TensorRT's libraries, of the version that onnxruntime-gpu names: pip install 'tensorrt<11'"
 """The end of an error message. Version 1.31 was built for TensorRT 10."""
 
@@ -110,12 +113,14 @@ class OnnxRuntimeBackend:
 
     @cached_property
     def identity(self) -> EngineIdentity:
-        """Version, provider and device."""
+        """Version, provider and device; for TensorRT also how the environment has it round float32."""
         if self.name == "onnxruntime":
             how = "" if self.prepack_weights else " without prepacking"
             return EngineIdentity(f"ONNX Runtime{how}", self.version, cpu_name())
         name, driver = gpu()
-        return EngineIdentity(f"ONNX Runtime {self._provider}", self.version, name, driver)
+        rounding = os.environ.get(TF32_OVERRIDE) if self.name == TENSORRT else None
+        engine = f"ONNX Runtime {self._provider}{f' with {TF32_OVERRIDE}={rounding}' if rounding else ''}"
+        return EngineIdentity(engine, self.version, name, driver)
 
     def refusal(self, precision: str) -> str | None:
         """The CPU provider refuses bf16."""
@@ -153,7 +158,7 @@ class OnnxRuntimeBackend:
 
         It names them after the graph's nodes, which graphs with other weights have too.
         """
-        key = digest_of(str(self.identity), digests, precision, os.environ.get("NVIDIA_TF32_OVERRIDE"))
+        key = digest_of(str(self.identity), digests, precision)
         folder = compiled_folder(TENSORRT, key)
         if folder is None:
             return {}

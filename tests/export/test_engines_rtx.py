@@ -160,8 +160,11 @@ def test_what_the_runtime_calls_is_in_the_bindings() -> None:
             "nptype",
         ),
         trt.Runtime: ("deserialize_cuda_engine",),
+        trt.IRuntimeConfig: ("dynamic_shapes_kernel_specialization_strategy",),
+        trt.DynamicShapesKernelSpecializationStrategy: ("EAGER",),
         trt.ICudaEngine: (
             "create_execution_context",
+            "create_runtime_config",
             "get_tensor_dtype",
             "get_tensor_mode",
             "get_tensor_name",

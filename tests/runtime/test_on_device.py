@@ -140,6 +140,7 @@ def test_tensorrt_keeps_its_engines_for_each_graph_and_leaves_nodes_to_cuda(
     exported_bundle: Path, sessions: list[Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("T2D_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
     backend, bundle = OnnxRuntimeBackend("onnxruntime-tensorrt"), Bundle.open(exported_bundle)
     for graph in (IMAGE_ENCODER, IMAGE_ENCODER, TEXT_ENCODER):
         backend.load(bundle, graph, precision="fp32", num_threads=None)
@@ -154,6 +155,10 @@ def test_tensorrt_keeps_its_engines_for_each_graph_and_leaves_nodes_to_cuda(
     assert folders[0] == folders[1] == folders[3] != folders[2]
     assert shared == {"user_compute_stream": "77"}
     assert "TensorrtExecutionProvider" in backend.identity.engine
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    exact = OnnxRuntimeBackend("onnxruntime-tensorrt")
+    assert exact.identity != backend.identity, "a verdict holds for one way to round"
+    assert exact.provider_options(bundle, IMAGE_ENCODER, "fp32")["trt_engine_cache_path"] not in folders
     monkeypatch.setenv("T2D_CACHE_GIB", "0")
     assert backend.provider_options(bundle, IMAGE_ENCODER, "fp32") == {}
 
