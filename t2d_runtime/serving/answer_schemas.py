@@ -79,6 +79,23 @@ _OPTIONS = {
 
 _SETTINGS = _object({**_OPTIONS, "backend": _TEXT, "precision": _TEXT})
 
+_ORIGIN = _object(
+    {
+        "model_digest": described(_TEXT, "Identity of the image encoder."),
+        "vocabulary_digest": described(_TEXT, "Identity of the text encoder."),
+        "engine": described(_or_null(_TEXT), "Engine, version and device that encoded the picture."),
+        "prompts": described(
+            {"anyOf": [_TEXT, _list(_TEXT), {"type": "null"}]}, "A set's name or templates; null for a vocabulary."
+        ),
+        "phrases": described(
+            _or_null({"type": "object", "additionalProperties": _list(_TEXT)}),
+            "Class to its phrases; null where each name is its own.",
+        ),
+        "negatives": _list(_TEXT),
+        "thresholds": {"type": "object", "additionalProperties": _SHARE},
+    }
+)
+
 RESULT = _object(
     {
         "generator": described(_TEXT, "The program that wrote this."),
@@ -86,7 +103,9 @@ RESULT = _object(
         "width": _COUNT,
         "settings": described(_SETTINGS, "All that decides the labels, besides picture and words."),
         "labels": described(_list(_LABEL), "All labels, in their order."),
-    }
+        "origin": described(_ORIGIN, "The model, the engine and the words."),
+    },
+    optional=("origin",),
 )
 
 KEPT = _object(

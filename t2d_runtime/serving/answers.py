@@ -11,9 +11,9 @@ from typing import Any
 from t2d_runtime.errors import OptionError
 from t2d_runtime.results.formats import FORMATS as FILE_FORMATS
 from t2d_runtime.results.formats import FileFormat, ImageResult, OutputOptions
+from t2d_runtime.results.formats.json import json_content
 from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.serving.problems import HttpError
-from t2d_runtime.storage.own_files import GENERATOR, GENERATOR_KEY
 
 FORMATS = {
     "json": "application/json",
@@ -79,9 +79,9 @@ def _has_scores(name: str) -> bool:
 
 
 def _with_shapes(result: Segmentation, key: str) -> bytes:
-    content, shapes = result.summary(), SHAPES[key](result)
+    content, shapes = json_content(result), SHAPES[key](result)
     labels = [{**label, key: shapes[label["name"]]} for label in content["labels"]]
-    return json.dumps({GENERATOR_KEY: GENERATOR, **content, "labels": labels}).encode()
+    return json.dumps({**content, "labels": labels}).encode()
 
 
 def content_of(result: Segmentation, form: Form) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from t2d_runtime.errors import ClassNamesError
 from t2d_runtime.words.class_list import ClassList, checked_classes
 from t2d_runtime.words.text import clean_text, shortened
@@ -50,9 +52,13 @@ class KnownWords:
         phrases = found.all_phrases
         if len(phrases) > self._most_phrases:
             raise ClassNamesError(f"these words have {len(phrases)} phrases, expected at most {self._most_phrases}")
-        vectors = self.vocabulary.vectors[[self._rows[phrase] for phrase in phrases]]
-        return ClassEmbeddings(
-            found.names, vectors, self.vocabulary.digest, phrases, found.class_indices, found.thresholds
+        return replace(
+            self.vocabulary,
+            names=found.names,
+            vectors=self.vocabulary.vectors[[self._rows[phrase] for phrase in phrases]],
+            phrases=phrases,
+            class_indices=found.class_indices,
+            thresholds=found.thresholds,
         )
 
     def sample(self) -> ClassEmbeddings:

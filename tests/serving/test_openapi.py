@@ -61,6 +61,7 @@ def test_every_field_of_an_answer_is_described(serve: Serve, segmenter: Segmente
         words = {"classes": ["sky", "sea", "sand"], "background": True}
         for options in ({}, {"refine": True}, {"format": "rle", "confidence": True}, {"format": "polygons"}):
             answer = client.post(f"/images/{kept.json()['id']}/segment", json={**words, **options})
+            assert answer.json()["origin"]["prompts"] == "subset"
             check(described, "post", "/segment", answer)
             check(described, "post", "/images/{image_id}/segment", answer)
 

@@ -99,16 +99,23 @@ def test_errors_of_the_deployment_are_told_to_the_log_alone(
     assert "the engine at /secret/path failed" in caplog.text
 
 
-def test_a_fault_ends_its_own_request_alone(segmenter: Segmenter, caplog: pytest.LogCaptureFixture) -> None:
-    """A lone surrogate, which JSON may hold, has no UTF-8."""
-    words = np.frombuffer(b'["sky", "\\ud800"]', np.uint8)
-    model = SegmentationModel(segmenter, backend())
-    bad = Request({"image": IMAGE, "words_json": words}, "class_names")
+def test_a_fault_ends_its_own_request_alone(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = segmenter.encoders.encode_image
+
+    def fail_for_large(image: Any, *others: Any) -> Any:
+        if image.shape[0] > IMAGE.shape[0]:
+            raise UnicodeError("a fault that nobody foresaw")
+        return real(image, *others)
+
+    monkeypatch.setattr(segmenter.encoders, "encode_image", fail_for_large)
     good = Request({"image": IMAGE, "words": WORDS}, "class_names")
-    answers = model.execute([good, bad, good])
+    bad = Request({"image": np.zeros((40, 30, 3), np.uint8), "words": WORDS}, "class_names")
+    answers = SegmentationModel(segmenter, backend()).execute([good, bad, good])
     assert [answer.error is None for answer in answers] == [True, False, True]
-    assert answers[1].error.args[0] == "the picture could not be segmented; the server's log says why"
-    assert "UnicodeEncodeError" in caplog.text
+    assert answers[1].error.args == ("the picture could not be segmented; the server's log says why", "INTERNAL")
+    assert "UnicodeError: a fault that nobody foresaw" in caplog.text
 
 
 def test_a_missing_bundle_does_not_load(tmp_path: Path) -> None:
