@@ -5,10 +5,8 @@ from __future__ import annotations
 from os import PathLike
 from typing import Literal, TypedDict, get_args
 
-from t2d_runtime.backends.registry import without_prepacking
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.from_hub import ALL, local_bundle
-from t2d_runtime.checks import checked_flag
 from t2d_runtime.device.threads import checked_num_threads
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import OptionError
@@ -31,7 +29,6 @@ class OpenOptions(TypedDict, total=False):
     precision: str
     num_threads: int | None
     postprocess: Postprocess
-    prepack_weights: bool
 
 
 def open_parts(
@@ -41,7 +38,6 @@ def open_parts(
     precision: str = "fp32",
     num_threads: int | None = None,
     postprocess: Postprocess = "host",
-    prepack_weights: bool = True,
 ) -> tuple[Encoders, DeviceMasks | None]:
     """The encoders of a bundle, and the GPU that computes masks where one is asked for. Neither has been proved.
 
@@ -57,8 +53,6 @@ def open_parts(
         chosen, precision = fastest_precision(opened, backend, num_threads)
     else:
         chosen = open_for(opened, backend, precision, num_threads)
-    if not checked_flag("prepack_weights", prepack_weights):
-        chosen = without_prepacking(chosen)
     encoders = Encoders(opened, chosen, precision=precision, num_threads=num_threads)
     return encoders, DeviceMasks.open() if postprocess == "device" else None
 

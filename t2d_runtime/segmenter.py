@@ -56,7 +56,6 @@ class Segmenter:
         precision: str = "fp32",
         num_threads: int | None = None,
         postprocess: Postprocess = "host",
-        prepack_weights: bool = True,
     ) -> Segmenter:
         """Open a bundle and load its image encoder.
 
@@ -68,9 +67,6 @@ class Segmenter:
         `num_threads`: None takes T2D_NUM_THREADS, or a container's CPU quota, or lets the engine choose.
         `postprocess`: "host", or "device" to compute scores, cleaning, PAMR and labels on GPU 0, with any backend. That
         needs cuda-python and NVRTC and was not run on a GPU yet; `score_planes` works on the host all the same.
-        `prepack_weights`: False lets ONNX Runtime on the CPU use weights as they lie in their files. It then opens
-        sooner, and processes with the same bundle share their memory; each picture takes a few percent longer. The
-        files must not be written over meanwhile. Other backends open as always.
         An engine that is new on this machine runs the bundle's self-test, and so does a GPU that computes masks; the
         verdicts are remembered.
         Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, SelfTestError, OptionError; and
@@ -82,7 +78,6 @@ class Segmenter:
             precision=precision,
             num_threads=num_threads,
             postprocess=postprocess,
-            prepack_weights=prepack_weights,
         )
         require_proven_parts(segmenter.encoders, segmenter._device_masks)
         return segmenter
@@ -158,7 +153,6 @@ class Segmenter:
             "precision": encoders.precision,
             "num_threads": encoders.num_threads,
             "postprocess": self.postprocess,
-            "prepack_weights": encoders.backend.prepack_weights,
         }
         return _reopened, (str(self.bundle.folder), self.manifest.digest, options)
 

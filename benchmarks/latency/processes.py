@@ -36,9 +36,6 @@ UNCOUNTED = 1
 
 STARTS = {"first": "first on a machine, empty cache", "later": "later"}
 
-UNPACKED = "later, without prepacking"
-"""A later start with the option of ONNX Runtime that `prepack_weights=False` sets."""
-
 
 def starts(setup: Setup) -> Comparison:
     """Time of new processes to their first mask, with PAMR: every engine, and PyTorch with timm and open_clip."""
@@ -49,15 +46,10 @@ def starts(setup: Setup) -> Comparison:
     torch_ms = sorted(figures["whole_ms"] for figures in theirs)[setup.starts // 2]
     rows = []
     for segmenter in setup.segmenters:
-        words = {"classes": list(setup.words)}
-        mask = {"image": str(setup.image), "words": words, "window": "slide", "refine": True}
-        opening = _opening(setup, segmenter)
-        found = measure_starts({"open": opening, **mask}, setup.starts)
+        job = {"open": _opening(setup, segmenter), "image": str(setup.image), "words": {"classes": list(setup.words)}}
+        found = measure_starts({**job, "window": "slide", "refine": True}, setup.starts)
         for what, start in zip(STARTS.values(), found, strict=True):
             rows.append(_start_row(what, engine_name(segmenter), start, torch_ms))
-        if segmenter.backend_name == "onnxruntime":
-            _, start = measure_starts({"open": {**opening, "prepack_weights": False}, **mask}, setup.starts)
-            rows.append(_start_row(UNPACKED, engine_name(segmenter), start, torch_ms))
     return Comparison("a new process to its first mask, PAMR included", tuple(rows))
 
 

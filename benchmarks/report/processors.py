@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.blocks import number
-from benchmarks.latency.processes import STARTS, UNPACKED
+from benchmarks.latency.processes import STARTS
 from benchmarks.latency.tables import Comparison, Row
 from benchmarks.latency.windows import FEW, PLAIN
 from benchmarks.report.results import Result, Results
@@ -71,14 +71,11 @@ def _cells(name: str, result: Result) -> list[str]:
     fast = next((row.what for row in encoders if row.what != auto), auto)
     windows = [row for row in parts["windows"] if row.what.startswith(f"{FEW} ") and row.their_name == PLAIN]
     starts = [row for row in parts["starts"] if row.what == STARTS["later"]]
-    unpacked = [row for row in parts["starts"] if row.what == UNPACKED and row.our_name == auto]
     memory = [row for row in parts["memory"] if row.theirs is not None]
     return [
         f"{name}: {result.provenance['cpu']}; auto {auto}, fast {fast}",
         _sides(pytorch.ours, [next(row for row in encoders if row.what == engine) for engine in (auto, fast)]),
-        _compared(windows, auto, fast),
-        _compared(starts, auto, fast) + "".join(f"; auto without prepacking {_side(row)}" for row in unpacked),
-        _compared(memory, auto, fast),
+        *(_compared(rows, auto, fast) for rows in (windows, starts, memory)),
         " / ".join(f"{row.ours:.0f}" for row in parts["size"]),
     ]
 
@@ -89,8 +86,4 @@ def _compared(rows: list[Row], auto: str, fast: str) -> str:
 
 
 def _sides(theirs: float | None, ours: list[Row]) -> str:
-    return " / ".join([number(theirs), *(_side(row) for row in ours)])
-
-
-def _side(row: Row) -> str:
-    return f"{number(row.ours)} ({row.ratio or 0:.1f}x)"
+    return " / ".join([number(theirs), *(f"{number(row.ours)} ({row.ratio or 0:.1f}x)" for row in ours)])

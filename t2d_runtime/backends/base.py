@@ -42,8 +42,6 @@ class Backend(Protocol):
     """An inference engine on this machine."""
 
     name: str
-    prepack_weights: bool
-    """False where weights are used as they lie in their files; see `Segmenter.open`."""
 
     @property
     def identity(self) -> EngineIdentity:

@@ -47,10 +47,6 @@ KEEP_QUANTISED = {"optimization.disable_specified_optimizers": "MatMulAddFusion"
 """That fusion makes a float32 Gemm of a quantised MatMul and its bias, where the batch is known: int8 is then slower
 than float32."""
 
-
-AS_THEY_LIE = {"session.disable_prepacking": "1"}
-"""ONNX Runtime then maps external weights into memory, and arranges them anew for each product."""
-
 FAILURE = re.compile(r"\w+ failure \d+: [^;\n]+|Failed to allocate memory[^;\n]+")
 """The reason in errors of CUDA's provider, which stands behind a thousand characters of its own C++ types."""
 
@@ -82,7 +78,7 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeBackend:
     """One execution provider of ONNX Runtime. If it does not start, that is an error: no other provider replaces it."""
 
-    def __init__(self, name: str, *, prepack_weights: bool = True) -> None:
+    def __init__(self, name: str) -> None:
         # From 1.29 on ONNX Runtime reports usage to its makers, unless this is turned off before the first import.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
@@ -93,7 +89,6 @@ class OnnxRuntimeBackend:
         own = [kind for kind in kinds if issubclass(kind, Exception)]
         self.errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, *own)
         self.name = name
-        self.prepack_weights = prepack_weights
         self._ort = onnxruntime
         self._provider = PROVIDERS[name]
         active = onnxruntime.get_available_providers()
@@ -115,8 +110,7 @@ class OnnxRuntimeBackend:
     def identity(self) -> EngineIdentity:
         """Version, provider and device; for TensorRT also how the environment has it round float32."""
         if self.name == "onnxruntime":
-            how = "" if self.prepack_weights else " without prepacking"
-            return EngineIdentity(f"ONNX Runtime{how}", self.version, cpu_name())
+            return EngineIdentity("ONNX Runtime", self.version, cpu_name())
         name, driver = gpu()
         rounding = os.environ.get(TF32_OVERRIDE) if self.name == TENSORRT else None
         engine = f"ONNX Runtime {self._provider}{f' with {TF32_OVERRIDE}={rounding}' if rounding else ''}"
@@ -143,8 +137,6 @@ class OnnxRuntimeBackend:
             raise BackendError(f"{refusal}; this backend runs the bundle in {', '.join(self.precisions(bundle))}")
         with bundle.graph_in_use(graph, precision, parsed=True) as path:
             configuration = KEEP_QUANTISED if precision == "int8" else {}
-            if not self.prepack_weights:
-                configuration = configuration | AS_THEY_LIE
             return self.open_session(path, num_threads, configuration, self.provider_options(bundle, graph, precision))
 
     def provider_options(self, bundle: Bundle, graph: str, precision: str) -> dict[str, str]:

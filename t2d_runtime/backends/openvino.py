@@ -46,8 +46,6 @@ class OpenVinoEngine:
 class OpenVinoBackend:
     """OpenVINO's CPU plugin. It runs bf16 from the float32 graph, where the CPU has bfloat16 units."""
 
-    prepack_weights = True
-
     def __init__(self, name: str = "openvino") -> None:
         self.name = name
         self._openvino = openvino_module()

@@ -107,15 +107,6 @@ def open_named(name: str) -> Backend:
         ) from error
 
 
-def without_prepacking(backend: Backend) -> Backend:
-    """The backend with weights as they lie in their files: ONNX Runtime on the CPU; others are returned as they are."""
-    if backend.name != "onnxruntime":
-        return backend
-    from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
-
-    return OnnxRuntimeBackend(backend.name, prepack_weights=False)
-
-
 def _constructed(name: str) -> Backend:
     module, _, kind = BACKENDS[name].home.partition(":")
     backend: Backend = getattr(importlib.import_module(module), kind)(name)

@@ -162,8 +162,6 @@ class FusedTensorRtEngine:
 class TensorRtBackend:
     """Engines in bundle/engines for this version and GPU. An engine for another GPU is an error; none is rebuilt."""
 
-    prepack_weights = True
-
     def __init__(self, name: str) -> None:
         self.name = name
         self._trt = load_tensorrt(name)

@@ -48,7 +48,6 @@ class BenchSettings:
     """File of encoded words; the stages that encode words are then left out."""
     window: WindowMode = "slide"
     postprocess: Postprocess = "host"
-    prepack_weights: bool = True
     backend: str = "auto"
     precision: str = "fp32"
     num_threads: int | None = None
@@ -154,7 +153,6 @@ def measure(settings: BenchSettings) -> BenchResult:
         "precision": settings.precision,
         "num_threads": settings.num_threads,
         "postprocess": settings.postprocess,
-        "prepack_weights": settings.prepack_weights,
     }
     vocabulary = None if settings.vocabulary is None else ClassEmbeddings.load(settings.vocabulary)
     with _picture(settings) as (image, words):

@@ -49,7 +49,6 @@ class Job:
     backend: str = AUTO
     precision: str = "fp32"
     postprocess: Postprocess = "host"
-    prepack_weights: bool = True
     address: str | None = None
     workers: int | None = None
     threads: int | None = None
@@ -125,15 +124,7 @@ def _on_cluster(job: Job, content: Content, progress: Progress) -> tuple[Plan, O
     size = job.rows_per_file or (content.settings or {}).get("rows_per_file")
     size = size or usual_rows_per_file(job.inputs, placement.workers)
     plan = plan_units(job.inputs, content, size)
-    engine = Engine(
-        job.bundle,
-        job.manifest.digest,
-        job.backend,
-        job.precision,
-        placement.threads,
-        job.postprocess,
-        job.prepack_weights,
-    )
+    engine = Engine(job.bundle, job.manifest.digest, job.backend, job.precision, placement.threads, job.postprocess)
     prepared = prepare_on_cluster(engine, job.words, job.templates, job.options, placement, progress)
     # The engine that was chosen there is every worker's, so that the whole dataset has one.
     backend, precision = prepared.settings.backend, prepared.settings.precision
@@ -170,7 +161,6 @@ def _settings(job: Job, backend: str, precision: str) -> dict[str, Any]:
         "backend": backend,
         "precision": precision,
         "postprocess": job.postprocess,
-        "prepack_weights": job.prepack_weights,
     }
 
 

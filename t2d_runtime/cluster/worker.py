@@ -47,7 +47,6 @@ class Engine:
     precision: str
     threads: int
     postprocess: Postprocess
-    prepack_weights: bool = True
 
     def open(self) -> Segmenter:
         """Open it on this machine. Raises ClusterError where the bundle is another, else as `Segmenter.open`."""
@@ -59,7 +58,6 @@ class Engine:
             precision=self.precision,
             num_threads=self.threads,
             postprocess=self.postprocess,
-            prepack_weights=self.prepack_weights,
         )
         if segmenter.manifest.digest != self.digest:
             raise ClusterError(

@@ -109,17 +109,6 @@ def add_engine_options(parser: argparse.ArgumentParser, *, or_all: bool = False)
     )
 
 
-def add_no_prepack(parser: argparse.ArgumentParser) -> None:
-    """Add --no-prepack."""
-    parser.add_argument(
-        "--no-prepack",
-        dest="prepack",
-        action="store_false",
-        help="ONNX Runtime uses weights as they lie in their files: it starts sooner, and processes share memory; each "
-        "picture takes a few percent longer",
-    )
-
-
 def add_postprocess(parser: argparse.ArgumentParser) -> None:
     """Add --postprocess."""
     parser.add_argument(

@@ -7,7 +7,6 @@ import argparse
 from t2d_runtime.commands.arguments import (
     add_bundle,
     add_engine_options,
-    add_no_prepack,
     add_overwrite,
     add_postprocess,
     add_words,
@@ -38,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_overwrite(parser)
     add_engine_options(parser)
-    add_no_prepack(parser)
     add_postprocess(parser)
 
 
@@ -66,7 +64,6 @@ def _measure(args: argparse.Namespace) -> int:
         vocabulary=args.vocabulary,
         window=args.window or "slide",
         postprocess=args.postprocess,
-        prepack_weights=args.prepack,
         backend=args.backend,
         precision=args.precision,
         num_threads=args.threads,

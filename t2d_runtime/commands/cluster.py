@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from t2d_runtime.commands.arguments import (
     add_bundle,
     add_engine_options,
-    add_no_prepack,
     add_postprocess,
     add_prompts,
     add_words,
@@ -52,7 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_mask_options(parser)
     _add_cluster_options(parser)
     add_engine_options(parser)
-    add_no_prepack(parser)
     add_postprocess(parser)
 
 
@@ -118,7 +116,6 @@ def _job(args: argparse.Namespace) -> Job:
         backend=args.backend,
         precision=args.precision,
         postprocess=args.postprocess,
-        prepack_weights=args.prepack,
         address=args.address,
         workers=args.workers,
         threads=args.threads,

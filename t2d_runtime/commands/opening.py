@@ -27,7 +27,6 @@ def open_segmenter(args: argparse.Namespace) -> Segmenter:
         precision=args.precision,
         num_threads=args.threads,
         postprocess=getattr(args, "postprocess", "host"),
-        prepack_weights=getattr(args, "prepack", True),
     )
 
 

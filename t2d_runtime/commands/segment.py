@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from t2d_runtime.commands.arguments import (
     add_bundle,
     add_engine_options,
-    add_no_prepack,
     add_overwrite,
     add_postprocess,
     add_prompts,
@@ -45,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_mask_options(parser)
     _add_output_options(parser)
     add_engine_options(parser)
-    add_no_prepack(parser)
     add_postprocess(parser)
 
 

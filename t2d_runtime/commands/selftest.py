@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_json, add_no_prepack, add_postprocess
+from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_json, add_postprocess
 from t2d_runtime.commands.parity_table import print_precisions, print_verdict
 from t2d_runtime.commands.running import FAILED_CHECK
 from t2d_runtime.commands.terminal import complain, say, say_json
@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_bundle(parser)
     add_engine_options(parser, or_all=True)
-    add_no_prepack(parser)
     add_postprocess(parser)
     add_json(parser, "the differences")
 
@@ -58,7 +57,6 @@ def _run(args: argparse.Namespace, precisions: Sequence[str]) -> tuple[list[Self
                     precision=precision,
                     num_threads=args.threads,
                     postprocess=args.postprocess,
-                    prepack_weights=args.prepack,
                 )
             )
         except BackendError as error:

@@ -6,7 +6,7 @@ import argparse
 import gc
 from typing import TYPE_CHECKING
 
-from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_no_prepack, add_words, named_path
+from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_words, named_path
 from t2d_runtime.commands.opening import named_classes, open_classes, open_segmenter
 from t2d_runtime.commands.terminal import flush_output, say
 from t2d_runtime.errors import OptionError
@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_access_options(parser)
     _add_limits(parser)
     add_engine_options(parser)
-    add_no_prepack(parser)
 
 
 def _add_access_options(parser: argparse.ArgumentParser) -> None:

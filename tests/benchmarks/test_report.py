@@ -248,14 +248,6 @@ def test_the_fastest_may_be_what_auto_takes(results: Results) -> None:
     assert "auto Engine fp32, fast Engine fp32 | 1800 / 1200 (1.5x) / 1200 (1.5x) |" in line
 
 
-def test_a_start_without_prepacking_stands_beside_the_others(results: Results) -> None:
-    figures = json.loads(json.dumps(PROCESSOR))
-    unpacked = Row("later, without prepacking", 1000.0, 3002.0, "Engine fp32", "PyTorch", 3.0)
-    figures["parts"]["starts"]["rows"].append(asdict(unpacked))
-    (line,) = [line for line in on_a_processor(results, "avx512_vnni_bf16", figures) if "EPYC;" in line]
-    assert "| 3002 / 1500 (2.0x) / 600 (5.0x); auto without prepacking 1000 (3.0x) |" in line
-
-
 def test_a_result_of_another_processor_is_refused(results: Results) -> None:
     with pytest.raises(DataError, match=r"processor_amx\.json was measured on a processor of kind avx512_vnni_bf16"):
         on_a_processor(results, "amx")
