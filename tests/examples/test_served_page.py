@@ -112,6 +112,18 @@ def test_wrong_words_are_told_beside_them(page: Page, picture: Path) -> None:
     expect(unknown).to_be_hidden()
 
 
+def test_a_threshold_that_is_no_number_is_told_once_it_is_more_than_begun(page: Page, picture: Path) -> None:
+    page.set_input_files("#file", picture)
+    unknown = page.locator("#unknown")
+    for wrong in ("1.5", "-1", "half"):
+        page.fill("#typed", f"sky @{wrong}, sea")
+        expect(unknown).to_have_text(f"the threshold is “{wrong}”, expected a number from 0 to 1, such as 0.57")
+    for begun in ("", "0."):
+        page.fill("#typed", f"sky @{begun}, sea")
+        last_result(page, names=["sky", "sea"])
+        expect(unknown).to_be_hidden()
+
+
 def test_the_pixel_under_the_pointer_is_named(page: Page, picture: Path) -> None:
     page.set_input_files("#file", picture)
     page.fill("#typed", "sky, sea")

@@ -68,11 +68,15 @@ def test_a_picture_file_names_and_run_length_codes(
 
 
 def test_more_labels_than_a_byte_holds(client: Any, segmenter: Segmenter, picture: NDArray[np.uint8]) -> None:
-    words = [f"thing {number}" for number in range(300)]
-    expected = segmenter.segment(picture, segmenter.encode_classes(words, ["{}"]))
-    assert expected.label_map.max() > 255
-    found = client.infer({"image": picture, "words_json": of_json(words)}, prompts='["{}"]')
-    assert np.array_equal(found["label_map"], expected.label_map)
+    # The model does not know the first words and gives many of them one vector, so that rounding chooses among these.
+    words = [*(f"thing {number}" for number in range(260)), *WORDS]
+    expected = segmenter.segment(picture, segmenter.encode_classes(words, ["{}"]), keep_scores=True)
+    assert expected.scores is not None
+    second, best = np.partition(expected.scores, -2, axis=0)[-2:]
+    certain = best - second > 2e-5
+    assert expected.label_map[certain].max() > 255
+    found = client.infer({"image": picture, "words_json": of_json(words)}, prompts='["{}"]')["label_map"]
+    assert np.array_equal(found[certain], expected.label_map[certain])
 
 
 def test_clients_at_the_same_time(client: Any, segmenter: Segmenter, picture: NDArray[np.uint8]) -> None:

@@ -1,6 +1,8 @@
 // Words as they are typed, in the notation of class files: a class a line or between commas, synonyms between
 // semicolons, "- " before a negative, "@0.57" after a class's own threshold.
 
+import { InputError } from "./errors.js";
+
 /**
  * @typedef {{
  *   classes: Record<string, string[]>,
@@ -9,11 +11,13 @@
  * }} Chosen
  */
 
-const THRESHOLD = /\s@\s*(0?\.\d+|0|1)\s*$/;
+const THRESHOLD = /\s@\s*(\S*)\s*$/;
+const UNFINISHED = ["", ".", "0."]; // while it is typed
 
 /**
  * @param {string} text
  * @returns {Chosen | null} null where no class is named yet
+ * @throws {InputError} for a threshold that is no number from 0 to 1
  */
 export function parseWords(text) {
   const chosen = { classes: {}, negatives: [], thresholds: {} };
@@ -28,9 +32,16 @@ export function parseWords(text) {
     if (phrases.length === 0) continue;
     const [name] = phrases;
     chosen.classes[name] = [...(chosen.classes[name] ?? []), ...phrases];
-    if (found) chosen.thresholds[name] = Number(found[1]);
+    if (found && !UNFINISHED.includes(found[1])) chosen.thresholds[name] = threshold(found[1]);
   }
   return Object.keys(chosen.classes).length > 0 ? chosen : null;
+}
+
+function threshold(text) {
+  const value = Number(text);
+  if (value >= 0 && value <= 1) return value;
+  const message = `the threshold is “${text}”, expected a number from 0 to 1, such as 0.57`;
+  throw Object.assign(new InputError(message), { about: "words" });
 }
 
 function split(text) {
