@@ -219,7 +219,7 @@ def main(arguments: list[str]) -> int:
 
 
 PR_SET_PDEATHSIG = 1
-"""Of Linux's sys/prctl.h."""
+"""Number of the option in Linux's sys/prctl.h."""
 
 
 def end_with_parent() -> None:

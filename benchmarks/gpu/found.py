@@ -46,7 +46,7 @@ class Found:
     absent: dict[str, str] = field(default_factory=dict)
     """Backend -> what it needs, for those whose module is not installed."""
     warnings: tuple[str, ...] = ()
-    """What is wrong with the packages, and the repair."""
+    """Faults of the packages, and their repair."""
 
     @property
     def capability(self) -> str:

@@ -1,4 +1,4 @@
-"""What a result was made with, besides its settings: enough to make it again, and to find results that are old."""
+"""The origin of a result, besides its settings: enough to make it again, and to find results that are old."""
 
 from __future__ import annotations
 
