@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import importlib.util
 import logging
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,6 +56,8 @@ def driver_version(cuda_version: int) -> str:
     try:
         told = KERNEL_MODULE.read_text(encoding="utf-8")
     except OSError:  # not Linux, or Windows's subsystem
+        import subprocess
+
         try:
             told = subprocess.run(QUERY, capture_output=True, text=True, check=True, timeout=30).stdout
         except (OSError, subprocess.SubprocessError):
@@ -95,8 +95,10 @@ def load_libraries(names: Sequence[str]) -> None:
 
 def has_tensorrt() -> bool:
     """True where TensorRT's library is in NVIDIA's Python package or in the system."""
+    from ctypes.util import find_library
+
     in_system = "nvinfer_10" if sys.platform == "win32" else "nvinfer"
-    return any(_packaged("nvinfer")) or ctypes.util.find_library(in_system) is not None
+    return any(_packaged("nvinfer")) or find_library(in_system) is not None
 
 
 def _packaged(library: str) -> Iterator[Path]:

@@ -34,11 +34,7 @@ import numpy, pkgutil, importlib, t2d_runtime
 for module in pkgutil.walk_packages(t2d_runtime.__path__, "t2d_runtime."):
     if not module.name.startswith("t2d_runtime.serving."):  # needs its extra: tests/serving imports it
         importlib.import_module(module.name)
-import pytest
-
-import t2d_runtime
 from t2d_runtime import Segmenter
-from t2d_runtime.commands.command_line import COMMANDS
 segmenter = Segmenter.open(sys.argv[1], backend="onnxruntime")
 classes = segmenter.encode_classes(["sky", "grass"])
 image = numpy.zeros((40, 60, 3), numpy.uint8)
@@ -73,6 +69,12 @@ def test_the_package_lists_its_names_and_each_can_be_had() -> None:
 def test_importing_the_package_loads_no_numpy() -> None:
     done = run("import sys, t2d_runtime; print('numpy' in sys.modules)")
     assert done.stdout.strip() == "False"
+
+
+def test_a_start_loads_nothing_that_starts_programs() -> None:
+    code = "import sys; from t2d_runtime import Segmenter; import t2d_runtime.backends.onnxruntime"
+    done = run(f"{code}; print([name for name in ('subprocess', 'ctypes.util') if name in sys.modules])")
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
