@@ -73,11 +73,7 @@ class Segmenter:
         from a hub HubError and OutputError.
         """
         segmenter = cls.open_unproven(
-            bundle,
-            backend=backend,
-            precision=precision,
-            num_threads=num_threads,
-            postprocess=postprocess,
+            bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
         )
         require_proven_parts(segmenter.encoders, segmenter._device_masks)
         return segmenter

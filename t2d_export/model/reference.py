@@ -28,6 +28,7 @@ from t2d_export.model.towers import Backbone, ImageFeatures, TextTower, end_posi
 from t2d_export.weights.sources import HUB
 from t2d_export.weights.text_facts import ACTIVATIONS, Activation
 from t2d_runtime.bundle.manifest import Source, WindowSettings
+from t2d_runtime.checks import checked_number
 from t2d_runtime.errors import OptionError
 from t2d_runtime.image.preprocess import resize
 from t2d_runtime.image.windows import resized_size, window_boxes
@@ -207,8 +208,8 @@ def load_reference(
     """
     if text_activation not in (None, *ACTIVATIONS):
         raise OptionError(f"text activation is {text_activation!r}, expected {' or '.join(ACTIVATIONS)}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise OptionError(f"threshold is {threshold}, expected a number from 0 to 1")
+    if threshold is not None:
+        checked_number("threshold", threshold, 1)
     folder = Path(backbone)
     if (folder / folder_model.CONFIG).is_file():
         config = read_config(folder)

@@ -52,12 +52,11 @@ def download(name: HubName, part: Part | None = None) -> tuple[Path, HubName]:
     if cached is not None and name.is_pinned:
         return cached
     try:
-        found = look_up_or(name, cached, cached and cached[1])
+        snapshot = look_up_or(name, cached, cached and cached[1])
     except HubError as error:
         raise WeightsNotFoundError(str(error)) from error
-    if not isinstance(found, Snapshot):
-        return found
-    snapshot = found
+    if not isinstance(snapshot, Snapshot):
+        return snapshot
     file = name.file or _chosen(name, snapshot, part)
     pinned = HubName(name.repository, snapshot.commit, file)
     cached = _cached(pinned, part)

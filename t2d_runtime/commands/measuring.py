@@ -52,7 +52,7 @@ def choice_of(bundle: Bundle) -> dict[str, str]:
     """Lines of `t2d info` about the engine that `auto` takes for a bundle, by their titles."""
     subject = subject_of(bundle, AUTO, None)
     speeds = remembered(subject)
-    order = order_here(bundle)
+    order = order_for("fp32", speeds)
     advice = "'t2d doctor --measure BUNDLE' measures" if speeds is None else f"forget it by removing {subject.file}"
     return {"auto takes": f"{order.names[0]} in fp32, {order.reason}; {advice}"}
 
