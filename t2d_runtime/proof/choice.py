@@ -11,15 +11,12 @@ from t2d_runtime.backends.registry import RULE, auto_order, open_backend, open_c
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BackendError, BackendUnavailableError, OptionError, SelfTestError
-from t2d_runtime.proof.speeds import Speeds, Subject, measure, remembered
+from t2d_runtime.proof.speeds import GAIN, Speeds, Subject, measure, remembered
 from t2d_runtime.proof.verdicts import is_proven, require_proven
 
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-
-GAIN = 1.05
-"""Gain above which a measured engine replaces the rule's. Below it, noise would decide from machine to machine."""
 
 
 class Order(NamedTuple):

@@ -375,6 +375,26 @@ def test_a_busy_moment_does_not_decide(
     assert "onnxruntime int8 2.00 times as fast as onnxruntime fp16" in caplog.text
 
 
+def test_a_gain_that_is_not_seen_again_does_not_overrule_the_rule(
+    exported_bundle: Path,
+    cache: Path,
+    clock: Clock,
+    unproven: None,
+    usual: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The machine was busy with something else whenever the rule's engine had its turn, but not later."""
+    other = f"{OTHER[usual]} fp32"
+    first_times = [50.0] * (1 + speeds.ROUNDS)  # of the rule's engine alone
+    clock.times[f"{usual} fp32"] = itertools.chain(
+        first_times, [50.0] * (1 + speeds.MOST_ROUNDS), itertools.repeat(30.0)
+    )
+    clock.times[other] = itertools.repeat(40.0)
+    measured(exported_bundle)
+    assert f"  {other:<20} 66.67 ms a window, timed once more against {usual} fp32" in capsys.readouterr().out
+    assert taken(exported_bundle) == usual
+
+
 def test_engines_are_timed_on_windows(exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = (open_here(exported_bundle).encoders for _ in range(2))
     real, timed = other.run_image_encoder, []
