@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2d_runtime.backends.base import Backend, Engine
+from t2d_runtime.backends.base import Arrays, Backend, DeviceEngine, Engine
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.device.threads import default_num_threads
-from t2d_runtime.errors import BackendError, ClosedError, OptionError
+from t2d_runtime.errors import ClosedError, OptionError
 from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.image.features import DeviceFeatures, HostFeatures, ImageFeatures, check_finite, wrong_output
 from t2d_runtime.image.preprocess import resize, to_pixel_values
 from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.image.windows import (
@@ -66,6 +67,11 @@ class Encoders:
         """The bundle's manifest."""
         return self.bundle.manifest
 
+    @property
+    def has_device_outputs(self) -> bool:
+        """True where the image encoder can leave its outputs in a GPU's memory."""
+        return isinstance(self._image_encoder, DeviceEngine)
+
     def __repr__(self) -> str:
         return f"{self.backend.identity} in {self.precision}{', closed' if self._closed else ''}"
 
@@ -85,10 +91,11 @@ class Encoders:
         if self._closed:
             raise self._was_closed()
 
-    def encode_image(self, image: ImageLike, window: WindowMode = "slide") -> ImageEncoding:
+    def encode_image(self, image: ImageLike, window: WindowMode = "slide", *, on_device: bool = False) -> ImageEncoding:
         """Encode an image, in any form that `load_image` takes.
 
-        `window`: "slide" (as published) or "whole" (the resized image as one window).
+        `window`: "slide" (as published) or "whole" (the resized image as one window). `on_device` leaves the features
+        in the GPU's memory where the engine can.
         Raises ImageError, ImageNotFoundError, OptionError, BackendError.
         """
         checked_window(window)
@@ -98,19 +105,11 @@ class Encoders:
         size = resized_size(size_of(pixels), settings)
         resized = resize(pixels, size)
         boxes = (Window(0, 0, *size),) if window == "whole" else window_boxes(size, settings)
-        crops = cut_windows(resized, boxes)
-        outputs = [
-            self.run_image_encoder(crops[start : start + WINDOW_BATCH]) for start in range(0, len(crops), WINDOW_BATCH)
-        ]
-        h, w = self.manifest.model.grid_size
-        tokens = np.concatenate([output["patch_tokens"] for output in outputs])
-        attention = np.concatenate([output["cls_attention"] for output in outputs])
         return ImageEncoding(
             image=pixels,
             resized=resized,
             windows=boxes,
-            patch_tokens=tokens.reshape(len(boxes), h, w, -1),
-            cls_attention=attention.reshape(len(boxes), -1, h, w),
+            features=self._encode_windows(cut_windows(resized, boxes), on_device),
             window_mode=window,
             model_digest=self.bundle.model_digest,
             backend=self.backend.name,
@@ -120,14 +119,9 @@ class Encoders:
 
     def run_image_encoder(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Outputs of the image encoder for windows (W,h,w,3) uint8 RGB, by name. Raises BackendError."""
-        values = to_pixel_values(crops, self.manifest.model.input_size, self.manifest.preprocessing)
-        engine = self._image_encoder
-        if engine is None:
-            raise self._was_closed()
-        outputs = engine.run({"pixel_values": values})
+        outputs = self._open_image_encoder().run(self._image_inputs(crops))
         for name, array in outputs.items():
-            if not np.isfinite(array).all():
-                raise self._wrong(f"{name} holds values that are not finite")
+            check_finite(name, array, str(self))
         return outputs
 
     def encode_classes(
@@ -175,13 +169,37 @@ class Encoders:
         embeds: NDArray[np.float32] = self._open_text_encoder().run({"input_ids": input_ids})["text_embeds"]
         wrong = wrong_lengths(embeds)
         if wrong is not None:
-            raise self._wrong(f"text_embeds have {wrong}")
+            raise wrong_output(str(self), f"text_embeds have {wrong}")
         return embeds
 
     def release_text_encoder(self) -> None:
         """Free the text encoder's memory; the next new word loads it again."""
         with self._text_lock:
             self._text_encoder = None
+
+    def _encode_windows(self, crops: NDArray[np.uint8], on_device: bool) -> ImageFeatures:
+        """Features of windows (W,h,w,3), a few at a time."""
+        batches = [crops[start : start + WINDOW_BATCH] for start in range(0, len(crops), WINDOW_BATCH)]
+        h, w = self.manifest.model.grid_size
+        engine = self._open_image_encoder()
+        if on_device and isinstance(engine, DeviceEngine):
+            parts = [part for batch in batches for part in engine.run_on_device(self._image_inputs(batch))]
+            tokens, attention = ([part[name] for part in parts] for name in ("patch_tokens", "cls_attention"))
+            return DeviceFeatures(tokens, attention, (h, w), str(self))
+        outputs = [self.run_image_encoder(batch) for batch in batches]
+        return HostFeatures(
+            np.concatenate([output["patch_tokens"] for output in outputs]).reshape(len(crops), h, w, -1),
+            np.concatenate([output["cls_attention"] for output in outputs]).reshape(len(crops), -1, h, w),
+        )
+
+    def _image_inputs(self, crops: NDArray[np.uint8]) -> Arrays:
+        return {"pixel_values": to_pixel_values(crops, self.manifest.model.input_size, self.manifest.preprocessing)}
+
+    def _open_image_encoder(self) -> Engine:
+        engine = self._image_encoder
+        if engine is None:
+            raise self._was_closed()
+        return engine
 
     def _known(self, names: Sequence[str], templates: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
         with self._cache_lock:
@@ -251,6 +269,3 @@ class Encoders:
 
     def _was_closed(self) -> ClosedError:
         return ClosedError(f"the segmenter of {self.bundle.folder} was closed; open the bundle again")
-
-    def _wrong(self, what: str) -> BackendError:
-        return BackendError(f"{self}: {what}; see 't2d selftest', or choose another backend or precision")

@@ -61,6 +61,7 @@ def require_proven_parts(encoders: Encoders, device_masks: DeviceMasks | None) -
     """Require what `open_parts` gave to pass the bundle's self-tests here. Raises SelfTestError."""
     require_proven(encoders)
     if device_masks is not None:
-        from t2d_runtime.proof.device_masks import require_proven_masks
+        from t2d_runtime.proof.device_masks import require_proven_features, require_proven_masks
 
         require_proven_masks(encoders.bundle, device_masks)
+        require_proven_features(encoders, device_masks)

@@ -102,10 +102,14 @@ def over_batches(batches: list[int], time_batch: Callable[[int], list[float]], m
 
 
 def image(bundle: str, backend: str, precision: str) -> Figures:
-    """Take a picture to its labels with PAMR on the GPU and then, since it takes longer, on the host."""
+    """Take a picture to its labels with PAMR on the GPU and then, since it takes longer, on the host.
+
+    Features stay on the GPU where the backend can leave them there, and are compared with the host's first.
+    """
     from benchmarks.contenders.planted import planted_classes
     from t2d_runtime.masks.cuda.postprocess import DeviceMasks
     from t2d_runtime.masks.pamr.choice import loops_here
+    from t2d_runtime.proof.device_masks import feature_stages
     from t2d_runtime.segmenter import Segmenter
 
     segmenter = Segmenter.open_unproven(bundle, backend=backend, precision=precision)
@@ -115,7 +119,10 @@ def image(bundle: str, backend: str, precision: str) -> Figures:
     yield {"windows": len(encoding.windows), "encode_ms": median_ms(lambda: segmenter.encode_image(pixels))}
     labels: Any = None
     try:
-        on_device = Segmenter(segmenter.encoders, DeviceMasks.open())
+        device = DeviceMasks.open()
+        wrong = judged(tuple(feature_stages(segmenter.encoders, device))).get("error")
+        yield {"features_stay": segmenter.encoders.has_device_outputs} | ({"error": wrong} if wrong else {})
+        on_device = Segmenter(segmenter.encoders, device)
         labels = on_device.segment(encoding, words, background=True, refine=True).label_map
         yield {"device_ms": median_ms(lambda: on_device.segment(pixels, words, background=True, refine=True))}
     except T2DError as error:  # the host's figures are worth having all the same

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from t2d_runtime.bundle.files import ENCODERS, Bundle
+from t2d_runtime.device.arrays import DeviceArray
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -36,6 +37,17 @@ class Engine(Protocol):
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name. Raises BackendError where the engine fails."""
+
+
+@runtime_checkable
+class DeviceEngine(Protocol):
+    """An engine on GPU 0 that can leave its outputs there."""
+
+    def run_on_device(self, inputs: Arrays) -> list[dict[str, DeviceArray]]:
+        """All outputs by name, once for each part of the batch that the engine takes at a time, in order.
+
+        Safe to call from several threads. Raises BackendError where the engine fails, or an output is not float32.
+        """
 
 
 class Backend(Protocol):

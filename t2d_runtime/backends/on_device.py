@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from t2d_runtime.backends.base import Arrays
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, reason_of
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, backend_errors
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError
@@ -73,10 +73,8 @@ class BoundSession:
         options = self._backend.run_options(entries)
 
         def run() -> None:
-            try:
+            with backend_errors(self._backend.errors):
                 self._session.run_with_iobinding(binding, options)
-            except self._backend.errors as error:
-                raise BackendError(f"ONNX Runtime failed: {reason_of(error)}") from error
 
         return run
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from t2d_runtime.bundle.engines import (
     tensorrt_options,
 )
 from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, Bundle
+from t2d_runtime.device.arrays import DeviceArray
 from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError
 
@@ -54,15 +58,16 @@ class TensorRtEngine:
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name. An encoder runs a batch larger than the engine's in parts."""
-        # The device reads bytes as they lie. ascontiguousarray would turn scalars into vectors.
-        values = {name: np.asarray(inputs[name], self._dtypes[name], order="C") for name in self._profiles}
         with self._lock:
-            if len(values) > 1:
-                return self._run_once(values)
-            ((name, batch),) = values.items()
-            most = self._profiles[name].maximum[0]
-            parts = [self._run_once({name: batch[start : start + most]}) for start in range(0, len(batch), most)]
+            parts = [self._run_once(values) for values in self._parts(inputs)]
+        if len(parts) == 1:
+            return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+
+    def run_on_device(self, inputs: Arrays) -> list[dict[str, DeviceArray]]:
+        """All outputs by name, for each part of the batch. Not run on a GPU yet."""
+        with self._lock:
+            return [self._leave_once(values) for values in self._parts(inputs)]
 
     def bind(self, inputs: Arrays) -> Callable[[], None]:
         """A call that runs the engine on these inputs, which are copied to the device now, without waiting for it.
@@ -72,7 +77,7 @@ class TensorRtEngine:
         """
         while self._bound:
             self._cuda.call("cudaFree", self._bound.pop())
-        values = {name: np.asarray(inputs[name], self._dtypes[name], order="C") for name in self._profiles}
+        values = self._values(inputs)
         self._set_shapes(values)
         for name, array in {**values, **{name: self._empty(name) for name in self._outputs}}.items():
             buffer = self._cuda.call("cudaMalloc", max(array.nbytes, 1))
@@ -90,6 +95,19 @@ class TensorRtEngine:
 
         return launch
 
+    def _values(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        # The device reads bytes as they lie. ascontiguousarray would turn scalars into vectors.
+        return {name: np.asarray(inputs[name], self._dtypes[name], order="C") for name in self._profiles}
+
+    def _parts(self, inputs: Arrays) -> list[dict[str, NDArray[Any]]]:
+        """The inputs in as many parts as the engine's largest batch asks for; those of several inputs in one."""
+        values = self._values(inputs)
+        if len(values) > 1:
+            return [values]
+        ((name, batch),) = values.items()
+        most = self._profiles[name].maximum[0]
+        return [{name: batch[start : start + most]} for start in range(0, len(batch), most)]
+
     def _set_shapes(self, values: Arrays) -> None:
         for name, array in values.items():
             if not self._context.set_input_shape(name, array.shape):
@@ -99,33 +117,73 @@ class TensorRtEngine:
                 )
 
     def _run_once(self, values: Arrays) -> dict[str, NDArray[Any]]:
+        cuda, stream = self._cuda, self.stream
+        with self._launched(values) as buffers:
+            results = {name: self._empty(name) for name in self._outputs}
+            for name, array in results.items():
+                kind = cuda.copy_kinds[1]
+                cuda.call("cudaMemcpyAsync", array.ctypes.data, buffers[name], array.nbytes, kind, stream)
+            cuda.call("cudaStreamSynchronize", stream)
+        return results
+
+    def _leave_once(self, values: Arrays) -> dict[str, DeviceArray]:
+        for name in self._outputs:
+            if self._dtypes[name] != np.float32:
+                raise BackendError(f"output {name} is {self._dtypes[name]}, expected float32; build the engine again")
+        with self._launched(values) as buffers:
+            shapes = {name: self._shape(name) for name in self._outputs}
+            self._cuda.call("cudaStreamSynchronize", self.stream)
+            return {name: CudaArray(self._cuda, self.stream, buffers.pop(name), shapes[name]) for name in shapes}
+
+    @contextmanager
+    def _launched(self, values: Arrays) -> Iterator[dict[str, int]]:
+        """Memory of inputs and outputs by name, with the run on its way; frees what is left of it in the end."""
         self._set_shapes(values)
         cuda, stream = self._cuda, self.stream
-        results = {name: self._empty(name) for name in self._outputs}
+        sizes = {name: array.nbytes for name, array in values.items()}
+        for name in self._outputs:
+            sizes[name] = math.prod(self._shape(name)) * self._dtypes[name].itemsize
         buffers: dict[str, int] = {}
         try:
-            for name, array in {**values, **results}.items():
-                buffers[name] = cuda.call("cudaMallocAsync", max(array.nbytes, 1), stream)
+            for name, nbytes in sizes.items():
+                buffers[name] = cuda.call("cudaMallocAsync", max(nbytes, 1), stream)
                 if not self._context.set_tensor_address(name, int(buffers[name])):
                     raise BackendError(f"TensorRT refuses memory for {name}; see the log")
-            to_device, to_host = cuda.copy_kinds
             for name, array in values.items():
-                cuda.call("cudaMemcpyAsync", buffers[name], array.ctypes.data, array.nbytes, to_device, stream)
+                kind = cuda.copy_kinds[0]
+                cuda.call("cudaMemcpyAsync", buffers[name], array.ctypes.data, array.nbytes, kind, stream)
             if not self._context.execute_async_v3(int(stream)):
                 raise BackendError("TensorRT failed to run the engine; see the log")
-            for name, array in results.items():
-                cuda.call("cudaMemcpyAsync", array.ctypes.data, buffers[name], array.nbytes, to_host, stream)
-            cuda.call("cudaStreamSynchronize", stream)
+            yield buffers
         finally:
             for buffer in buffers.values():
                 cuda.free(buffer, stream)
-        return results
 
     def _empty(self, name: str) -> NDArray[Any]:
+        return np.empty(self._shape(name), self._dtypes[name])
+
+    def _shape(self, name: str) -> tuple[int, ...]:
         shape = tuple(self._context.get_tensor_shape(name))
         if min(shape, default=0) < 0:
             raise BackendError(f"TensorRT does not know the shape of {name} before it runs, only {shape}; see the log")
-        return np.empty(shape, self._dtypes[name])
+        return shape
+
+
+class CudaArray:
+    """Memory of `cudaMallocAsync` that an engine filled; freed with this object."""
+
+    def __init__(self, cuda: Cuda, stream: Any, address: int, shape: tuple[int, ...]) -> None:
+        self._cuda, self._stream = cuda, stream
+        self.address, self.shape = int(address), shape
+        weakref.finalize(self, cuda.free, address, stream).atexit = False  # the process's end frees all
+
+    def to_host(self) -> NDArray[np.float32]:
+        """A copy in the host's memory."""
+        array = np.empty(self.shape, np.float32)
+        kind = self._cuda.copy_kinds[1]
+        self._cuda.call("cudaMemcpyAsync", array.ctypes.data, self.address, array.nbytes, kind, self._stream)
+        self._cuda.call("cudaStreamSynchronize", self._stream)
+        return array
 
 
 def make_context(trt: Any, engine: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from t2d_runtime.bundle.manifest import StageParity
 from t2d_runtime.opening import OpenOptions, open_parts
-from t2d_runtime.proof.device_masks import mask_stages
+from t2d_runtime.proof.device_masks import feature_stages, mask_stages
 from t2d_runtime.proof.selftest import run_selftest
 from t2d_runtime.storage.own_files import GENERATOR, GENERATOR_KEY
 
@@ -38,12 +38,12 @@ class SelfTest:
 def self_test(bundle: Path | str, **options: Unpack[OpenOptions]) -> SelfTest:
     """Run a bundle's self-test. Arguments and errors are those of `Segmenter.open`, but for SelfTestError.
 
-    With the masks on a GPU their stages work on the reference's features.
+    With the masks on a GPU their stages work on the reference's features; then come features left on the GPU.
     """
     encoders, masks = open_parts(bundle, **options)
     stages = run_selftest(encoders, masks=masks is None)
     if masks is not None:
-        stages += tuple(mask_stages(encoders.bundle, masks))
+        stages += (*mask_stages(encoders.bundle, masks), *feature_stages(encoders, masks))
         masks.close()
     encoders.close()
     return SelfTest(

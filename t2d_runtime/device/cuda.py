@@ -29,6 +29,7 @@ class Cuda:
         self._runtime: Any = runtime
         kinds = runtime.cudaMemcpyKind
         self.copy_kinds = (kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost)
+        self.copy_within = kinds.cudaMemcpyDeviceToDevice
         self.capture_mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
 
     def call(self, function: str, *arguments: Any) -> Any:

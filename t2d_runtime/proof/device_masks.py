@@ -1,24 +1,29 @@
 """Proof of the masks that a GPU computes: the bundle's stored features to scores and labels, on this machine.
 
 The features are the reference's, so a difference is the post-processing's alone, whatever engine encodes images here.
+Features that an engine leaves on the GPU are then compared with those that it gives to the host.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2d_runtime import __version__
 from t2d_runtime.bundle.files import SELFTEST, Bundle
 from t2d_runtime.bundle.manifest import StageParity
+from t2d_runtime.encoders import Encoders
 from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.image.features import HostFeatures
 from t2d_runtime.image.preprocess import resize
 from t2d_runtime.image.windows import resized_size, size_of, window_boxes
 from t2d_runtime.masks.cuda.postprocess import DeviceMasks
-from t2d_runtime.proof.parity import Judge
+from t2d_runtime.masks.postprocess import Labelling
+from t2d_runtime.proof.parity import Judge, compare_values
 from t2d_runtime.proof.selftest import PLANE_STEP, SelfTestVectors, require_parity
 from t2d_runtime.results.options import resolve_options
 from t2d_runtime.storage.cache import digest_of, recall, remember
@@ -26,6 +31,7 @@ from t2d_runtime.storage.cache import digest_of, recall, remember
 logger = logging.getLogger(__name__)
 
 VERDICTS = "device-masks"
+FEATURE_VERDICTS = "device-features"
 
 
 def require_proven_masks(bundle: Bundle, masks: DeviceMasks) -> None:
@@ -39,6 +45,44 @@ def require_proven_masks(bundle: Bundle, masks: DeviceMasks) -> None:
     logger.info("self-test of masks on %s, the first on this machine", masks.identity[0])
     require_parity(tuple(mask_stages(bundle, masks)), f"post-processing on {masks.identity[0]}")
     remember(VERDICTS, key, {"device": list(masks.identity)})
+
+
+def require_proven_features(encoders: Encoders, masks: DeviceMasks) -> None:
+    """Run `feature_stages` unless there are none, or they passed with this engine, precision and device before.
+
+    Raises SelfTestError, which names the stage, where they differ. Failures are not remembered.
+    """
+    if not encoders.has_device_outputs:
+        return
+    identity, manifest = encoders.backend.identity, encoders.manifest
+    key = digest_of(__version__, manifest.digest, astuple(identity), encoders.precision, masks.identity)
+    if recall(FEATURE_VERDICTS, key) is not None:
+        return
+    require_parity(tuple(feature_stages(encoders, masks)), f"{encoders} with features left on {masks.identity[0]}")
+    remember(FEATURE_VERDICTS, key, {"engine": str(identity), "precision": encoders.precision})
+
+
+def feature_stages(encoders: Encoders, masks: DeviceMasks) -> Iterator[StageParity]:
+    """Features that the engine leaves on the GPU, against those that it gives the host; and the scores of both.
+
+    None where the engine cannot leave any there.
+    """
+    if not encoders.has_device_outputs:
+        return
+    vectors = SelfTestVectors.load(encoders.bundle.file(SELFTEST))
+    left = encoders.encode_image(vectors.image, on_device=True)
+    given, judge = encoders.encode_image(vectors.image), Judge.of(encoders.precision)
+    yield judge.features("patch_tokens on device", given.patch_tokens, left.patch_tokens)
+    yield judge.features("cls_attention on device", given.cls_attention, left.cls_attention)
+    settings = resolve_options(
+        {"background": True}, encoders.manifest.defaults, window="slide", backend="", precision="fp32"
+    )
+    copied = replace(left, features=HostFeatures(left.patch_tokens, left.cls_attention))
+    expected, found = (
+        masks.label_map_of(encoding, vectors.text_embeds, settings, keep_scores=True) for encoding in (copied, left)
+    )
+    # The same kernels on the same numbers.
+    yield compare_values("stitched on device", _scores_of(expected), _scores_of(found), tolerance=0.0, relative=False)
 
 
 def mask_stages(bundle: Bundle, masks: DeviceMasks) -> Iterator[StageParity]:
@@ -55,8 +99,7 @@ def mask_stages(bundle: Bundle, masks: DeviceMasks) -> Iterator[StageParity]:
         image=crop,
         resized=crop,
         windows=(first._replace(top=0, left=0),),
-        patch_tokens=whole.patch_tokens[:1],
-        cls_attention=whole.cls_attention[:1],
+        features=HostFeatures(whole.patch_tokens[:1], whole.cls_attention[:1]),
     )
     for stage, encoding, refine, expected in (
         ("upsampled", window, None, vectors.upsampled),
@@ -64,8 +107,7 @@ def mask_stages(bundle: Bundle, masks: DeviceMasks) -> Iterator[StageParity]:
         ("stitched", whole, settings.refine, vectors.stitched),
     ):
         found = masks.label_map_of(encoding, vectors.text_embeds, replace(settings, refine=refine), keep_scores=True)
-        scores = np.zeros(0) if found.scores is None else found.scores[:, ::PLANE_STEP, ::PLANE_STEP]
-        yield judge.scores(stage, expected, scores)
+        yield judge.scores(stage, expected, _scores_of(found)[:, ::PLANE_STEP, ::PLANE_STEP])
     yield judge.labels("label_map", vectors.label_map, found.label_map, vectors.label_margin)
 
 
@@ -77,10 +119,14 @@ def encoding_of(vectors: SelfTestVectors, bundle: Bundle) -> ImageEncoding:
         image=vectors.image,
         resized=resized,
         windows=window_boxes(size_of(resized), settings),
-        patch_tokens=vectors.patch_tokens,
-        cls_attention=vectors.cls_attention,
+        features=HostFeatures(vectors.patch_tokens, vectors.cls_attention),
         window_mode="slide",
         model_digest=bundle.model_digest,
         backend="",
         precision="fp32",
     )
+
+
+def _scores_of(found: Labelling) -> NDArray[np.float32]:
+    """The scores, which were asked for."""
+    return np.zeros((0, 0, 0), np.float32) if found.scores is None else found.scores

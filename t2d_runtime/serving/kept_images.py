@@ -33,7 +33,7 @@ class ImageStore:
 
     def add(self, encoding: ImageEncoding, owner: str) -> str:
         """Keep a picture; returns its id. Raises HttpError where it alone exceeds the store."""
-        size = size_of(encoding)
+        size = encoding.nbytes
         if size > self.most_bytes:
             raise HttpError(
                 413, f"the encoded picture has {size} bytes, more than the {self.most_bytes} kept; shrink it"
@@ -62,9 +62,3 @@ class ImageStore:
         if found is None or found.owner != owner:  # another's picture is told from none by nobody
             raise HttpError(404, "no picture has this id; it was deleted, or dropped for newer ones: send it again")
         return found
-
-
-def size_of(encoding: ImageEncoding) -> int:
-    """Bytes of a picture with its features."""
-    arrays = (encoding.image, encoding.resized, encoding.patch_tokens, encoding.cls_attention)
-    return sum(array.nbytes for array in arrays)

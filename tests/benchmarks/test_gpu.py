@@ -25,8 +25,9 @@ from benchmarks.gpu.stages import TORCH_KINDS, Stage
 from benchmarks.gpu.tables import blocks
 from benchmarks.report.results import Results
 from benchmarks.timing import in_turn
+from t2d_runtime.backends import onnxruntime as onnxruntime_backend
 from t2d_runtime.backends.on_device import BoundSession, device_ms
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeGpuEngine, OrtArray
 from t2d_runtime.bundle.files import IMAGE_ENCODER, Bundle
 from t2d_runtime.bundle.manifest import sealed
 from t2d_runtime.errors import BackendError, BackendUnavailableError, OptionError
@@ -283,6 +284,7 @@ def test_tasks_of_a_bundle(exported_bundle: Path, monkeypatch: pytest.MonkeyPatc
     assert "error" not in found
     found = figures_of(child.image(**opening))
     assert found["labels_equal"] == 1
+    assert found["features_stay"] is False
     assert found["host_loops"] == loops_here()
     assert list(found).index("device_ms") < list(found).index("host_ms"), "a limit of time costs the slow host first"
     assert min(found["encode_ms"], found["host_ms"], found["device_ms"]) > 0
@@ -294,6 +296,22 @@ def test_tasks_of_a_bundle(exported_bundle: Path, monkeypatch: pytest.MonkeyPatc
     found = figures_of(child.fused(**opening))
     assert found["device_ms"] > 0
     assert "error" not in found
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("right", [True, False])
+def test_features_that_stay_on_the_device_are_compared_and_their_row_goes_on(
+    exported_bundle: Path, monkeypatch: pytest.MonkeyPatch, right: bool
+) -> None:
+    monkeypatch.setattr(DeviceMasks, "open", classmethod(lambda cls: HostMasks()))
+    monkeypatch.setattr(OnnxRuntimeGpuEngine, "device", "cpu")
+    monkeypatch.setattr(onnxruntime_backend, "OnnxRuntimeEngine", OnnxRuntimeGpuEngine)
+    if not right:
+        monkeypatch.setattr(OrtArray, "to_host", lambda self: np.zeros(self.shape, np.float32))
+    found = figures_of(child.image(str(exported_bundle), "onnxruntime", "fp32"))
+    assert found["features_stay"] is True
+    assert ("patch_tokens on device" in found.get("error", "")) is not right
+    assert min(found["host_ms"], found["device_ms"]) > 0
 
 
 @pytest.mark.usefixtures("brief")

@@ -67,6 +67,7 @@ def test_the_runtime_takes_what_the_device_gives_it() -> None:
         ("cudaMallocHost", (16,), 1),
         ("cudaFreeHost", (0,), 0),
         ("cudaMemcpyAsync", (0, values.ctypes.data, values.nbytes, kinds[0], stream), 0),
+        ("cudaMemcpyAsync", (0, 0, 4, Cuda().copy_within, stream), 0),
         ("cudaStreamBeginCapture", (stream, Cuda().capture_mode), 0),
         ("cudaStreamEndCapture", (stream,), 1),
         ("cudaGraphInstantiate", (graph, 0), 1),
@@ -152,7 +153,7 @@ def test_a_device_records_launches_as_a_graph_and_gives_all_back(
     monkeypatch.setattr(cuda, "driver_version", lambda cuda_version: f"580 for {cuda_version}")
     gpu = CudaDevice(Cuda())
     assert gpu.identity[:3] == ("GPU", "9.0", "580 for 7")
-    assert scripted.calls.count("cuModuleGetFunction") == len(kernel_names()) == 16
+    assert scripted.calls.count("cuModuleGetFunction") == len(kernel_names()) == 17
     assert scripted.given["cudaStreamCreateWithFlags"] == (scripted.cudaStreamNonBlocking,)
     staging = gpu.host_array((2, 3), np.float32)
     staging[:] = 1

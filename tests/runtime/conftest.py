@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.proof import selftest
+from tests.runtime.cuda_on_cpu import build
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +23,16 @@ def segmenter(exported_bundle: Path) -> Segmenter:
 @pytest.fixture(scope="session")
 def classes(segmenter: Segmenter) -> ClassEmbeddings:
     return segmenter.encode_classes(["sky", "grass", "person", "road"])
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """The kernels for the CPU; None on a machine without a C++ compiler, where launches are still checked.
+
+    CXX names another compiler, of a process that is emulated.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    return None if compiler is None else build(tmp_path_factory.mktemp("kernels"), compiler)
 
 
 def own_lines(stderr: bytes) -> list[str]:

@@ -97,6 +97,10 @@ class CpuDevice:
         self._inside(address, array.nbytes)
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
+    def copy(self, address: int, source: int, nbytes: int) -> None:
+        self._inside(address, nbytes)
+        ctypes.memmove(address, source, nbytes)
+
     def launch(self, kernel: str, grid: Size, block: Size, arguments: Sequence[Argument]) -> None:
         assert max(grid[1], grid[2]) < 1 << 16, "CUDA takes no larger grid"
         assert np.prod(block) <= 1024

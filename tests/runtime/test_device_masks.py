@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +21,7 @@ from t2d_runtime.device import cuda
 from t2d_runtime.errors import BackendError, BackendUnavailableError, ClosedError, OptionError, SelfTestError
 from t2d_runtime.frame_stages import FrameStages
 from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.image.features import HostFeatures
 from t2d_runtime.image.windows import window_boxes
 from t2d_runtime.masks.cuda.device import SOURCE
 from t2d_runtime.masks.cuda.plan import CLASSES, THREADS, TILE
@@ -31,23 +30,13 @@ from t2d_runtime.masks.pamr.kernels import STD_EPS, STD_WEIGHT
 from t2d_runtime.masks.postprocess import label_map_of
 from t2d_runtime.masks.similarity import NORM_EPS
 from t2d_runtime.results.options import SegmentationSettings
-from tests.runtime.cuda_on_cpu import CpuDevice, build, kernels
+from tests.runtime.cuda_on_cpu import CpuDevice, kernels
 
 TOLERANCE = 2e-6
 """For scores of 0 to 1: float32 sums in another order, and the compiler's own exponential."""
 
 SETTINGS = SegmentationSettings(True, "official", 0.55, 0.2, PamrSettings((1, 3, 7), 3), "slide", "", "fp32")
 PUBLISHED = PamrSettings((1, 2, 4, 8, 12, 24), 10)
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """The kernels for the CPU; None on a machine without a C++ compiler, where launches are still checked.
-
-    CXX names another compiler, of a process that is emulated.
-    """
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
-    return None if compiler is None else build(tmp_path_factory.mktemp("kernels"), compiler)
 
 
 def encoding_of(
@@ -59,7 +48,7 @@ def encoding_of(
     tokens = rng.normal(0, 1, (len(windows), 5, 7, 19)).astype(np.float32)
     attention = rng.normal(0, 3, (len(windows), 3, 5, 7)).astype(np.float32)
     images = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in (size, resized)]
-    return ImageEncoding(images[0], images[1], windows, tokens, attention, "slide", "", "", "fp32")
+    return ImageEncoding(images[0], images[1], windows, HostFeatures(tokens, attention), "slide", "", "", "fp32")
 
 
 def words(count: int) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import pytest
 
 from t2d_runtime.backends import onnxruntime as module
 from t2d_runtime.backends.on_device import BoundSession
-from t2d_runtime.backends.onnxruntime import PROVIDERS, OnnxRuntimeBackend
+from t2d_runtime.backends.onnxruntime import PROVIDERS, OnnxRuntimeBackend, OnnxRuntimeGpuEngine
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from t2d_runtime.errors import BackendError, BackendUnavailableError
 
@@ -44,6 +44,8 @@ class Session:
     def __init__(self, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         self.providers, self.fallback = named["providers"], named["enable_fallback"]
         self.runs: list[dict[str, str]] = []
+        self.bound: list[Any] = []
+        self.output: Any = None
         self.failure: Exception | None = None
 
     def get_providers(self) -> list[str]:
@@ -56,11 +58,20 @@ class Session:
         return [SimpleNamespace(name="patch_tokens", shape=["batch", 4, 8])]
 
     def io_binding(self) -> Any:
-        return SimpleNamespace(bind_input=lambda *given: None, bind_output=lambda *given: None)
+        return SimpleNamespace(
+            bind_input=lambda *given: None,
+            bind_cpu_input=lambda name, array: self.bound.append((name, array.flags.c_contiguous)),
+            bind_output=lambda *given: self.bound.append(given),
+            synchronize_outputs=lambda: self.bound.append("synchronised"),
+            get_outputs=lambda: [self.output],
+        )
 
-    def run_with_iobinding(self, binding: Any, options: onnxruntime.RunOptions) -> None:
+    def run_with_iobinding(self, binding: Any, options: onnxruntime.RunOptions | None = None) -> None:
         if self.failure is not None:
             raise self.failure
+        if options is None:
+            self.bound.append("run")
+            return
         keys = ("gpu_graph_id", "disable_synchronize_execution_providers")
         self.runs.append({key: value for key in keys if (value := entry(options, key)) is not None})
 
@@ -122,6 +133,31 @@ def test_what_onnx_runtime_raises_is_a_backend_error(
     sessions[0].failure = kind("Invalid feed")
     with pytest.raises(BackendError, match=r"ONNX Runtime failed: Invalid feed$"):
         call()
+
+
+def test_outputs_are_left_on_the_gpu_when_the_work_has_ended(exported_bundle: Path, sessions: list[Session]) -> None:
+    engine = OnnxRuntimeBackend("onnxruntime-cuda").load(
+        Bundle.open(exported_bundle), IMAGE_ENCODER, precision="fp32", num_threads=None
+    )
+    assert isinstance(engine, OnnxRuntimeGpuEngine)
+    (session,) = sessions
+    kept = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    session.output = SimpleNamespace(
+        data_type=lambda: "tensor(float)", data_ptr=lambda: 4096, shape=lambda: [1, 2, 3], numpy=lambda: kept
+    )
+    pixels = {"pixel_values": np.zeros((3, 2, 1, 2), np.float32).T}
+    ((name, array),) = engine.run_on_device(pixels)[0].items()
+    assert session.bound == [("pixel_values", True), ("patch_tokens", "cuda"), "run", "synchronised"]
+    assert (name, array.address, array.shape) == ("patch_tokens", 4096, (1, 2, 3))
+    assert np.array_equal(array.to_host(), kept)
+    session.output.data_type = lambda: "tensor(float16)"
+    with pytest.raises(
+        BackendError, match=r"patch_tokens is a tensor\(float16\), expected tensor\(float\); export the"
+    ):
+        engine.run_on_device(pixels)
+    session.failure = RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+    with pytest.raises(BackendError, match=r"ONNX Runtime failed: CUDA failure 2: out of memory$"):
+        engine.run_on_device(pixels)
 
 
 @pytest.mark.parametrize(("precision", "options"), [("fp32", {"use_tf32": "0"}), ("fp16", {}), ("int8", {})])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from t2d_runtime.bundle.manifest import PamrSettings, WindowSettings
 from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.image.features import HostFeatures
 from t2d_runtime.image.windows import cut_windows, stitch, window_boxes
 from t2d_runtime.masks import postprocess
 from t2d_runtime.masks.pamr.refine import CLASS_CHUNK, refine
@@ -28,8 +29,10 @@ def encoded(rng: np.random.Generator, size: tuple[int, int]) -> ImageEncoding:
         image=image,
         resized=image.copy(),
         windows=boxes,
-        patch_tokens=rng.normal(0, 1, (len(boxes), 3, 3, WIDTH)).astype(np.float32),
-        cls_attention=rng.normal(0, 1, (len(boxes), 2, 3, 3)).astype(np.float32),
+        features=HostFeatures(
+            rng.normal(0, 1, (len(boxes), 3, 3, WIDTH)).astype(np.float32),
+            rng.normal(0, 1, (len(boxes), 2, 3, 3)).astype(np.float32),
+        ),
         window_mode="slide",
         model_digest="",
         backend="",

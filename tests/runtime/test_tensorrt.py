@@ -82,7 +82,7 @@ class Device:
         return True
 
 
-def engine_on(device: Device) -> TensorRtEngine:
+def engine_on(device: Device, of_result: str = "float32") -> TensorRtEngine:
     names = [*device.profiles, "result"]
     modes = SimpleNamespace(OUTPUT="output")
     engine = SimpleNamespace(
@@ -90,7 +90,7 @@ def engine_on(device: Device) -> TensorRtEngine:
         num_io_tensors=len(names),
         get_tensor_name=lambda index: names[index],
         get_tensor_mode=lambda name: "output" if name == "result" else "input",
-        get_tensor_dtype=lambda name: "float32",
+        get_tensor_dtype=lambda name: of_result if name == "result" else "float32",
     )
     trt = SimpleNamespace(TensorIOMode=modes, nptype=lambda dtype: np.dtype(dtype))
     return TensorRtEngine(trt, device, engine, device.profiles)  # type: ignore[arg-type]
@@ -102,6 +102,31 @@ def test_a_batch_above_the_engines_is_run_in_parts() -> None:
     assert np.array_equal(engine_on(device).run({"values": values})["result"], values)
     assert [run["values"] for run in device.runs] == [(2, 3), (2, 3), (1, 3)]
     assert device.memory == {}
+
+
+def test_outputs_stay_on_the_device_as_long_as_their_arrays() -> None:
+    device = Device(BATCH)
+    values = np.arange(9, dtype=np.float32).reshape(3, 3)
+    parts = engine_on(device).run_on_device({"values": values})
+    arrays = [part["result"] for part in parts]
+    assert [array.shape for array in arrays] == [(2, 3), (1, 3)]
+    assert set(device.memory) == {array.address for array in arrays}, "inputs are freed"
+    assert np.array_equal(np.concatenate([array.to_host() for array in arrays]), values)
+    del parts, arrays[0]
+    assert set(device.memory) == {arrays[0].address}
+    arrays.clear()
+    assert device.memory == {}
+
+
+def test_a_failing_run_leaves_nothing_on_the_device() -> None:
+    device = Device(BATCH)
+    device.refused = {"result"}
+    with pytest.raises(BackendError, match="refuses memory for result"):
+        engine_on(device).run_on_device({"values": np.zeros((1, 3), np.float32)})
+    assert device.memory == {}
+    halves = engine_on(Device(BATCH), of_result="float16")
+    with pytest.raises(BackendError, match="output result is float16, expected float32; build the engine again"):
+        halves.run_on_device({"values": np.zeros((1, 3), np.float32)})
 
 
 def test_scalars_stay_scalars() -> None:

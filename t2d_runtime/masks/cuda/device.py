@@ -65,6 +65,9 @@ class Device(Protocol):
     def to_host(self, array: NDArray[Any], address: int) -> None:
         """Fill an array from the device."""
 
+    def copy(self, address: int, source: int, nbytes: int) -> None:
+        """Copy memory of the device, that of an engine too, to an address of `allocate`."""
+
     def launch(self, kernel: str, grid: Size, block: Size, arguments: Sequence[Argument]) -> None:
         """Run a kernel of `masks.cu`."""
 
@@ -192,6 +195,10 @@ class CudaDevice:
         """See `Device.to_host`."""
         kind = self.cuda.copy_kinds[1]
         self.cuda.call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self.stream)
+
+    def copy(self, address: int, source: int, nbytes: int) -> None:
+        """See `Device.copy`."""
+        self.cuda.call("cudaMemcpyAsync", address, source, nbytes, self.cuda.copy_within, self.stream)
 
     def launch(self, kernel: str, grid: Size, block: Size, arguments: Sequence[Argument]) -> None:
         """See `Device.launch`."""

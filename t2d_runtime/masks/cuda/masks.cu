@@ -172,6 +172,12 @@ __global__ void fill(float *values, index_t count, float value) {
     if (e < count) values[e] = value;
 }
 
+/* Set `wrong` where a value is not finite. Several threads may, to the same number. */
+__global__ void nonfinite(const float *values, index_t count, int *wrong) {
+    const index_t e = ELEMENT;
+    if (e < count && !(fabsf(values[e]) <= LARGEST)) *wrong = 1;
+}
+
 /* Planes (N,h,w) resized to (N,height,width). */
 __global__ void resize(const float *planes, float *resized, index_t count, int h, int w, int height, int width,
                        float row_scale, float column_scale, int align_corners) {

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.bundle.manifest import PamrSettings
+from t2d_runtime.device.arrays import DeviceArray
 from t2d_runtime.errors import BackendError
+from t2d_runtime.image.features import DeviceFeatures, FeatureSizes, ImageFeatures
 from t2d_runtime.image.windows import Window
 from t2d_runtime.masks.cuda.device import Argument, Device, Recording
 from t2d_runtime.results.label_map import LabelMap
@@ -30,11 +34,9 @@ class Shapes:
     """Sizes and settings that the launches are made for; a picture with other ones needs another plan."""
 
     windows: tuple[Window, ...]
-    grid: tuple[int, int]
-    """Patches (h,w) of a window."""
-    heads: int
-    width: int
-    """D of patch tokens and text embeddings."""
+    features: FeatureSizes
+    on_device: bool
+    """True where the features lie in the device's memory already."""
     classes: int
     resized_size: tuple[int, int]
     size: tuple[int, int]
@@ -64,12 +66,24 @@ class Shapes:
 class Inputs:
     """Arrays of one call; those that the shapes do not need are not read."""
 
-    patch_tokens: Floats
-    cls_attention: Floats
+    features: ImageFeatures
     text_embeds: Floats
     picture: NDArray[np.uint8]
     """(H',W',3), the resized picture that the windows were cut from."""
     offsets: Floats | None
+
+
+class Found(NamedTuple):
+    """Results of one call."""
+
+    labels: LabelMap
+    """(H,W)."""
+    scores: Floats | None
+    """(N,H,W), where kept."""
+    best: Floats | None
+    """(H,W), the best of the scores that competed, where confidence is kept."""
+    finite: bool
+    """False where a feature is not: then nothing else means anything."""
 
 
 class Plan:
@@ -78,9 +92,10 @@ class Plan:
     def __init__(self, device: Device, shapes: Shapes) -> None:
         self._device, self._shapes = device, shapes
         self._memory: list[int] = []
-        self._staging: list[tuple[NDArray[np.generic], int]] = []
+        self._staging: dict[int, NDArray[np.generic]] = {}
         self._recording: Recording | None = None
         self._host_labels: LabelMap | None = None
+        self._host_wrong: NDArray[np.int32] | None = None
         try:
             self._allocate()
             self._recording = device.record(self._launch_all)
@@ -88,21 +103,15 @@ class Plan:
             self.close()
             raise
 
-    def run(self, inputs: Inputs) -> tuple[LabelMap, Floats | None, Floats | None]:
-        """Labels (H,W) and, where kept, scores (N,H,W) and the best of those that competed (H,W)."""
-        if self._recording is None or self._host_labels is None:
+    def run(self, inputs: Inputs) -> Found:
+        """Labels and what else is kept. Raises BackendError where the device fails."""
+        if self._recording is None or self._host_labels is None or self._host_wrong is None:
             raise BackendError("the plan is closed")
         shapes, device = self._shapes, self._device
-        given = (inputs.patch_tokens, inputs.text_embeds, inputs.cls_attention, inputs.picture, inputs.offsets)
-        wanted = (True, True, shapes.cleaning is not None, shapes.refine is not None, shapes.offsets)
-        arrays = [array for array, needed in zip(given, wanted, strict=True) if needed and array is not None]
-        if shapes.offsets and inputs.offsets is not None:
-            arrays.append(-inputs.offsets)
-        for array, (staging, address) in zip(arrays, self._staging, strict=True):
-            staging[:] = array.reshape(staging.shape)
-            device.to_device(address, staging)
+        self._take(inputs)
         self._recording.replay()
         device.to_host(self._host_labels, self._labels)
+        device.to_host(self._host_wrong, self._wrong)
         scores = None
         if shapes.keep_scores:
             scores = np.empty((shapes.classes, *shapes.size), np.float32)
@@ -111,7 +120,7 @@ class Plan:
         if best is not None:
             device.to_host(best, self._best)
         device.synchronize()
-        return self._host_labels.copy(), scores, best
+        return Found(self._host_labels.copy(), scores, best, not self._host_wrong.any())
 
     def close(self) -> None:
         """Free the memory and the recorded launches."""
@@ -121,22 +130,53 @@ class Plan:
         while self._memory:
             self._device.free(self._memory.pop())
         while self._staging:
-            self._device.free_host_array(self._staging.pop()[0])
-        if self._host_labels is not None:
-            self._device.free_host_array(self._host_labels)
-            self._host_labels = None
+            self._device.free_host_array(self._staging.popitem()[1])
+        for array in (self._host_labels, self._host_wrong):
+            if array is not None:
+                self._device.free_host_array(array)
+        self._host_labels = self._host_wrong = None
+
+    def _take(self, inputs: Inputs) -> None:
+        """Bring what the launches read to its place."""
+        shapes, features = self._shapes, inputs.features
+        if isinstance(features, DeviceFeatures):
+            self._gather(self._tokens, features.token_parts)
+            if shapes.cleaning is not None:
+                self._gather(self._attention, features.attention_parts)
+        else:
+            self._fill(self._tokens, features.patch_tokens)
+            if shapes.cleaning is not None:
+                self._fill(self._attention, features.cls_attention)
+        self._fill(self._texts, inputs.text_embeds)
+        if shapes.refine is not None:
+            self._fill(self._picture, inputs.picture)
+        if inputs.offsets is not None:
+            self._fill(self._offsets, inputs.offsets)
+            self._fill(self._negated, -inputs.offsets)
+
+    def _fill(self, address: int, array: NDArray[np.generic]) -> None:
+        """Copy an array of the host to memory of `_input`."""
+        staging = self._staging[address]
+        staging[:] = array.reshape(staging.shape)
+        self._device.to_device(address, staging)
+
+    def _gather(self, address: int, parts: Sequence[DeviceArray]) -> None:
+        """Copy arrays of the device to memory, one after the other."""
+        for part in parts:
+            nbytes = 4 * math.prod(part.shape)
+            self._device.copy(address, part.address, nbytes)
+            address += nbytes
 
     def _allocate(self) -> None:
         shapes, device = self._shapes, self._device
-        W, N, D, M = len(shapes.windows), shapes.classes, shapes.width, shapes.heads
-        P = shapes.grid[0] * shapes.grid[1]
+        W, N, P, D, M = self._counts
         height, width = shapes.size
         crop = shapes.windows[0].height * shapes.windows[0].width
         stitched = shapes.resized_size[0] * shapes.resized_size[1]
         group = min(CLASS_GROUP, N)
-        self._tokens, self._texts = self._input((W, P, D)), self._input((N, D))
+        self._tokens, self._texts = self._of_features((W, P, D)), self._input((N, D))
         if shapes.cleaning is not None:
-            self._attention = self._input((W, M, P))
+            self._attention = self._of_features((W, M, P))
         if shapes.refine is not None:
             self._picture = self._input((*shapes.resized_size, 3), np.uint8)
         if shapes.offsets:
@@ -157,9 +197,19 @@ class Plan:
         self._labels = self._floats(-(-height * width * (1 + shapes.wide) // 4))
         if shapes.keep_scores:
             self._kept = self._floats(N * height * width)
+        self._wrong = self._floats(1)
         self._host_labels = device.host_array(shapes.size, np.uint16 if shapes.wide else np.uint8)
+        self._host_wrong = device.host_array((1,), np.int32)
+
+    @property
+    def _counts(self) -> tuple[int, int, int, int, int]:
+        """W, N, P, D and M, as `masks.cu` names them."""
+        features = self._shapes.features
+        patches = features.grid[0] * features.grid[1]
+        return features.windows, self._shapes.classes, patches, features.width, features.heads
 
     def _launch_all(self) -> None:
+        self._check()
         self._score()
         height, width = self._shapes.size
         threshold = self._shapes.threshold
@@ -168,11 +218,18 @@ class Plan:
         for first in range(0, self._shapes.classes, CLASS_GROUP):
             self._label(first, min(CLASS_GROUP, self._shapes.classes - first))
 
+    def _check(self) -> None:
+        """Look for features that are not finite, which the host looks for where they come from there."""
+        W, _, P, D, M = self._counts
+        self._elements("fill", 1, self._wrong, after=[_float(0.0)])
+        self._elements("nonfinite", W * P * D, self._tokens, after=[_pointer(self._wrong)])
+        if self._shapes.cleaning is not None:
+            self._elements("nonfinite", W * M * P, self._attention, after=[_pointer(self._wrong)])
+
     def _score(self) -> None:
         """Scores (W,N,P), cleaned and shifted where the settings say so."""
         shapes = self._shapes
-        W, N, D = len(shapes.windows), shapes.classes, shapes.width
-        P = shapes.grid[0] * shapes.grid[1]
+        W, N, P, D, _ = self._counts
         count = W * N * P
         self._product(self._texts, self._tokens, self._scores, (N, P, D), step=(D, 1), apart=(0, P * D))
         self._rows("norms", W * P, self._tokens, self._lengths, after=[_int(D)])
@@ -180,16 +237,17 @@ class Plan:
         if shapes.cleaning != "paper":
             self._elements("sigmoid", count, self._scores)
         if shapes.cleaning is not None:
-            self._clean(W, N, P)
+            self._clean()
         if shapes.cleaning == "paper":
             self._elements("sigmoid", count, self._scores)
         if shapes.offsets:
             self._elements("shift", count, self._scores, self._offsets, after=[_int(N), _int(P)])
 
-    def _clean(self, W: int, N: int, P: int) -> None:
+    def _clean(self) -> None:
         """Mix the scores with the attention, as released or as in the paper (cleaning.py)."""
         shapes = self._shapes
-        M, D, paper = shapes.heads, shapes.width, shapes.cleaning == "paper"
+        W, N, P, D, M = self._counts
+        paper = shapes.cleaning == "paper"
         maps = self._attention
         if paper:
             maps = self._maps
@@ -244,7 +302,7 @@ class Plan:
     def _window_planes(self, index: int, window: Window, first: int, group: int) -> int:
         """Address of the planes (group,height,width) of a window, upsampled and refined."""
         shapes = self._shapes
-        (h, w), height, width = shapes.grid, window.height, window.width
+        (h, w), height, width = shapes.features.grid, window.height, window.width
         patches = self._scores + 4 * (index * shapes.classes + first) * h * w
         source, target = self._planes
         scales = [_float((a - 1) / (b - 1) if b > 1 else 0.0) for a, b in ((h, height), (w, width))]
@@ -291,12 +349,15 @@ class Plan:
         self._memory.append(self._device.allocate(count))
         return self._memory[-1]
 
+    def _of_features(self, shape: tuple[int, ...]) -> int:
+        """Memory of features, which are copied there on the device or come from the host."""
+        return self._floats(math.prod(shape)) if self._shapes.on_device else self._input(shape)
+
     def _input(self, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> int:
-        """Memory that `run` fills, in the order in which it is asked for here."""
-        staging = self._device.host_array(shape, dtype)
-        self._staging.append((staging, 0))
-        self._staging[-1] = (staging, self._bytes(staging.nbytes))
-        return self._staging[-1][1]
+        """Memory that `_fill` fills from the host."""
+        address = self._bytes(math.prod(shape) * np.dtype(dtype).itemsize)
+        self._staging[address] = self._device.host_array(shape, dtype)
+        return address
 
     def _constant(self, values: NDArray[np.generic]) -> int:
         address = self._bytes(values.nbytes)

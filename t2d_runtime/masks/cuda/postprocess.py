@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import ClosedError, OptionError
 from t2d_runtime.image.encoding import ImageEncoding
+from t2d_runtime.image.features import DeviceFeatures, not_finite
 from t2d_runtime.image.windows import size_of
 from t2d_runtime.masks.cuda.device import CudaDevice, Device
 from t2d_runtime.masks.cuda.plan import Inputs, Plan, Shapes
@@ -66,18 +67,17 @@ class DeviceMasks:
     ) -> Labelling:
         """Labels, scores and confidence as the host's `label_map_of` gives them; `num_threads` concerns the host alone.
 
-        Raises OptionError for a score filter, which works on the host's arrays, and BackendError where the device fails
-        or its memory is too small.
+        Raises OptionError for a score filter, which works on the host's arrays, and BackendError where the device
+        fails, its memory is too small, or features that never left it are not finite.
         """
         if score_filter is not None:
             raise OptionError(HOST_ALONE)
         threshold, offsets = competition(settings, thresholds)
-        _, h, w, width = encoding.patch_tokens.shape
+        features = encoding.features
         shapes = Shapes(
             windows=encoding.windows,
-            grid=(h, w),
-            heads=encoding.cls_attention.shape[1],
-            width=width,
+            features=features.sizes,
+            on_device=isinstance(features, DeviceFeatures),
             classes=len(text_embeds),
             resized_size=size_of(encoding.resized),
             size=size_of(encoding.image),
@@ -89,12 +89,15 @@ class DeviceMasks:
             keep_scores=keep_scores,
             keep_confidence=keep_confidence,
         )
-        inputs = Inputs(encoding.patch_tokens, encoding.cls_attention, text_embeds, encoding.resized, offsets)
+        inputs = Inputs(features, text_embeds, encoding.resized, offsets)
         with self._lock:
             if self._closed:
                 raise ClosedError("the device's masks were closed; open the bundle again")
-            labels, scores, best = self._plan(shapes).run(inputs)
-        return Labelling(labels, scores, confidence_of(best, labels, settings, thresholds))
+            found = self._plan(shapes).run(inputs)
+        if not found.finite:
+            raise not_finite("patch_tokens or cls_attention", f"{encoding.engine} in {encoding.precision}")
+        confidence = confidence_of(found.best, found.labels, settings, thresholds)
+        return Labelling(found.labels, found.scores, confidence)
 
     def _plan(self, shapes: Shapes) -> Plan:
         if shapes not in self._plans:
