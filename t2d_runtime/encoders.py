@@ -119,10 +119,7 @@ class Encoders:
 
     def run_image_encoder(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Outputs of the image encoder for windows (W,h,w,3) uint8 RGB, by name. Raises BackendError."""
-        outputs = self._open_image_encoder().run(self._image_inputs(crops))
-        for name, array in outputs.items():
-            check_finite(name, array, str(self))
-        return outputs
+        return self._run(self._open_image_encoder(), crops)
 
     def encode_classes(
         self,
@@ -185,12 +182,18 @@ class Encoders:
         if on_device and isinstance(engine, DeviceEngine):
             parts = [part for batch in batches for part in engine.run_on_device(self._image_inputs(batch))]
             tokens, attention = ([part[name] for part in parts] for name in ("patch_tokens", "cls_attention"))
-            return DeviceFeatures(tokens, attention, (h, w), str(self))
-        outputs = [self.run_image_encoder(batch) for batch in batches]
+            return DeviceFeatures(len(crops), tokens, attention, (h, w), str(self))
+        outputs = [self._run(engine, batch) for batch in batches]
         return HostFeatures(
             np.concatenate([output["patch_tokens"] for output in outputs]).reshape(len(crops), h, w, -1),
             np.concatenate([output["cls_attention"] for output in outputs]).reshape(len(crops), -1, h, w),
         )
+
+    def _run(self, engine: Engine, crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        outputs = engine.run(self._image_inputs(crops))
+        for name, array in outputs.items():
+            check_finite(name, array, str(self))
+        return outputs
 
     def _image_inputs(self, crops: NDArray[np.uint8]) -> Arrays:
         return {"pixel_values": to_pixel_values(crops, self.manifest.model.input_size, self.manifest.preprocessing)}

@@ -75,7 +75,11 @@ class Segmenter:
         segmenter = cls.open_unproven(
             bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
         )
-        require_proven_parts(segmenter.encoders, segmenter._device_masks)
+        try:
+            require_proven_parts(segmenter.encoders, segmenter._device_masks)
+        except BaseException:
+            segmenter.close()  # a GPU's memory would stay taken
+            raise
         return segmenter
 
     @classmethod

@@ -123,7 +123,7 @@ def image(bundle: str, backend: str, precision: str) -> Figures:
         wrong = judged(tuple(feature_stages(segmenter.encoders, device))).get("error")
         yield {"features_stay": segmenter.encoders.has_device_outputs} | ({"error": wrong} if wrong else {})
         on_device = Segmenter(segmenter.encoders, device)
-        labels = on_device.segment(encoding, words, background=True, refine=True).label_map
+        labels = on_device.segment(pixels, words, background=True, refine=True).label_map
         yield {"device_ms": median_ms(lambda: on_device.segment(pixels, words, background=True, refine=True))}
     except T2DError as error:  # the host's figures are worth having all the same
         yield {"error": str(error)}

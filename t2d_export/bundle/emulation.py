@@ -16,7 +16,8 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from t2d_export.encoders.to_onnx import write_graph
 from t2d_runtime.backends.base import EngineIdentity
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from t2d_runtime.backends.onnxruntime_session import OnnxRuntimeEngine
 from t2d_runtime.bundle.files import Bundle
 
 EMULATION = "emulation"

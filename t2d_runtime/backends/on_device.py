@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from t2d_runtime.backends.base import Arrays
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, backend_errors
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from t2d_runtime.backends.onnxruntime_session import backend_errors, bound, output_shapes
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.device.cuda import Cuda
-from t2d_runtime.errors import BackendError
 
 NO_WAIT = {"disable_synchronize_execution_providers": "1"}
 """Options of a run that returns when its work is on the stream."""
@@ -54,19 +54,15 @@ class BoundSession:
         output sizes are not known from the first axis of the inputs, or the GPU's memory is too small.
         """
         self.close()
-        binding = self._session.io_binding()
-        batch = len(next(iter(inputs.values())))
-        for name, array in inputs.items():
-            values = np.ascontiguousarray(array)
-            address = self._allocate(values.nbytes)
+        given = {name: np.asarray(array, order="C") for name, array in inputs.items()}
+        shapes = output_shapes(self._session, given)
+        addresses = {name: self._allocate(array.nbytes) for name, array in given.items()}
+        for name, array in given.items():
             kind = self._cuda.copy_kinds[0]
-            self._cuda.call("cudaMemcpyAsync", address, values.ctypes.data, values.nbytes, kind, self.stream)
-            self._cuda.call("cudaStreamSynchronize", self.stream)
-            binding.bind_input(name, self._device, 0, values.dtype.type, values.shape, address)
-        for output in self._session.get_outputs():
-            shape = _known(output.shape, batch, output.name)
-            address = self._allocate(4 * math.prod(shape))  # float32 at the boundary in every precision
-            binding.bind_output(output.name, self._device, 0, np.float32, shape, address)
+            self._cuda.call("cudaMemcpyAsync", addresses[name], array.ctypes.data, array.nbytes, kind, self.stream)
+        self._cuda.call("cudaStreamSynchronize", self.stream)
+        addresses |= {name: self._allocate(4 * math.prod(shape)) for name, shape in shapes.items()}
+        binding = bound(self._session, self._device, given, shapes, addresses)
         entries = dict(NO_WAIT)
         if self._graphs is not None:  # else a graph that was recorded for another batch would be replayed; 0 is taken
             entries["gpu_graph_id"] = str(next(self._graphs))
@@ -87,13 +83,6 @@ class BoundSession:
     def _allocate(self, nbytes: int) -> int:
         self._memory.append(int(self._cuda.call("cudaMalloc", nbytes)))
         return self._memory[-1]
-
-
-def _known(shape: list[Any], batch: int, name: str) -> tuple[int, ...]:
-    sizes = (batch, *shape[1:])
-    if not all(isinstance(size, int) for size in sizes):
-        raise BackendError(f"output {name} has the shape {shape}, expected one whose first axis alone is open")
-    return tuple(int(size) for size in sizes)
 
 
 def device_ms(cuda: Cuda, stream: Any, call: Callable[[], object], rounds: int, warm_up: int = 3) -> list[float]:

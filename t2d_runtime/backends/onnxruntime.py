@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from t2d_runtime.backends.base import Arrays, EngineIdentity
+from t2d_runtime.backends.base import EngineIdentity
 from t2d_runtime.backends.names import BACKENDS
+from t2d_runtime.backends.onnxruntime_session import OnnxRuntimeEngine, OnnxRuntimeGpuEngine, reason_of
 from t2d_runtime.bundle.files import ENCODERS, IMAGE_ENCODER, Bundle
-from t2d_runtime.device.arrays import DeviceArray
 from t2d_runtime.device.cpu import cpu_name
 from t2d_runtime.device.nvidia import CUDA_LIBRARIES, TENSORRT_LIBRARIES, gpu, has_tensorrt, load_libraries
 from t2d_runtime.errors import BackendError, BackendUnavailableError
@@ -46,83 +41,9 @@ SHARED_OPTIONS = ("user_compute_stream",)
 FATAL_ONLY = 4
 """ONNX Runtime's log level: its errors reach the caller as exceptions."""
 
-FLOAT32 = "tensor(float)"
-"""ONNX Runtime's name of the type of every output."""
-
 KEEP_QUANTISED = {"optimization.disable_specified_optimizers": "MatMulAddFusion"}
 """That fusion makes a float32 Gemm of a quantised MatMul and its bias, where the batch is known: int8 is then slower
 than float32."""
-
-FAILURE = re.compile(r"\w+ failure \d+: [^;\n]+|Failed to allocate memory[^;\n]+")
-"""The reason in errors of CUDA's provider, which stands behind a thousand characters of its own C++ types."""
-
-
-def reason_of(error: Exception) -> str:
-    """The text of an error of ONNX Runtime; only the reason where CUDA failed."""
-    found = FAILURE.search(str(error))
-    return found[0].strip() if found else str(error)
-
-
-@contextmanager
-def backend_errors(kinds: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Raise BackendError in place of the exceptions of a run."""
-    try:
-        yield
-    except kinds as error:
-        raise BackendError(f"ONNX Runtime failed: {reason_of(error)}") from error
-
-
-class OnnxRuntimeEngine:
-    """One ONNX Runtime session."""
-
-    def __init__(self, session: Any, errors: tuple[type[Exception], ...]) -> None:
-        self._session = session
-        self._errors = errors
-        self.inputs = frozenset(value.name for value in session.get_inputs())
-        self._outputs = [output.name for output in session.get_outputs()]
-
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """All outputs by name."""
-        with backend_errors(self._errors):
-            values = self._session.run(self._outputs, dict(inputs))
-        return dict(zip(self._outputs, values, strict=True))
-
-
-class OnnxRuntimeGpuEngine(OnnxRuntimeEngine):
-    """A session of a GPU's provider, which can leave its outputs there by IO binding. Not run on a GPU yet."""
-
-    device = "cuda"
-    """ONNX Runtime's name of the memory that outputs are left in."""
-
-    def run_on_device(self, inputs: Arrays) -> list[dict[str, DeviceArray]]:
-        """All outputs by name, in one part."""
-        with backend_errors(self._errors):
-            binding = self._session.io_binding()
-            for name, array in inputs.items():
-                binding.bind_cpu_input(name, np.asarray(array, order="C"))
-            for name in self._outputs:
-                binding.bind_output(name, self.device)
-            self._session.run_with_iobinding(binding)
-            binding.synchronize_outputs()
-            values = binding.get_outputs()
-        outputs = zip(self._outputs, values, strict=True)
-        return [{name: OrtArray(self._session, name, value, self._errors) for name, value in outputs}]
-
-
-class OrtArray:
-    """An output that ONNX Runtime left on the GPU. It holds the session, whose allocator frees it."""
-
-    def __init__(self, session: Any, name: str, value: Any, errors: tuple[type[Exception], ...]) -> None:
-        if value.data_type() != FLOAT32:
-            raise BackendError(f"output {name} is a {value.data_type()}, expected {FLOAT32}; export the bundle again")
-        self._session, self._value, self._errors = session, value, errors
-        self.address = int(value.data_ptr())
-        self.shape = tuple(value.shape())
-
-    def to_host(self) -> NDArray[np.float32]:
-        """A copy in the host's memory."""
-        with backend_errors(self._errors):
-            return np.array(self._value.numpy(), np.float32)
 
 
 class OnnxRuntimeBackend:

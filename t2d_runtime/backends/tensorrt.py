@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from t2d_runtime.bundle.engines import (
     tensorrt_options,
 )
 from t2d_runtime.bundle.files import ENCODERS, SEGMENTER, Bundle
-from t2d_runtime.device.arrays import DeviceArray
+from t2d_runtime.device.arrays import DeviceArray, RunMemory
 from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError
 
@@ -58,16 +55,18 @@ class TensorRtEngine:
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name. An encoder runs a batch larger than the engine's in parts."""
+        given = self._parts(inputs)
         with self._lock:
-            parts = [self._run_once(values) for values in self._parts(inputs)]
+            parts = [self._run_once(values) for values in given]
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
     def run_on_device(self, inputs: Arrays) -> list[dict[str, DeviceArray]]:
         """All outputs by name, for each part of the batch. Not run on a GPU yet."""
+        given = self._parts(inputs)
         with self._lock:
-            return [self._leave_once(values) for values in self._parts(inputs)]
+            return [self._leave_once(values) for values in given]
 
     def bind(self, inputs: Arrays) -> Callable[[], None]:
         """A call that runs the engine on these inputs, which are copied to the device now, without waiting for it.
@@ -117,47 +116,34 @@ class TensorRtEngine:
                 )
 
     def _run_once(self, values: Arrays) -> dict[str, NDArray[Any]]:
-        cuda, stream = self._cuda, self.stream
-        with self._launched(values) as buffers:
+        with RunMemory(self._cuda, self.stream) as memory:
+            self._launch(memory, values)
             results = {name: self._empty(name) for name in self._outputs}
             for name, array in results.items():
-                kind = cuda.copy_kinds[1]
-                cuda.call("cudaMemcpyAsync", array.ctypes.data, buffers[name], array.nbytes, kind, stream)
-            cuda.call("cudaStreamSynchronize", stream)
+                memory.download(name, array)
+            self._cuda.call("cudaStreamSynchronize", self.stream)
         return results
 
     def _leave_once(self, values: Arrays) -> dict[str, DeviceArray]:
         for name in self._outputs:
             if self._dtypes[name] != np.float32:
                 raise BackendError(f"output {name} is {self._dtypes[name]}, expected float32; build the engine again")
-        with self._launched(values) as buffers:
-            shapes = {name: self._shape(name) for name in self._outputs}
-            self._cuda.call("cudaStreamSynchronize", self.stream)
-            return {name: CudaArray(self._cuda, self.stream, buffers.pop(name), shapes[name]) for name in shapes}
+        with RunMemory(self._cuda, self.stream) as memory:
+            self._launch(memory, values)
+            self._cuda.call("cudaStreamSynchronize", self.stream)  # other streams read the outputs
+            return {name: memory.keep(name, self._shape(name)) for name in self._outputs}
 
-    @contextmanager
-    def _launched(self, values: Arrays) -> Iterator[dict[str, int]]:
-        """Memory of inputs and outputs by name, with the run on its way; frees what is left of it in the end."""
+    def _launch(self, memory: RunMemory, values: Arrays) -> None:
+        """Start a run on the stream, with inputs and outputs in new memory."""
         self._set_shapes(values)
-        cuda, stream = self._cuda, self.stream
-        sizes = {name: array.nbytes for name, array in values.items()}
+        addresses = {name: memory.upload(name, array) for name, array in values.items()}
         for name in self._outputs:
-            sizes[name] = math.prod(self._shape(name)) * self._dtypes[name].itemsize
-        buffers: dict[str, int] = {}
-        try:
-            for name, nbytes in sizes.items():
-                buffers[name] = cuda.call("cudaMallocAsync", max(nbytes, 1), stream)
-                if not self._context.set_tensor_address(name, int(buffers[name])):
-                    raise BackendError(f"TensorRT refuses memory for {name}; see the log")
-            for name, array in values.items():
-                kind = cuda.copy_kinds[0]
-                cuda.call("cudaMemcpyAsync", buffers[name], array.ctypes.data, array.nbytes, kind, stream)
-            if not self._context.execute_async_v3(int(stream)):
-                raise BackendError("TensorRT failed to run the engine; see the log")
-            yield buffers
-        finally:
-            for buffer in buffers.values():
-                cuda.free(buffer, stream)
+            addresses[name] = memory.allocate(name, self._shape(name), self._dtypes[name])
+        for name, address in addresses.items():
+            if not self._context.set_tensor_address(name, address):
+                raise BackendError(f"TensorRT refuses memory for {name}; see the log")
+        if not self._context.execute_async_v3(int(self.stream)):
+            raise BackendError("TensorRT failed to run the engine; see the log")
 
     def _empty(self, name: str) -> NDArray[Any]:
         return np.empty(self._shape(name), self._dtypes[name])
@@ -167,23 +153,6 @@ class TensorRtEngine:
         if min(shape, default=0) < 0:
             raise BackendError(f"TensorRT does not know the shape of {name} before it runs, only {shape}; see the log")
         return shape
-
-
-class CudaArray:
-    """Memory of `cudaMallocAsync` that an engine filled; freed with this object."""
-
-    def __init__(self, cuda: Cuda, stream: Any, address: int, shape: tuple[int, ...]) -> None:
-        self._cuda, self._stream = cuda, stream
-        self.address, self.shape = int(address), shape
-        weakref.finalize(self, cuda.free, address, stream).atexit = False  # the process's end frees all
-
-    def to_host(self) -> NDArray[np.float32]:
-        """A copy in the host's memory."""
-        array = np.empty(self.shape, np.float32)
-        kind = self._cuda.copy_kinds[1]
-        self._cuda.call("cudaMemcpyAsync", array.ctypes.data, self.address, array.nbytes, kind, self._stream)
-        self._cuda.call("cudaStreamSynchronize", self._stream)
-        return array
 
 
 def make_context(trt: Any, engine: Any) -> Any:

@@ -41,11 +41,14 @@ def self_test(bundle: Path | str, **options: Unpack[OpenOptions]) -> SelfTest:
     With the masks on a GPU their stages work on the reference's features; then come features left on the GPU.
     """
     encoders, masks = open_parts(bundle, **options)
-    stages = run_selftest(encoders, masks=masks is None)
-    if masks is not None:
-        stages += (*mask_stages(encoders.bundle, masks), *feature_stages(encoders, masks))
-        masks.close()
-    encoders.close()
+    try:
+        stages = run_selftest(encoders, masks=masks is None)
+        if masks is not None:
+            stages += (*mask_stages(encoders.bundle, masks), *feature_stages(encoders, masks))
+    finally:
+        encoders.close()
+        if masks is not None:
+            masks.close()
     return SelfTest(
         backend=encoders.backend.name,
         engine=str(encoders.backend.identity),

@@ -52,7 +52,7 @@ class ImageEncoding:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the pictures and the features."""
+        """Bytes of the pictures and, once, of the features, wherever they lie."""
         return self.image.nbytes + self.resized.nbytes + self.features.sizes.nbytes
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ class FeatureSizes(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both arrays."""
+        """Bytes of both arrays, once."""
         return 4 * self.windows * self.grid[0] * self.grid[1] * (self.heads + self.width)
 
 
@@ -77,8 +78,11 @@ class DeviceFeatures:
     """Outputs of an engine in the memory of GPU 0, which they hold as long as this object lives.
 
     The arrays are copied to the host where they are first read, and raise BackendError where a value is not finite.
-    Pickles hold the copies.
+    Pickles hold the copies. Parts of other shapes than these are a BackendError at once.
     """
+
+    windows: int
+    """W, of all parts together."""
 
     token_parts: Sequence[DeviceArray]
     """Patch tokens (.,h*w,D) of some windows each."""
@@ -89,11 +93,21 @@ class DeviceFeatures:
     engine: str
     """The engine and its precision, for messages."""
 
+    def __post_init__(self) -> None:
+        patches, heads, width = math.prod(self.grid), self.sizes.heads, self.sizes.width
+        for name, parts, expected in (
+            ("patch_tokens", self.token_parts, (patches, width)),
+            ("cls_attention", self.attention_parts, (heads, patches)),
+        ):
+            shapes = [part.shape for part in parts]
+            if {shape[1:] for shape in shapes} != {expected} or sum(shape[0] for shape in shapes) != self.windows:
+                wanted = f"{self.windows} windows of {expected} together"
+                raise wrong_output(self.engine, f"{name} have the shapes {shapes}, expected {wanted}")
+
     @property
     def sizes(self) -> FeatureSizes:
         """See `ImageFeatures.sizes`."""
-        windows = sum(part.shape[0] for part in self.token_parts)
-        return FeatureSizes(windows, self.grid, self.attention_parts[0].shape[1], self.token_parts[0].shape[2])
+        return FeatureSizes(self.windows, self.grid, self.attention_parts[0].shape[1], self.token_parts[0].shape[-1])
 
     @cached_property
     def patch_tokens(self) -> Floats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 from t2d_runtime.masks.postprocess import Labelling
 from t2d_runtime.proof.parity import Judge, compare_values
 from t2d_runtime.proof.selftest import PLANE_STEP, SelfTestVectors, require_parity
+from t2d_runtime.proof.verdicts import proof_key
 from t2d_runtime.results.options import resolve_options
 from t2d_runtime.storage.cache import digest_of, recall, remember
 
@@ -54,18 +55,18 @@ def require_proven_features(encoders: Encoders, masks: DeviceMasks) -> None:
     """
     if not encoders.has_device_outputs:
         return
-    identity, manifest = encoders.backend.identity, encoders.manifest
-    key = digest_of(__version__, manifest.digest, astuple(identity), encoders.precision, masks.identity)
+    engine = proof_key(encoders.bundle, encoders.backend, encoders.precision)
+    key = digest_of(engine, masks.identity)
     if recall(FEATURE_VERDICTS, key) is not None:
         return
     require_parity(tuple(feature_stages(encoders, masks)), f"{encoders} with features left on {masks.identity[0]}")
-    remember(FEATURE_VERDICTS, key, {"engine": str(identity), "precision": encoders.precision})
+    remember(FEATURE_VERDICTS, key, {"engine": str(encoders.backend.identity), "precision": encoders.precision})
 
 
 def feature_stages(encoders: Encoders, masks: DeviceMasks) -> Iterator[StageParity]:
     """Features that the engine leaves on the GPU, against those that it gives the host; and the scores of both.
 
-    None where the engine cannot leave any there.
+    There are no stages where the engine cannot leave any there.
     """
     if not encoders.has_device_outputs:
         return

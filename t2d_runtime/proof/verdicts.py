@@ -48,7 +48,7 @@ def require_passed(
 ) -> None:
     """Run a self-test of some graphs unless it passed here before. Raises SelfTestError as `require_proven`."""
     identity = backend.identity
-    key = _key(bundle, backend, precision, graphs)
+    key = proof_key(bundle, backend, precision, graphs)
     if recall(VERDICTS, key) is not None:
         return
     from t2d_runtime.proof.selftest import require_parity
@@ -63,10 +63,11 @@ def require_passed(
 
 def is_proven(bundle: Bundle, backend: Backend, precision: str) -> bool:
     """True where the self-test of both encoders has passed on this machine, and is remembered."""
-    return recall(VERDICTS, _key(bundle, backend, precision, ENCODERS)) is not None
+    return recall(VERDICTS, proof_key(bundle, backend, precision)) is not None
 
 
-def _key(bundle: Bundle, backend: Backend, precision: str, graphs: Sequence[str] = ENCODERS) -> str:
+def proof_key(bundle: Bundle, backend: Backend, precision: str, graphs: Sequence[str] = ENCODERS) -> str:
+    """The key of a verdict: everything that decides an engine's results, and so its files too."""
     digests = (*backend.digests(bundle, precision, graphs), bundle.manifest.digest)
     left_off = bundle.left_off if TEXT_ENCODER in graphs else ()
     return digest_of(__version__, backend.name, astuple(backend.identity), precision, digests, left_off)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import shutil
 import sys
@@ -26,14 +25,18 @@ from benchmarks.gpu.tables import blocks
 from benchmarks.report.results import Results
 from benchmarks.timing import in_turn
 from t2d_runtime.backends import onnxruntime as onnxruntime_backend
+from t2d_runtime.backends import onnxruntime_session
 from t2d_runtime.backends.on_device import BoundSession, device_ms
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeGpuEngine, OrtArray
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from t2d_runtime.backends.onnxruntime_session import OnnxRuntimeGpuEngine
 from t2d_runtime.bundle.files import IMAGE_ENCODER, Bundle
 from t2d_runtime.bundle.manifest import sealed
+from t2d_runtime.device.arrays import CudaArray
 from t2d_runtime.errors import BackendError, BackendUnavailableError, OptionError
 from t2d_runtime.masks import postprocess
 from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 from t2d_runtime.masks.pamr.choice import loops_here
+from tests.runtime.cuda_on_cpu import HostCuda
 
 TINY = str(Path(__file__).parents[2] / "models" / "tiny")
 GPU = "NVIDIA Something, compute capability 8.9"
@@ -304,10 +307,11 @@ def test_features_that_stay_on_the_device_are_compared_and_their_row_goes_on(
     exported_bundle: Path, monkeypatch: pytest.MonkeyPatch, right: bool
 ) -> None:
     monkeypatch.setattr(DeviceMasks, "open", classmethod(lambda cls: HostMasks()))
-    monkeypatch.setattr(OnnxRuntimeGpuEngine, "device", "cpu")
+    monkeypatch.setattr(OnnxRuntimeGpuEngine, "memory_name", "cpu")
+    monkeypatch.setattr(onnxruntime_session, "Cuda", HostCuda)
     monkeypatch.setattr(onnxruntime_backend, "OnnxRuntimeEngine", OnnxRuntimeGpuEngine)
     if not right:
-        monkeypatch.setattr(OrtArray, "to_host", lambda self: np.zeros(self.shape, np.float32))
+        monkeypatch.setattr(CudaArray, "to_host", lambda self: np.zeros(self.shape, np.float32))
     found = figures_of(child.image(str(exported_bundle), "onnxruntime", "fp32"))
     assert found["features_stay"] is True
     assert ("patch_tokens on device" in found.get("error", "")) is not right
@@ -348,34 +352,6 @@ def test_tasks_of_pytorch(exported_bundle: Path, kind: str) -> None:
     found = figures_of(torch_side.torch_latency(**made))
     assert list(found["batch_ms"]) == ["1", "2"]
     assert figures_of(torch_side.torch_image(**made))["device_ms"] > 0
-
-
-class HostCuda:
-    """Memory and events of the host in place of CUDA's."""
-
-    copy_kinds = (1, 2)
-
-    def stream(self) -> int:
-        return 7
-
-    def __init__(self) -> None:
-        self.memory: dict[int, Any] = {}
-        self.calls: list[str] = []
-
-    def call(self, function: str, *arguments: Any) -> Any:
-        self.calls.append(function)
-        match function:
-            case "cudaMalloc":
-                block = ctypes.create_string_buffer(arguments[0])
-                self.memory[ctypes.addressof(block)] = block
-                return ctypes.addressof(block)
-            case "cudaMemcpyAsync":
-                ctypes.memmove(*arguments[:3])
-            case "cudaFree":
-                self.memory.pop(arguments[0], None)
-            case "cudaEventElapsedTime":
-                return 1.5
-        return 7
 
 
 def test_a_bound_session_computes_what_a_plain_one_does(exported_bundle: Path) -> None:

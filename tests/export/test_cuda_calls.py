@@ -193,8 +193,24 @@ def test_a_capture_that_fails_is_ended(scripted: ScriptedRuntime, function: str)
     scripted.failing = function
     with pytest.raises(BackendError, match=f"CUDA's {function} failed: [cC][uU]"):
         gpu.record(lambda: gpu.launch("fill", (1, 1, 1), (1, 1, 1), [ctypes.c_int(1), ctypes.c_float(1)]))
-    begun = function != "cudaStreamBeginCapture"
-    assert [scripted.calls.count(name) for name in ("cudaStreamEndCapture", "cudaGraphDestroy")] == [begun, begun]
+    ended = 2 if function != "cudaStreamBeginCapture" else 0
+    assert [scripted.calls.count(name) for name in ("cudaStreamEndCapture", "cudaGraphDestroy")] == [ended, ended]
+
+
+def test_a_capture_that_another_thread_ends_is_begun_once_more(
+    scripted: ScriptedRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu, attempts = CudaDevice(Cuda()), []
+
+    def work() -> None:
+        attempts.append(1)
+        scripted.failing = "cuLaunchKernel" if len(attempts) == 1 else ""
+        gpu.launch("fill", (1, 1, 1), (1, 1, 1), [ctypes.c_int(1), ctypes.c_float(1)])
+
+    gpu.record(work).replay()
+    assert len(attempts) == 2
+    assert "CUDA's cuLaunchKernel failed" in caplog.text
+    assert "recording once more" in caplog.text
 
 
 def test_arguments_are_packed_as_addresses() -> None:

@@ -29,7 +29,8 @@ from t2d_export.encoders.precision import linear_layers
 from t2d_export.encoders.token_table import quantise_rows
 from t2d_runtime.backends.base import Arrays
 from t2d_runtime.backends.names import BACKENDS
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from t2d_runtime.backends.onnxruntime_session import OnnxRuntimeEngine
 from t2d_runtime.backends.openvino import OpenVinoBackend
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import Verdict

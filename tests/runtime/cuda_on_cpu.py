@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,42 @@ class Recorded:
         self.closed = True
 
 
+class HostCuda:
+    """CUDA's calls on the host's memory, which are noted."""
+
+    copy_kinds = (1, 2)
+
+    def __init__(self) -> None:
+        self.memory: dict[int, Any] = {}
+        self.sizes: dict[int, int] = {}
+        self.calls: list[str] = []
+
+    def stream(self) -> int:
+        return 7
+
+    def keep_freed_memory(self) -> None:
+        pass
+
+    def free(self, buffer: int, stream: int) -> None:
+        self.call("cudaFreeAsync", buffer, stream)
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        self.calls.append(function)
+        match function:
+            case "cudaMalloc" | "cudaMallocAsync":
+                block = ctypes.create_string_buffer(arguments[0])
+                self.memory[ctypes.addressof(block)] = block
+                self.sizes[ctypes.addressof(block)] = arguments[0]
+                return ctypes.addressof(block)
+            case "cudaMemcpyAsync":
+                ctypes.memmove(*arguments[:3])
+            case "cudaFree" | "cudaFreeAsync":
+                del self.memory[arguments[0]], self.sizes[arguments[0]]
+            case "cudaEventElapsedTime":
+                return 1.5
+        return 7
+
+
 class CpuDevice:
     """`Device` in the host's memory. It fails where an address is not its own, or an argument not as declared."""
 
@@ -68,6 +104,8 @@ class CpuDevice:
         self._recording: list[tuple[Any, ...]] | None = None
         self.identity: tuple[str, ...] = ("CPU",)
         self.closed = False
+        self.foreign: Mapping[int, int] = {}
+        """Sizes of an engine's memory, by address."""
 
     def allocate(self, nbytes: int) -> int:
         if nbytes > self._left:
@@ -99,6 +137,7 @@ class CpuDevice:
 
     def copy(self, address: int, source: int, nbytes: int) -> None:
         self._inside(address, nbytes)
+        assert any(start <= source and source + nbytes <= start + size for start, size in self.foreign.items())
         ctypes.memmove(address, source, nbytes)
 
     def launch(self, kernel: str, grid: Size, block: Size, arguments: Sequence[Argument]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeEngine
+from t2d_runtime.backends.onnxruntime_session import OnnxRuntimeEngine
 
 
 def disturb(monkeypatch: pytest.MonkeyPatch, output: str, share: float) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from t2d_runtime import Segmenter, __version__
 from t2d_runtime.backends.names import BACKENDS
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeEngine
+from t2d_runtime.backends.onnxruntime_session import OnnxRuntimeEngine
 from t2d_runtime.bundle.files import TEXT_ENCODER
 from t2d_runtime.cli import main
 from t2d_runtime.errors import BackendError

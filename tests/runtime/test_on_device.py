@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,31 +12,13 @@ import onnxruntime
 import pytest
 
 from t2d_runtime.backends import onnxruntime as module
+from t2d_runtime.backends import onnxruntime_session
 from t2d_runtime.backends.on_device import BoundSession
-from t2d_runtime.backends.onnxruntime import PROVIDERS, OnnxRuntimeBackend, OnnxRuntimeGpuEngine
+from t2d_runtime.backends.onnxruntime import PROVIDERS, OnnxRuntimeBackend
+from t2d_runtime.backends.onnxruntime_session import OnnxRuntimeGpuEngine
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from t2d_runtime.errors import BackendError, BackendUnavailableError
-
-
-class Memory:
-    """CUDA's memory as numbers."""
-
-    copy_kinds = (1, 2)
-
-    def __init__(self) -> None:
-        self.held: dict[int, int] = {}
-        self.last = 0
-
-    def stream(self) -> int:
-        return 77
-
-    def call(self, function: str, *arguments: Any) -> Any:
-        if function == "cudaMalloc":
-            self.last += 1
-            self.held[self.last] = arguments[0]
-        elif function == "cudaFree":
-            del self.held[arguments[0]]
-        return self.last
+from tests.runtime.cuda_on_cpu import HostCuda
 
 
 class Session:
@@ -44,8 +27,7 @@ class Session:
     def __init__(self, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         self.providers, self.fallback = named["providers"], named["enable_fallback"]
         self.runs: list[dict[str, str]] = []
-        self.bound: list[Any] = []
-        self.output: Any = None
+        self.bound: list[tuple[Any, ...]] = []
         self.failure: Exception | None = None
 
     def get_providers(self) -> list[str]:
@@ -58,19 +40,16 @@ class Session:
         return [SimpleNamespace(name="patch_tokens", shape=["batch", 4, 8])]
 
     def io_binding(self) -> Any:
-        return SimpleNamespace(
-            bind_input=lambda *given: None,
-            bind_cpu_input=lambda name, array: self.bound.append((name, array.flags.c_contiguous)),
-            bind_output=lambda *given: self.bound.append(given),
-            synchronize_outputs=lambda: self.bound.append("synchronised"),
-            get_outputs=lambda: [self.output],
-        )
+        def given(*arguments: Any) -> None:
+            self.bound.append(arguments)
+
+        return SimpleNamespace(bind_input=given, bind_output=given)
 
     def run_with_iobinding(self, binding: Any, options: onnxruntime.RunOptions | None = None) -> None:
         if self.failure is not None:
             raise self.failure
         if options is None:
-            self.bound.append("run")
+            self.bound.append(("run",))
             return
         keys = ("gpu_graph_id", "disable_synchronize_execution_providers")
         self.runs.append({key: value for key in keys if (value := entry(options, key)) is not None})
@@ -99,20 +78,20 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
     return made
 
 
-def bound(bundle: Path, precision: str, cuda: Memory, name: str = "onnxruntime-cuda", **how: Any) -> BoundSession:
+def bound(bundle: Path, precision: str, cuda: HostCuda, name: str = "onnxruntime-cuda", **how: Any) -> BoundSession:
     backend, opened = OnnxRuntimeBackend(name), Bundle.open(bundle)
     return BoundSession(backend, opened, IMAGE_ENCODER, cuda, precision=precision, **how)  # type: ignore[arg-type]
 
 
 def test_every_batch_has_a_cuda_graph_of_its_own(exported_bundle: Path, sessions: list[Session]) -> None:
-    cuda = Memory()
+    cuda = HostCuda()
     encoder = bound(exported_bundle, "fp32", cuda, cuda_graph=True)
     (session,) = sessions
     for batch in (1, 4):
         call = encoder.bind({"pixel_values": np.zeros((batch, 3, 2, 2), np.float32)})
         call()
         call()
-        assert sorted(cuda.held.values()) == sorted((4 * batch * 12, 4 * batch * 32)), "the batch before is freed"
+        assert sorted(cuda.sizes.values()) == sorted((4 * batch * 12, 4 * batch * 32)), "the batch before is freed"
     assert [run["gpu_graph_id"] for run in session.runs] == ["1", "1", "2", "2"]
     assert {run["disable_synchronize_execution_providers"] for run in session.runs} == {"1"}
     assert session.providers[0][1]["enable_cuda_graph"] == "1"
@@ -125,7 +104,7 @@ def test_every_batch_has_a_cuda_graph_of_its_own(exported_bundle: Path, sessions
 def test_what_onnx_runtime_raises_is_a_backend_error(
     exported_bundle: Path, sessions: list[Session], kind: type[Exception]
 ) -> None:
-    call = bound(exported_bundle, "fp32", Memory()).bind({"pixel_values": np.zeros((64, 3, 2, 2), np.float32)})
+    call = bound(exported_bundle, "fp32", HostCuda()).bind({"pixel_values": np.zeros((64, 3, 2, 2), np.float32)})
     for told in ("Failed to allocate memory for requested buffer of size 1", "CUDA failure 2: out of memory"):
         sessions[0].failure = kind(f"cuda_call.cc:154 void onnxruntime::CudaCall(ERRTYPE) [T = int] {told} ; GPU=0")
         with pytest.raises(BackendError, match=f"ONNX Runtime failed: {told}$"):
@@ -135,29 +114,38 @@ def test_what_onnx_runtime_raises_is_a_backend_error(
         call()
 
 
-def test_outputs_are_left_on_the_gpu_when_the_work_has_ended(exported_bundle: Path, sessions: list[Session]) -> None:
+def test_outputs_are_left_on_the_gpu_when_the_work_has_ended(
+    exported_bundle: Path, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = HostCuda()
+    monkeypatch.setattr(onnxruntime_session, "Cuda", lambda: cuda)
     engine = OnnxRuntimeBackend("onnxruntime-cuda").load(
         Bundle.open(exported_bundle), IMAGE_ENCODER, precision="fp32", num_threads=None
     )
     assert isinstance(engine, OnnxRuntimeGpuEngine)
     (session,) = sessions
-    kept = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
-    session.output = SimpleNamespace(
-        data_type=lambda: "tensor(float)", data_ptr=lambda: 4096, shape=lambda: [1, 2, 3], numpy=lambda: kept
-    )
-    pixels = {"pixel_values": np.zeros((3, 2, 1, 2), np.float32).T}
+    run = session.run_with_iobinding
+
+    def filling(binding: Any) -> None:
+        cuda.calls.append("run")
+        ctypes.memset(session.bound[1][-1], 0, 4 * 3 * 4 * 8)
+        run(binding)
+
+    monkeypatch.setattr(session, "run_with_iobinding", filling)
+    pixels = {"pixel_values": np.ones((2, 1, 2, 3), np.float32).T}  # not in the order of rows
     ((name, array),) = engine.run_on_device(pixels)[0].items()
-    assert session.bound == [("pixel_values", True), ("patch_tokens", "cuda"), "run", "synchronised"]
-    assert (name, array.address, array.shape) == ("patch_tokens", 4096, (1, 2, 3))
-    assert np.array_equal(array.to_host(), kept)
-    session.output.data_type = lambda: "tensor(float16)"
-    with pytest.raises(
-        BackendError, match=r"patch_tokens is a tensor\(float16\), expected tensor\(float\); export the"
-    ):
-        engine.run_on_device(pixels)
+    (_, memory, device, dtype, shape, _), output, _ = session.bound
+    assert (memory, device, dtype, shape) == ("cuda", 0, np.float32, (3, 2, 1, 2))
+    assert output == ("patch_tokens", "cuda", 0, np.float32, (3, 4, 8), array.address)
+    assert cuda.calls.index("cudaMemcpyAsync") < cuda.calls.index("cudaStreamSynchronize") < cuda.calls.index("run")
+    assert (name, array.shape) == ("patch_tokens", (3, 4, 8))
+    assert set(cuda.memory) == {array.address}, "inputs are freed"
+    assert np.array_equal(array.to_host(), np.zeros((3, 4, 8), np.float32))
     session.failure = RuntimeError("CUDA failure 2: out of memory ; GPU=0")
     with pytest.raises(BackendError, match=r"ONNX Runtime failed: CUDA failure 2: out of memory$"):
         engine.run_on_device(pixels)
+    del array
+    assert not cuda.memory
 
 
 @pytest.mark.parametrize(("precision", "options"), [("fp32", {"use_tf32": "0"}), ("fp16", {}), ("int8", {})])
@@ -166,10 +154,10 @@ def test_float32_is_not_rounded_to_tf32(
 ) -> None:
     backend = OnnxRuntimeBackend("onnxruntime-cuda")
     backend.load(Bundle.open(exported_bundle), IMAGE_ENCODER, precision=precision, num_threads=None)
-    bound(exported_bundle, precision, Memory())
+    bound(exported_bundle, precision, HostCuda())
     provider = PROVIDERS["onnxruntime-cuda"]
     assert sessions[0].providers == [(provider, options)]
-    assert sessions[1].providers == [(provider, {**options, "user_compute_stream": "77"})]
+    assert sessions[1].providers == [(provider, {**options, "user_compute_stream": "7"})]
 
 
 def test_tensorrt_keeps_its_engines_for_each_graph_and_leaves_nodes_to_cuda(
@@ -180,7 +168,7 @@ def test_tensorrt_keeps_its_engines_for_each_graph_and_leaves_nodes_to_cuda(
     backend, bundle = OnnxRuntimeBackend("onnxruntime-tensorrt"), Bundle.open(exported_bundle)
     for graph in (IMAGE_ENCODER, IMAGE_ENCODER, TEXT_ENCODER):
         backend.load(bundle, graph, precision="fp32", num_threads=None)
-    bound(exported_bundle, "fp32", Memory(), "onnxruntime-tensorrt")
+    bound(exported_bundle, "fp32", HostCuda(), "onnxruntime-tensorrt")
     folders = []
     for session in sessions:
         (first, options), (second, shared) = session.providers
@@ -189,7 +177,7 @@ def test_tensorrt_keeps_its_engines_for_each_graph_and_leaves_nodes_to_cuda(
         assert Path(options["trt_engine_cache_path"]).is_relative_to(tmp_path)
         folders.append(options["trt_engine_cache_path"])
     assert folders[0] == folders[1] == folders[3] != folders[2]
-    assert shared == {"user_compute_stream": "77"}
+    assert shared == {"user_compute_stream": "7"}
     assert "TensorrtExecutionProvider" in backend.identity.engine
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     exact = OnnxRuntimeBackend("onnxruntime-tensorrt")

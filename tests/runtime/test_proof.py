@@ -14,7 +14,8 @@ import pytest
 from t2d_runtime import Segmenter
 from t2d_runtime.backends.base import EngineIdentity
 from t2d_runtime.backends.known_wrong import reports_on
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from t2d_runtime.backends.onnxruntime_session import OnnxRuntimeEngine
 from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, SELFTEST, TEXT_ENCODER, Bundle
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BackendError, BundleError, SelfTestError

@@ -243,13 +243,14 @@ def test_more_words_than_labels_are_refused(
 
 def test_windows_are_encoded_a_few_at_a_time(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    right = segmenter.encoders.run_image_encoder
+    engine: Any = segmenter.encoders._image_encoder
+    right = engine.run
 
-    def counted(crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        sizes.append(len(crops))
-        return right(crops)
+    def counted(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        sizes.append(len(inputs["pixel_values"]))
+        return dict(right(inputs))
 
-    monkeypatch.setattr(segmenter.encoders, "run_image_encoder", counted)
+    monkeypatch.setattr(engine, "run", counted)
     side = segmenter.manifest.windows.short_side
     windows = len(segmenter.encode_image(np.zeros((side, 4 * side, 3), np.uint8)).windows)
     assert windows == sum(sizes) == 7

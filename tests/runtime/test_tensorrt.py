@@ -32,6 +32,7 @@ class Device:
         self.refused: set[str] = set()
         self.broken = False
         self.keeps = False
+        self.calls: list[str] = []
 
     def free(self, buffer: int, stream: Any) -> None:
         Cuda.free(self, buffer, stream)  # type: ignore[arg-type]
@@ -43,6 +44,7 @@ class Device:
         self.keeps = True
 
     def call(self, function: str, *arguments: Any) -> Any:
+        self.calls.append(function)
         if self.broken and function in ("cudaStreamSynchronize", "cudaFreeAsync"):
             raise BackendError(f"CUDA's {function} failed: cudaErrorIllegalAddress")
         match function:
@@ -75,6 +77,7 @@ class Device:
             return np.frombuffer(self.memory[self.addresses[name]], np.float32, int(np.prod(shape))).reshape(shape)
 
         self.runs.append(dict(self.shapes))
+        self.calls.append("execute")
         product = np.prod([np.ones(1, np.float32)], axis=0)
         for name, shape in self.shapes.items():
             product = product * view(name, shape)
@@ -111,6 +114,8 @@ def test_outputs_stay_on_the_device_as_long_as_their_arrays() -> None:
     arrays = [part["result"] for part in parts]
     assert [array.shape for array in arrays] == [(2, 3), (1, 3)]
     assert set(device.memory) == {array.address for array in arrays}, "inputs are freed"
+    ordered = [call for call in device.calls if call in ("execute", "cudaStreamSynchronize")]
+    assert ordered == ["execute", "cudaStreamSynchronize"] * 2, "other streams read what has ended"
     assert np.array_equal(np.concatenate([array.to_host() for array in arrays]), values)
     del parts, arrays[0]
     assert set(device.memory) == {arrays[0].address}

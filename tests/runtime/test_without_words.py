@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data
 
 from t2d_runtime import ClassEmbeddings, Segmenter
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeEngine
+from t2d_runtime.backends.onnxruntime_session import OnnxRuntimeEngine
 from t2d_runtime.bundle.files import TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.cli import main
 from t2d_runtime.encoders import Encoders

@@ -206,7 +206,14 @@ class CudaDevice:
         self._ask("cuLaunchKernel", self._kernels[kernel], *grid, *block, 0, self.stream, ctypes.addressof(packed), 0)
 
     def record(self, work: Callable[[], None]) -> CudaRecording:
-        """See `Device.record`."""
+        """See `Device.record`. A thread that waits for the whole device ends a recording, which is begun once more."""
+        try:
+            return self._record(work)
+        except BackendError as error:
+            logger.warning("%s; recording once more", error)
+            return self._record(work)
+
+    def _record(self, work: Callable[[], None]) -> CudaRecording:
         self.cuda.call("cudaStreamBeginCapture", self.stream, self.cuda.capture_mode)
         try:
             work()

@@ -219,7 +219,7 @@ class Plan:
             self._label(first, min(CLASS_GROUP, self._shapes.classes - first))
 
     def _check(self) -> None:
-        """Look for features that are not finite, which the host looks for where they come from there."""
+        """Look for features that are not finite: those of the device were never looked at."""
         W, _, P, D, M = self._counts
         self._elements("fill", 1, self._wrong, after=[_float(0.0)])
         self._elements("nonfinite", W * P * D, self._tokens, after=[_pointer(self._wrong)])

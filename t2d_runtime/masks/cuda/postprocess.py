@@ -68,7 +68,7 @@ class DeviceMasks:
         """Labels, scores and confidence as the host's `label_map_of` gives them; `num_threads` concerns the host alone.
 
         Raises OptionError for a score filter, which works on the host's arrays, and BackendError where the device
-        fails, its memory is too small, or features that never left it are not finite.
+        fails, its memory is too small, or a feature is not finite.
         """
         if score_filter is not None:
             raise OptionError(HOST_ALONE)
@@ -95,7 +95,8 @@ class DeviceMasks:
                 raise ClosedError("the device's masks were closed; open the bundle again")
             found = self._plan(shapes).run(inputs)
         if not found.finite:
-            raise not_finite("patch_tokens or cls_attention", f"{encoding.engine} in {encoding.precision}")
+            engine = f"{encoding.engine or encoding.backend or 'an unknown engine'} in {encoding.precision}"
+            raise not_finite("patch_tokens or cls_attention", engine)
         confidence = confidence_of(found.best, found.labels, settings, thresholds)
         return Labelling(found.labels, found.scores, confidence)
 
