@@ -42,7 +42,7 @@ from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.streams.frames import Frame
 from t2d_runtime.streams.kinds import SourceLike, sources_of
 from t2d_runtime.streams.settings import Errors, StreamOptions, split_options
-from t2d_runtime.streams.stream import FrameStream, stream_frames
+from t2d_runtime.streams.stream import FrameStream
 from t2d_runtime.words.class_list import ClassNames
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 
@@ -142,6 +142,8 @@ class FusedSegmenter:
 
         Options are the same, without `window` and `smoothing`: the graph gives labels. Raises as `Segmenter.stream`.
         """
+        from t2d_runtime.streams.running import stream_frames  # and its sources, which no other call needs
+
         given = sources_of(source)
         settings, mask_options = split_options(options, given, errors)
         if settings.smoothing:

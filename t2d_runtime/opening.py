@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.bundle.from_hub import ALL, local_bundle
 from t2d_runtime.device.threads import checked_num_threads
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import OptionError
-from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 from t2d_runtime.proof.choice import AUTO, fastest_precision, open_for
 from t2d_runtime.proof.parity import PRECISIONS
 from t2d_runtime.proof.verdicts import require_proven
+
+if TYPE_CHECKING:
+    from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 
 FAST = "fast"
 """Name of the precision that is chosen by measuring."""
@@ -54,7 +56,11 @@ def open_parts(
     else:
         chosen = open_for(opened, backend, precision, num_threads)
     encoders = Encoders(opened, chosen, precision=precision, num_threads=num_threads)
-    return encoders, DeviceMasks.open() if postprocess == "device" else None
+    if postprocess == "host":
+        return encoders, None
+    from t2d_runtime.masks.cuda.postprocess import DeviceMasks
+
+    return encoders, DeviceMasks.open()
 
 
 def require_proven_parts(encoders: Encoders, device_masks: DeviceMasks | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Literal, Self, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Literal, Self, Unpack, get_args, overload
 
 from t2d_runtime.batches import batch_results, check_images
 from t2d_runtime.bundle.files import Bundle
@@ -17,7 +17,6 @@ from t2d_runtime.frame_stages import FrameStages
 from t2d_runtime.image.encoding import ImageEncoding
 from t2d_runtime.image.reading import ImageLike, load_image
 from t2d_runtime.image.windows import WindowMode
-from t2d_runtime.masks.cuda.postprocess import HOST_ALONE, DeviceMasks
 from t2d_runtime.masks.phrases import segment_classes
 from t2d_runtime.masks.postprocess import ScoreFilter, label_map_of
 from t2d_runtime.masks.score_planes import ScorePlanes
@@ -35,9 +34,12 @@ from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.streams.frames import Frame
 from t2d_runtime.streams.kinds import SourceLike, sources_of
 from t2d_runtime.streams.settings import Errors, StreamOptions, split_options
-from t2d_runtime.streams.stream import FrameStream, stream_frames
+from t2d_runtime.streams.stream import FrameStream
 from t2d_runtime.words.class_list import ClassList, ClassNames
 from t2d_runtime.words.vocabulary import ClassEmbeddings
+
+if TYPE_CHECKING:
+    from t2d_runtime.masks.cuda.postprocess import DeviceMasks
 
 
 class Segmenter:
@@ -330,9 +332,13 @@ class Segmenter:
         Raises the errors of `segment` for options and classes at once, ImageNotFoundError for a missing file, and
         MissingPackageError where PyAV is needed and missing.
         """
+        from t2d_runtime.streams.running import stream_frames  # and its sources, which no other call needs
+
         given = sources_of(source)
         settings, mask_options = split_options(options, given, errors)
         if settings.smoothing and self._device_masks is not None:
+            from t2d_runtime.masks.cuda.postprocess import HOST_ALONE
+
             raise OptionError(HOST_ALONE)
         classes = self.embeddings_of(classes)
         stages = FrameStages(self, classes, self.check_options(classes, **mask_options), mask_options)

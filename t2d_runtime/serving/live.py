@@ -25,7 +25,8 @@ from t2d_runtime.serving.queued_frames import QueuedFrames
 from t2d_runtime.serving.viewers import Viewers
 from t2d_runtime.streams.frames import Frame
 from t2d_runtime.streams.live import FIRST_PAUSE_S, LONGEST_PAUSE_S
-from t2d_runtime.streams.stream import FrameStream, stream_frames
+from t2d_runtime.streams.running import stream_frames
+from t2d_runtime.streams.stream import FrameStream
 from t2d_runtime.words.class_list import NEGATIVE
 from t2d_runtime.words.vocabulary import ClassEmbeddings
 

@@ -17,8 +17,6 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from t2d_runtime.errors import HubError, HubUnreachableError, OutputError
 from t2d_runtime.storage.hub import ATTEMPTS, PASSING, RemoteFile, endpoint, hub_library, refusal, unreachable, wait
 from t2d_runtime.storage.progress import bars_disabled
@@ -26,6 +24,7 @@ from t2d_runtime.storage.whole_file import NAME_PART, cannot_write
 
 if TYPE_CHECKING:
     import httpx2
+    from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +52,8 @@ def fetch(files: Mapping[Path, RemoteFile], *, label: str, moved_by: str) -> Non
     total = sum(file.size_bytes for file in missing.values())
     if not missing:
         return
+    from tqdm import tqdm  # which asks for its own version, by a module that opening a bundle does not need
+
     _check_room(next(iter(missing)), total - sum(arrived.values()), label, moved_by)
     logger.info("%s: downloading %d files, %.1f MiB", label, len(missing), total / 2**20)
     bytes_of: dict[str, Any] = {"total": total, "unit": "B", "unit_scale": True, "unit_divisor": 1024}

@@ -71,9 +71,18 @@ def test_importing_the_package_loads_no_numpy() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_a_start_loads_nothing_that_starts_programs() -> None:
+def test_a_start_loads_nothing_that_starts_programs_and_nothing_of_hubs_streams_and_gpus() -> None:
     code = "import sys; from t2d_runtime import Segmenter; import t2d_runtime.backends.onnxruntime"
-    done = run(f"{code}; print([name for name in ('subprocess', 'ctypes.util') if name in sys.modules])")
+    spared = (
+        "subprocess",
+        "ctypes.util",
+        "urllib.request",
+        "importlib.metadata",
+        "tqdm",
+        "t2d_runtime.streams.sources",
+    )
+    spared += ("t2d_runtime.masks.cuda.plan",)
+    done = run(f"{code}; print([name for name in {spared} if name in sys.modules])")
     assert done.stdout.strip() == "[]"
 
 
@@ -97,3 +106,4 @@ def test_annotations_can_be_read_at_run_time() -> None:
     """As frameworks and documentation tools do."""
     for call in (Segmenter.segment, Segmenter.encode_image, FusedSegmenter.segment, load_image):
         assert "image" in get_type_hints(call)
+    assert "source" in get_type_hints(Segmenter.stream)

@@ -18,8 +18,9 @@ from t2d_runtime.results.options import SegmentationSettings
 from t2d_runtime.results.segmentation import Segmentation
 from t2d_runtime.streams.frames import Frame
 from t2d_runtime.streams.kinds import sources_of
+from t2d_runtime.streams.running import stream_frames
 from t2d_runtime.streams.settings import split_options
-from t2d_runtime.streams.stream import FrameStream, stream_frames
+from t2d_runtime.streams.stream import FrameStream
 
 SIZE = (48, 64)
 SETTINGS = SegmentationSettings(
