@@ -71,3 +71,4 @@ def require_proven_parts(encoders: Encoders, device_masks: DeviceMasks | None) -
 
         require_proven_masks(encoders.bundle, device_masks)
         require_proven_features(encoders, device_masks)
+        device_masks.forget_sizes()

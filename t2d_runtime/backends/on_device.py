@@ -58,8 +58,7 @@ class BoundSession:
         shapes = output_shapes(self._session, given)
         addresses = {name: self._allocate(array.nbytes) for name, array in given.items()}
         for name, array in given.items():
-            kind = self._cuda.copy_kinds[0]
-            self._cuda.call("cudaMemcpyAsync", addresses[name], array.ctypes.data, array.nbytes, kind, self.stream)
+            self._cuda.upload(addresses[name], array, self.stream)
         self._cuda.call("cudaStreamSynchronize", self.stream)
         addresses |= {name: self._allocate(4 * math.prod(shape)) for name, shape in shapes.items()}
         binding = bound(self._session, self._device, given, shapes, addresses)

@@ -60,7 +60,7 @@ class OnnxRuntimeGpuEngine(OnnxRuntimeEngine):
     def _cuda(self) -> tuple[Cuda, Any]:
         """CUDA and a stream, for copies."""
         cuda = Cuda()
-        cuda.keep_freed_memory()
+        cuda.keep_freed_memory(self)
         return cuda, cuda.stream()
 
     def run_on_device(self, inputs: Arrays) -> list[dict[str, DeviceArray]]:

@@ -44,7 +44,7 @@ class TensorRtEngine:
         if self._context is None:
             raise BackendError("TensorRT cannot make an execution context: the device's memory is too small")
         self.stream = cuda.stream()
-        cuda.keep_freed_memory()
+        cuda.keep_freed_memory(self)
         self._profiles = profiles
         self.inputs = frozenset(profiles)
         self._lock = threading.Lock()
@@ -81,9 +81,7 @@ class TensorRtEngine:
         for name, array in {**values, **{name: self._empty(name) for name in self._outputs}}.items():
             buffer = self._cuda.call("cudaMalloc", max(array.nbytes, 1))
             self._bound.append(int(buffer))
-            self._cuda.call(
-                "cudaMemcpyAsync", buffer, array.ctypes.data, array.nbytes, self._cuda.copy_kinds[0], self.stream
-            )
+            self._cuda.upload(int(buffer), array, self.stream)
             self._cuda.call("cudaStreamSynchronize", self.stream)
             if not self._context.set_tensor_address(name, int(buffer)):
                 raise BackendError(f"TensorRT refuses memory for {name}; see the log")

@@ -30,7 +30,8 @@ def measure_engines(bundle_name: str | Path, num_threads: int | None) -> int:
     subject = subject_of(bundle, AUTO, num_threads)
     say(f"{bundle.manifest.model.backbone} on {cpu_name()}, {subject.threads} threads")
     say(
-        f"about {PAIR_SECONDS:.0f} s for each engine and precision; an engine that is new here runs its self-test first"
+        f"about {PAIR_SECONDS:.0f} s for each engine and precision, twice for one that would replace the rule's; "
+        "an engine that is new here runs its self-test first"
     )
 
     def report(name: str, outcome: str) -> None:

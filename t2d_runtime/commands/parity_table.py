@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,8 @@ def _verdict(subject: str, status: str, reason: str) -> str:
 
 def print_stages(stages: Sequence[StageParity]) -> None:
     """Print a table of stages: differences, tolerances, verdicts."""
-    say(f"{'stage':<16} {'max diff':>9} {'rel. norm':>9} {'worst cos':>9} {'labels':>8}  must be")
+    longest = _longest(stage.stage for stage in stages)
+    say(f"{'stage':<{longest}} {'max diff':>9} {'rel. norm':>9} {'worst cos':>9} {'labels':>8}  must be")
     for s in stages:
         frobenius = "" if s.relative_frobenius is None else f"{s.relative_frobenius:.1e}"
         cosine = "" if s.cosine_worst is None else f"{s.cosine_worst:.6f}"
@@ -48,7 +49,7 @@ def print_stages(stages: Sequence[StageParity]) -> None:
         verdict = "" if s.passed else "  FAILED"
         limit = f"labels >= {s.tolerance:.1%}" if s.measure == "label_agreement" else ""
         limit = limit or ("rel. norm" if s.measure == "relative_frobenius" else "max diff") + f" <= {s.tolerance:.1e}"
-        say(f"{s.stage:<16} {s.max_abs_diff:>9.1e} {frobenius:>9} {cosine:>9} {agreement:>8}  {limit}{verdict}")
+        say(f"{s.stage:<{longest}} {s.max_abs_diff:>9.1e} {frobenius:>9} {cosine:>9} {agreement:>8}  {limit}{verdict}")
 
 
 def print_precisions(bundle: Path | str, tests: Sequence[SelfTest]) -> None:
@@ -57,16 +58,22 @@ def print_precisions(bundle: Path | str, tests: Sequence[SelfTest]) -> None:
 
     say(f"{bundle}: the measure that decides each stage, and its limit in brackets")
     width = 20
-    say(f"{'stage':<16}" + "".join(f"{test.precision:>{width}}" for test in tests))
     named = {stage.stage: None for test in tests for stage in test.stages}
+    longest = _longest(named)
+    say(f"{'stage':<{longest}}" + "".join(f"{test.precision:>{width}}" for test in tests))
     for name in named:
         found = ({stage.stage: stage for stage in test.stages}.get(name) for test in tests)
-        say(f"{name:<16}" + "".join(f"{'' if stage is None else _decisive(stage):>{width}}" for stage in found))
+        say(f"{name:<{longest}}" + "".join(f"{'' if stage is None else _decisive(stage):>{width}}" for stage in found))
     for test in tests:
         failed = first_failure(test.stages)
         where = f"{test.engine}{'' if test.device is None else f', masks on {test.device}'}"
         outcome = "passed" if failed is None else f"FAILED, first at {failed.stage}"
         say(f"{test.precision} on {where}: {outcome}")
+
+
+def _longest(names: Iterable[str]) -> int:
+    """Width of the column of stages."""
+    return max(16, *map(len, names))
 
 
 def _decisive(stage: StageParity) -> str:
@@ -87,7 +94,7 @@ def print_verdict(stages: Sequence[StageParity]) -> int:
     print_stages(stages)
     failed = first_failure(stages)
     if failed is None:
-        say("passed: every stage matches the reference within its tolerance")
+        say("passed: every stage is within its tolerance")
         return 0
     say(f"FAILED: {failed.stage} is the first stage out of tolerance")
     return FAILED_CHECK

@@ -34,12 +34,14 @@ class CudaArray:
     def __init__(self, cuda: Cuda, stream: Any, address: int, shape: tuple[int, ...]) -> None:
         self._cuda, self._stream = cuda, stream
         self.address, self.shape = address, shape
-        weakref.finalize(self, cuda.free, address, stream).atexit = False  # the process's end frees all
+        weakref.finalize(
+            self, cuda.give_back, "cudaFreeAsync", address, stream
+        ).atexit = False  # the process's end frees all
 
     def to_host(self) -> NDArray[np.float32]:
         """See `DeviceArray.to_host`."""
         array = np.empty(self.shape, np.float32)
-        download(self._cuda, self._stream, array, self.address)
+        self._cuda.download(array, self.address, self._stream)
         self._cuda.call("cudaStreamSynchronize", self._stream)
         return array
 
@@ -58,7 +60,7 @@ class RunMemory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         while self._addresses:
-            self._cuda.free(self._addresses.popitem()[1], self._stream)
+            self._cuda.give_back("cudaFreeAsync", self._addresses.popitem()[1], self._stream)
 
     def allocate(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
         """Address of new memory for an array. Raises BackendError where there is too little."""
@@ -69,19 +71,13 @@ class RunMemory:
     def upload(self, name: str, array: NDArray[Any]) -> int:
         """Address of a copy, which the stream makes, of an array in C order."""
         address = self.allocate(name, array.shape, array.dtype)
-        kind = self._cuda.copy_kinds[0]
-        self._cuda.call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._stream)
+        self._cuda.upload(address, array, self._stream)
         return address
 
     def download(self, name: str, array: NDArray[Any]) -> None:
         """Fill an array in C order from memory, when the stream comes to it."""
-        download(self._cuda, self._stream, array, self._addresses[name])
+        self._cuda.download(array, self._addresses[name], self._stream)
 
     def keep(self, name: str, shape: tuple[int, ...]) -> CudaArray:
-        """The memory as an array of its own, when the work on it has ended."""
+        """Take memory out, as an array that frees itself. Call it when the work on the memory has ended."""
         return CudaArray(self._cuda, self._stream, self._addresses.pop(name), shape)
-
-
-def download(cuda: Cuda, stream: Any, array: NDArray[Any], address: int) -> None:
-    """Fill an array in C order from the device's memory, when the stream comes to it."""
-    cuda.call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, cuda.copy_kinds[1], stream)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
-from typing import Any
+import weakref
+from typing import TYPE_CHECKING, Any
 
 from t2d_runtime.device.nvidia import driver_version
 from t2d_runtime.errors import BackendError, BackendUnavailableError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
@@ -43,19 +47,34 @@ class Cuda:
         """A new stream that does not wait for the default one, nor lets that one wait: others may use it."""
         return self.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
 
-    def keep_freed_memory(self) -> None:
-        """Keep what `cudaFreeAsync` frees for the next `cudaMallocAsync`, in place of giving it back at each wait."""
+    def keep_freed_memory(self, owner: object) -> None:
+        """Keep what `cudaFreeAsync` frees for the next `cudaMallocAsync`, in place of giving it back at each wait.
+
+        It goes back when the owner, an engine, is freed.
+        """
         driver = importlib.import_module("cuda.bindings.driver")
         pool = self.call("cudaDeviceGetDefaultMemPool", 0)
         attribute = self._runtime.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
         self.call("cudaMemPoolSetAttribute", pool, attribute, driver.cuuint64_t(ALL_MEMORY))
+        weakref.finalize(owner, self.give_back, "cudaMemPoolTrimTo", pool, 0).atexit = False  # the process's end does
 
-    def free(self, buffer: int, stream: Any) -> None:
-        """Free memory. A failure is only logged: after an error in a run all calls fail, and that error is reported."""
+    def give_back(self, function: str, *arguments: Any) -> None:
+        """Call a function that frees something. A failure is only logged.
+
+        After an error in a run all calls fail, and that error is the one to report.
+        """
         try:
-            self.call("cudaFreeAsync", buffer, stream)
+            self.call(function, *arguments)
         except BackendError as error:
             logger.warning("%s", error)
+
+    def upload(self, address: int, array: NDArray[Any], stream: Any) -> None:
+        """Copy an array in C order to the device, when the stream comes to it."""
+        self.call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, self.copy_kinds[0], stream)
+
+    def download(self, array: NDArray[Any], address: int, stream: Any) -> None:
+        """Fill an array in C order from the device, when the stream comes to it."""
+        self.call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, self.copy_kinds[1], stream)
 
     def device(self) -> tuple[str, str, str]:
         """Name, compute capability and driver version of device 0. Raises BackendUnavailableError without one."""

@@ -94,14 +94,12 @@ class DeviceFeatures:
     """The engine and its precision, for messages."""
 
     def __post_init__(self) -> None:
-        patches, heads, width = math.prod(self.grid), self.sizes.heads, self.sizes.width
-        for name, parts, expected in (
-            ("patch_tokens", self.token_parts, (patches, width)),
-            ("cls_attention", self.attention_parts, (heads, patches)),
-        ):
+        patches = math.prod(self.grid)
+        for name, parts, axis in (("patch_tokens", self.token_parts, 1), ("cls_attention", self.attention_parts, 2)):
             shapes = [part.shape for part in parts]
-            if {shape[1:] for shape in shapes} != {expected} or sum(shape[0] for shape in shapes) != self.windows:
-                wanted = f"{self.windows} windows of {expected} together"
+            right = {len(shape) for shape in shapes} == {3} and len({shape[1:] for shape in shapes}) == 1
+            if not right or shapes[0][axis] != patches or sum(shape[0] for shape in shapes) != self.windows:
+                wanted = f"{self.windows} windows together, {patches} patches along axis {axis}"
                 raise wrong_output(self.engine, f"{name} have the shapes {shapes}, expected {wanted}")
 
     @property

@@ -108,12 +108,12 @@ def run_selftest(encoders: Encoders, *, masks: bool = True) -> tuple[StageParity
     return (*run.encoder_stages(), *(run.mask_stages() if masks else ()))
 
 
-def require_parity(stages: tuple[StageParity, ...], subject: str) -> None:
+def require_parity(stages: tuple[StageParity, ...], subject: str, expected: str = "the reference's outputs") -> None:
     """Raise SelfTestError, naming the first stage out of tolerance, where there is one."""
     failed = first_failure(stages)
     if failed is not None:
         raise SelfTestError(
-            f"{subject} does not give the reference's outputs: {failed.verdict}; choose another backend or precision, "
+            f"{subject} does not give {expected}: {failed.verdict}; choose another backend or precision, "
             "see 't2d doctor'"
         )
 

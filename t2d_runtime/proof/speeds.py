@@ -146,7 +146,8 @@ def measure(
 
     `backends` are in the rule's order. A pair that would replace the rule's of its precision is timed once more,
     against that one, and the smaller gain counts: a disturbance is seldom the same twice.
-    `thorough`: up to PAIR_SECONDS for each pair, instead of as few rounds as agree.
+    `thorough`: up to PAIR_SECONDS for each pair, twice for one that is timed once more, instead of as few rounds as
+    agree.
     Raises SelfTestError where no pair passes its self-test.
     """
     tell = report or _log
@@ -154,7 +155,10 @@ def measure(
     left_out: dict[str, str] = {}
     times: dict[str, float] = {}
     best: tuple[str, Encoders] | None = None
+    usual: tuple[str, Encoders] | None = None  # the rule's pair of the precision
     for name, (backend, precision) in pairs.items():
+        if usual is not None and pairs[usual[0]][1] != precision:
+            usual = None
         try:
             one = name, _proven(subject, backend, precision)
         except (SelfTestError, BackendError) as error:
@@ -162,34 +166,22 @@ def measure(
             tell(name, f"{LEFT_OUT}: {error}")
             continue
         if best is None:
-            best = one
             times[name] = _median_ms(*one, ROUNDS if thorough else 1)
         else:
-            faster = times_as_fast(one, best, thorough=thorough)
-            times[name] = times[best[0]] / faster
-            best = one if faster > 1 else best
+            times[name] = times[best[0]] / times_as_fast(one, best, thorough=thorough)
+        usual = usual or one
+        if times[usual[0]] / times[name] > GAIN:
+            times[name] = max(times[name], times[usual[0]] / times_as_fast(one, usual, thorough=thorough))
+        best = one if best is None or times[name] < times[best[0]] else best
+        del one  # its memory is the next pair's
         tell(name, f"{times[name]:.4g} ms a window")
     if not times:
         raise SelfTestError(f"no precision passes its self-test here: tried {', '.join(pairs)}; see 't2d doctor'")
-    for name, usual in list(_replacements(pairs, times)):
-        one, other = ((pair, _proven(subject, *pairs[pair])) for pair in (name, usual))
-        times[name] = max(times[name], times[usual] / times_as_fast(one, other, thorough=thorough))
-        tell(name, f"{times[name]:.4g} ms a window, timed once more against {usual}")
     ordered = {name: times[name] for name in sorted(times, key=times.__getitem__)}
     date = time.strftime("%Y-%m-%d", time.gmtime())
     speeds = Speeds(date, cpu_name(), subject.threads, subject.versions(), ordered, left_out)
     remember(SPEEDS, subject.key, asdict(speeds))
     return speeds
-
-
-def _replacements(pairs: Mapping[str, object], times: Mapping[str, float]) -> Iterator[tuple[str, str]]:
-    """Pairs that gain more than GAIN over the rule's pair of their precision, which comes first, each with that one."""
-    rule: dict[str, str] = {}
-    for name in pairs:
-        if name in times:
-            usual = rule.setdefault(name.split()[1], name)
-            if times[usual] / times[name] > GAIN:
-                yield name, usual
 
 
 def _log(name: str, outcome: str) -> None:

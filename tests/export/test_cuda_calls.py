@@ -61,6 +61,9 @@ def test_the_runtime_takes_what_the_device_gives_it() -> None:
         ("cudaStreamCreateWithFlags", (runtime.cudaStreamNonBlocking,), 1),
         ("cudaDeviceGetDefaultMemPool", (0,), 1),
         ("cudaMemPoolSetAttribute", (pool, kept, most), 0),
+        ("cudaMemPoolTrimTo", (pool, 0), 0),
+        ("cudaMallocAsync", (16, stream), 1),
+        ("cudaFreeAsync", (0, stream), 0),
         ("cudaMemGetInfo", (), 2),
         ("cudaMalloc", (16,), 1),
         ("cudaFree", (0,), 0),
@@ -175,15 +178,42 @@ def test_a_device_records_launches_as_a_graph_and_gives_all_back(
         "cudaGraphLaunch",
         "cudaGraphExecDestroy",
         "cudaFreeHost",
+        "cudaFree",
         "cuModuleUnload",
         "cudaStreamDestroy",
     ]
 
 
-def test_freed_memory_is_kept(scripted: ScriptedRuntime) -> None:
-    Cuda().keep_freed_memory()
+class Owner:
+    """An engine."""
+
+
+def test_freed_memory_is_kept_as_long_as_its_owner_lives(
+    scripted: ScriptedRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner = Owner()
+    Cuda().keep_freed_memory(owner)
     attribute = scripted.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
     assert scripted.given["cudaMemPoolSetAttribute"] == (7, attribute, 2**64 - 1)
+    assert "cudaMemPoolTrimTo" not in scripted.given
+    scripted.failing = "cudaMemPoolTrimTo"
+    del owner
+    assert scripted.given["cudaMemPoolTrimTo"] == (7, 0)
+    assert "CUDA's cudaMemPoolTrimTo failed" in caplog.text
+
+
+def test_what_fails_while_all_is_given_back_is_logged_and_hides_no_error(
+    scripted: ScriptedRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = CudaDevice(Cuda())
+    for scripted.failing, given_back in (
+        ("cudaFree", lambda: gpu.free(1)),
+        ("cuModuleUnload", gpu.close),
+        ("cudaStreamDestroy", gpu.close),
+    ):
+        caplog.clear()
+        given_back()
+        assert f"CUDA's {scripted.failing} failed" in caplog.text
 
 
 @pytest.mark.parametrize("function", ["cuLaunchKernel", "cudaGraphInstantiate", "cudaStreamBeginCapture"])

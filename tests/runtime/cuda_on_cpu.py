@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from t2d_runtime.device.cuda import Cuda
 from t2d_runtime.errors import BackendError
 from t2d_runtime.masks.cuda.device import SOURCE, Argument, Size, pointers_to
 
@@ -67,11 +68,17 @@ class HostCuda:
     def stream(self) -> int:
         return 7
 
-    def keep_freed_memory(self) -> None:
+    def keep_freed_memory(self, owner: object) -> None:
         pass
 
-    def free(self, buffer: int, stream: int) -> None:
-        self.call("cudaFreeAsync", buffer, stream)
+    def give_back(self, function: str, *arguments: Any) -> None:
+        self.call(function, *arguments)
+
+    def upload(self, address: int, array: NDArray[Any], stream: Any) -> None:
+        Cuda.upload(self, address, array, stream)  # type: ignore[arg-type]
+
+    def download(self, array: NDArray[Any], address: int, stream: Any) -> None:
+        Cuda.download(self, array, address, stream)  # type: ignore[arg-type]
 
     def call(self, function: str, *arguments: Any) -> Any:
         self.calls.append(function)

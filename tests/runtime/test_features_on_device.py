@@ -135,9 +135,10 @@ def test_what_is_read_is_copied_once_and_pickled_as_arrays_of_the_host() -> None
         (
             [(2, 36, 19)],
             [(2, 3, 35)],
-            r"patch_tokens have the shapes \[\(2, 36, 19\)\], expected 2 windows of \(35, 19\)",
+            r"patch_tokens have the shapes \[\(2, 36, 19\)\], expected 2 windows together, 35 patches along",
         ),
         ([(1, 35, 19)], [(2, 3, 35)], "patch_tokens have"),
+        ([(2,)], [(2, 3, 35)], "patch_tokens have"),
         ([(1, 35, 19), (1, 35, 18)], [(2, 3, 35)], "patch_tokens have"),
         ([(2, 35, 19)], [(1, 3, 35), (1, 4, 35)], "cls_attention have"),
         ([(2, 35, 19)], [(2, 3, 5, 7)], "cls_attention have"),
@@ -207,7 +208,9 @@ def test_features_that_arrive_otherwise_are_refused_at_the_opening(
         return
     with monkeypatch.context() as broken:
         broken.setattr(leaving, "copy", lambda address, source, nbytes: ctypes.memset(address, 0, nbytes))
-        with pytest.raises(SelfTestError, match=r"features left on CPU that keeps features .*: stitched on device"):
+        with pytest.raises(
+            SelfTestError, match=r"left on CPU that keeps features does not give what it gives the host: scores of them"
+        ):
             Segmenter.open(exported_bundle, backend="onnxruntime", postprocess="device")
     assert leaving.closed, "nothing stays taken"
     for expected in (True, False):  # the failure was not remembered, the pass is

@@ -34,13 +34,19 @@ class Device:
         self.keeps = False
         self.calls: list[str] = []
 
-    def free(self, buffer: int, stream: Any) -> None:
-        Cuda.free(self, buffer, stream)  # type: ignore[arg-type]
+    def give_back(self, function: str, *arguments: Any) -> None:
+        Cuda.give_back(self, function, *arguments)  # type: ignore[arg-type]
+
+    def upload(self, address: int, array: Any, stream: Any) -> None:
+        Cuda.upload(self, address, array, stream)  # type: ignore[arg-type]
+
+    def download(self, array: Any, address: int, stream: Any) -> None:
+        Cuda.download(self, array, address, stream)  # type: ignore[arg-type]
 
     def stream(self) -> int:
         return 1
 
-    def keep_freed_memory(self) -> None:
+    def keep_freed_memory(self, owner: object) -> None:
         self.keeps = True
 
     def call(self, function: str, *arguments: Any) -> Any:

@@ -51,7 +51,7 @@ class Device(Protocol):
         """Address of new memory on the device. Raises BackendError where there is too little."""
 
     def free(self, address: int) -> None:
-        """Free such memory."""
+        """Free such memory. A failure is only logged, as of all that frees."""
 
     def host_array(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """A page-locked array, from which copies need no detour."""
@@ -143,7 +143,7 @@ class CudaRecording:
 
     def close(self) -> None:
         """Free the graph."""
-        self._cuda.call("cudaGraphExecDestroy", self._executable)
+        self._cuda.give_back("cudaGraphExecDestroy", self._executable)
 
 
 class CudaDevice:
@@ -171,7 +171,7 @@ class CudaDevice:
 
     def free(self, address: int) -> None:
         """See `Device.free`."""
-        self.cuda.call("cudaFree", address)
+        self.cuda.give_back("cudaFree", address)
 
     def host_array(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """See `Device.host_array`."""
@@ -184,17 +184,15 @@ class CudaDevice:
 
     def free_host_array(self, array: NDArray[Any]) -> None:
         """See `Device.free_host_array`."""
-        self.cuda.call("cudaFreeHost", self._pinned.pop(array.ctypes.data))
+        self.cuda.give_back("cudaFreeHost", self._pinned.pop(array.ctypes.data))
 
     def to_device(self, address: int, array: NDArray[Any]) -> None:
         """See `Device.to_device`."""
-        kind = self.cuda.copy_kinds[0]
-        self.cuda.call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self.stream)
+        self.cuda.upload(address, array, self.stream)
 
     def to_host(self, array: NDArray[Any], address: int) -> None:
         """See `Device.to_host`."""
-        kind = self.cuda.copy_kinds[1]
-        self.cuda.call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self.stream)
+        self.cuda.download(array, address, self.stream)
 
     def copy(self, address: int, source: int, nbytes: int) -> None:
         """See `Device.copy`."""
@@ -233,8 +231,12 @@ class CudaDevice:
     def close(self) -> None:
         """See `Device.close`."""
         self._kernels.clear()
-        self._ask("cuModuleUnload", self._module)
-        self.cuda.call("cudaStreamDestroy", self.stream)
+        self.cuda.give_back("cudaFree", 0)  # gives this thread the context that the driver's call needs
+        try:
+            self._ask("cuModuleUnload", self._module)
+        except BackendError as error:
+            logger.warning("%s", error)
+        self.cuda.give_back("cudaStreamDestroy", self.stream)
 
     def _abandon_capture(self) -> None:
         try:

@@ -47,11 +47,17 @@ class DeviceMasks:
     def close(self) -> None:
         """Free the memory on the device, once a call that uses it has ended. A second close does nothing."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                while self._plans:
-                    self._plans.popitem()[1].close()
-                self._device.close()
+            if self._closed:
+                return
+            self._closed = True
+        self.forget_sizes()
+        self._device.close()
+
+    def forget_sizes(self) -> None:
+        """Free the memory for the pictures seen so far. The next picture of a size takes it again."""
+        with self._lock:
+            while self._plans:
+                self._plans.popitem()[1].close()
 
     def label_map_of(
         self,
