@@ -53,18 +53,18 @@ def test_a_verdict_is_for_one_bundle_graph_precision_and_runtime(
 ) -> None:
     backend, bundle = OnnxRuntimeBackend("onnxruntime"), Bundle.open(exported_bundle)
     files = bundle.manifest.files
-    keys = [proof._key(bundle, backend, "fp32"), proof._key(bundle, backend, "fp32", (SEGMENTER,))]
+    keys = [proof.proof_key(bundle, backend, "fp32"), proof.proof_key(bundle, backend, "fp32", (SEGMENTER,))]
     other = replace(bundle.manifest, defaults=replace(bundle.manifest.defaults, threshold=0.1))
-    keys.append(proof._key(Bundle(bundle.folder, other), backend, "fp32"))
+    keys.append(proof.proof_key(Bundle(bundle.folder, other), backend, "fp32"))
     for name in (IMAGE_ENCODER, TEXT_ENCODER, SELFTEST):
         changed = replace(bundle.manifest, files={**files, name: replace(files[name], sha256="0" * 64)})
-        keys.append(proof._key(Bundle(bundle.folder, changed), backend, "fp32"))
+        keys.append(proof.proof_key(Bundle(bundle.folder, changed), backend, "fp32"))
     with monkeypatch.context() as patch:
         patch.setattr(proof, "__version__", "another")
-        keys.append(proof._key(bundle, backend, "fp32"))
+        keys.append(proof.proof_key(bundle, backend, "fp32"))
     with monkeypatch.context() as patch:  # as OpenVINO, which makes bf16 of the float32 graphs
         patch.setattr(OnnxRuntimeBackend, "digests", lambda self, bundle, precision, graphs: ("the same",))
-        keys += [proof._key(bundle, backend, "fp32"), proof._key(bundle, backend, "bf16")]
+        keys += [proof.proof_key(bundle, backend, "fp32"), proof.proof_key(bundle, backend, "bf16")]
     assert len(set(keys)) == len(keys)
 
 
