@@ -6,7 +6,7 @@ import argparse
 import gc
 from typing import TYPE_CHECKING
 
-from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_words, named_path
+from t2d_runtime.commands.arguments import add_bundle, add_engine_options, add_postprocess, add_words, named_path
 from t2d_runtime.commands.opening import named_classes, open_classes, open_segmenter
 from t2d_runtime.commands.terminal import flush_output, say
 from t2d_runtime.errors import OptionError
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_access_options(parser)
     _add_limits(parser)
     add_engine_options(parser)
+    add_postprocess(parser)
 
 
 def _add_access_options(parser: argparse.ArgumentParser) -> None:

@@ -98,6 +98,7 @@ def test_no_collection_looks_at_what_was_loaded(exported_bundle: Path, monkeypat
         (["--host", "0.0.0.0"], "--host 0.0.0.0 lets other machines in: give --key-file F, or a key in the variable"),
         (["--no-key"], "--no-key has no effect on 127.0.0.1, which needs no key"),
         (["--key-file", "none"], "cannot read none"),
+        (["--postprocess", "gpu"], "postprocess is 'gpu', expected one of ['host', 'device']"),
         (["--queue", "0"], "--queue is 0, expected a number above 0"),
         (["--deadline", "nan"], "--deadline is nan, expected a number above 0"),
         (["--allow-host", "a b"], "--allow-host 'a b': expected a host name"),

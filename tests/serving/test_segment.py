@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from t2d_runtime import PamrSettings, Segmentation, Segmenter
+from t2d_runtime.masks.postprocess import Labelling, label_map_of
+
+from .conftest import TIMEOUT_S, Serve
 
 WORDS = ["sky", "sea", "sand"]
 
@@ -152,6 +155,27 @@ def test_pamr_with_other_settings(
     np.testing.assert_array_equal(
         labels_of(client.post("/segment", files={"image": photo}, data=form)), result.label_map
     )
+
+
+class CountedMasks:
+    """The host's masks in place of a GPU's."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def label_map_of(self, *given: Any, **options: Any) -> Labelling:
+        self.made += 1
+        return label_map_of(*given, **options)
+
+
+def test_masks_of_a_device(serve: Serve, segmenter: Segmenter, pixels: NDArray[np.uint8], photo: bytes) -> None:
+    masks: Any = CountedMasks()
+    asked: dict[str, Any] = {"files": {"image": photo}, "data": {"classes": "sky,sea,sand", "format": "png"}}
+    with serve(of=Segmenter(segmenter.encoders, masks)) as running:
+        warm = masks.made
+        answer = httpx.post(f"{running.url}/segment", timeout=TIMEOUT_S, **asked)
+    np.testing.assert_array_equal(labels_of(answer), expected(segmenter, pixels).label_map)
+    assert masks.made == warm + 1
 
 
 def test_a_picture_is_encoded_once_and_asked_again(
