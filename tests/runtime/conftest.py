@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 
 from t2d_runtime import ClassEmbeddings, Segmenter
+from t2d_runtime.backends import registry
+from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from t2d_runtime.bundle.files import Bundle
+from t2d_runtime.device.cpu import Cpu
 from t2d_runtime.encoders import Encoders
-from t2d_runtime.proof import selftest
+from t2d_runtime.proof import selftest, speeds
 from tests.runtime.cuda_on_cpu import build
+from tests.runtime.pretended_speeds import Clock
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +38,28 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
     return None if compiler is None else build(tmp_path_factory.mktemp("kernels"), compiler)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(speeds, "in_turn", found.in_turn)
+    return found
+
+
+@pytest.fixture
+def unproven(monkeypatch: pytest.MonkeyPatch, exported_bundle: Path) -> None:
+    """Engines are neither loaded nor tested for measuring: their times are pretended."""
+    encoders = Encoders(Bundle.open(exported_bundle), OnnxRuntimeBackend("onnxruntime"), precision="int8")
+    monkeypatch.setattr(speeds, "_proven", lambda subject, backend, precision: encoders)
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def usual(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The rule's choice, on processors without and with AVX-512."""
+    units = {"onnxruntime": ("avx2",), "openvino": ("avx2", "avx512f")}[request.param]
+    monkeypatch.setattr(registry, "cpu", lambda: Cpu("a processor", units))
+    return str(request.param)
 
 
 def own_lines(stderr: bytes) -> list[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,73 +12,15 @@ import pytest
 from t2d_runtime import Segmenter
 from t2d_runtime.backends import registry
 from t2d_runtime.backends.names import engine_version
-from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from t2d_runtime.backends.openvino import OpenVinoBackend
 from t2d_runtime.bundle.files import Bundle
 from t2d_runtime.cli import main
 from t2d_runtime.device import machine
-from t2d_runtime.device.cpu import Cpu
-from t2d_runtime.device.timing import Timing
-from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import SelfTestError
 from t2d_runtime.fused import FusedSegmenter
 from t2d_runtime.proof import choice, speeds
 from tests.runtime.engine_faults import disturb
-
-OTHER = {"onnxruntime": "openvino", "openvino": "onnxruntime"}
-
-
-def open_here(bundle: Path, **options: Any) -> Segmenter:
-    return Segmenter.open(bundle, backend="onnxruntime", **options)
-
-
-class Clock:
-    """Pretended milliseconds of each pair, call by call; by precision where the pair has none of its own."""
-
-    def __init__(self) -> None:
-        self.times: dict[str, Iterator[float]] = {}
-        self.rounds: list[int] = []
-        self.set(fp32=50.0, fp16=40.0, bf16=45.0, int8=20.0)
-
-    def set(self, **times: float) -> None:
-        self.times |= {name.replace("_", " "): itertools.repeat(ms) for name, ms in times.items()}
-
-    def in_turn(self, calls: dict[str, Any], rounds: int, warm_up: int) -> dict[str, Timing]:
-        self.rounds.append(rounds)
-        own = {name: self.times.get(name, self.times[name.split()[1]]) for name in calls}
-        return {name: Timing(tuple(itertools.islice(own[name], warm_up + rounds))[warm_up:]) for name in calls}
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(speeds, "in_turn", found.in_turn)
-    return found
-
-
-@pytest.fixture
-def unproven(monkeypatch: pytest.MonkeyPatch, exported_bundle: Path) -> None:
-    """Engines are neither loaded nor tested for measuring: their times are pretended."""
-    encoders = Encoders(Bundle.open(exported_bundle), OnnxRuntimeBackend("onnxruntime"), precision="int8")
-    monkeypatch.setattr(speeds, "_proven", lambda subject, backend, precision: encoders)
-
-
-@pytest.fixture(params=["onnxruntime", "openvino"])
-def usual(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The rule's choice, on processors without and with AVX-512."""
-    units = {"onnxruntime": ("avx2",), "openvino": ("avx2", "avx512f")}[request.param]
-    monkeypatch.setattr(registry, "cpu", lambda: Cpu("a processor", units))
-    return str(request.param)
-
-
-def taken(bundle: Path, **options: Any) -> str:
-    """The backend that `auto` opens. Nothing is loaded."""
-    opening = {"precision": "fp32", "num_threads": None} | options
-    return choice.open_for(Bundle.open(bundle), "auto", **opening).name
-
-
-def measured(bundle: Path, *arguments: str) -> None:
-    assert main(["doctor", "--measure", str(bundle), *arguments]) == 0
+from tests.runtime.pretended_speeds import OTHER, Clock, measured, open_here, taken
 
 
 def memory(cache: Path) -> Path:
@@ -363,50 +303,3 @@ def test_fast_without_any_precision_that_passes_is_an_error(
     disturb(monkeypatch, "patch_tokens", 0.5)
     with pytest.raises(SelfTestError, match="no precision passes its self-test here: tried onnxruntime fp32"):
         open_here(exported_bundle, precision="fast")
-
-
-def test_a_busy_moment_does_not_decide(
-    exported_bundle: Path, cache: Path, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A disturbance of one of three rounds brings four more."""
-    clock.times["int8"] = itertools.chain([20.0] * 2, [90.0] * 2, itertools.repeat(20.0))
-    with caplog.at_level(logging.INFO):
-        assert open_here(exported_bundle, precision="fast").precision == "int8"
-    assert "onnxruntime int8 2.00 times as fast as onnxruntime fp16" in caplog.text
-
-
-def test_a_gain_that_is_not_seen_again_does_not_overrule_the_rule(
-    exported_bundle: Path,
-    cache: Path,
-    clock: Clock,
-    unproven: None,
-    usual: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The machine was busy with something else whenever the rule's engine had its turn, but not later."""
-    other = f"{OTHER[usual]} fp32"
-    first_times = [50.0] * (1 + speeds.ROUNDS)  # of the rule's engine alone
-    clock.times[f"{usual} fp32"] = itertools.chain(
-        first_times, [50.0] * (1 + speeds.MOST_ROUNDS), itertools.repeat(30.0)
-    )
-    clock.times[other] = itertools.repeat(40.0)
-    clock.set(fp16=35.0, bf16=90.0, int8=90.0)
-    measured(exported_bundle)
-    out = capsys.readouterr().out
-    assert f"  {other:<20} 66.67 ms a window" in out
-    assert f"  {f'{usual} fp16':<20} 58.33 ms a window" in out, "it is timed against the engine that is really the best"
-    assert taken(exported_bundle) == usual
-
-
-def test_engines_are_timed_on_windows(exported_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = (open_here(exported_bundle).encoders for _ in range(2))
-    real, timed = other.run_image_encoder, []
-
-    def run(crops: Any) -> Any:
-        timed.append(crops.shape)
-        return real(crops)
-
-    monkeypatch.setattr(other, "run_image_encoder", run)
-    assert speeds.times_as_fast(("one", one), ("other", other)) > 0
-    assert len(timed) >= speeds.ROUNDS
-    assert set(timed) == {(1, *other.manifest.windows.crop_size, 3)}
