@@ -59,8 +59,6 @@ def quantise(source: Path, target: Path, feeds: Iterable[Feed]) -> None:
     """Quantise the linear layers and the token table of a float32 graph: signed and symmetric.
 
     Layers have a scale for each channel of their weights and one for their input; the table has one for each row.
-    Weights take 7 of the 8 bits, from -64 to 64: processors without VNNI add two products of a byte with a weight in 16
-    bits, and twice 255 * 64 fits there. With 8 bits the sums saturate, which no check at the export would show.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".int8-") as temporary:
@@ -75,7 +73,6 @@ def quantise(source: Path, target: Path, feeds: Iterable[Feed]) -> None:
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
-            reduce_range=True,  # weights of 7 bits: see `quantise`
             nodes_to_quantize=linear_layers(onnx.load(source, load_external_data=False)),
             use_external_data_format=bool(large),
             extra_options=QUANTISER_OPTIONS,

@@ -32,14 +32,12 @@ from t2d_runtime.backends.names import BACKENDS
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from t2d_runtime.backends.onnxruntime_session import OnnxRuntimeEngine
 from t2d_runtime.backends.openvino import OpenVinoBackend
-from t2d_runtime.backends.registry import open_backend
-from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, SELFTEST, TEXT_ENCODER, TOKENIZER, Bundle
+from t2d_runtime.bundle.files import IMAGE_ENCODER, SEGMENTER, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import Verdict
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import OptionError
 from t2d_runtime.proof import parity
 from t2d_runtime.proof.parity import GATES, PRECISIONS, PrecisionGates
-from t2d_runtime.proof.selftest import SelfTestVectors
 
 GRAPHS = (IMAGE_ENCODER, TEXT_ENCODER)
 HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -115,7 +113,6 @@ def test_int8_is_symmetric_per_channel_and_of_the_linear_layers_alone(exported_b
     for node in products:
         weight = dequantised[node.input[1]]
         assert stored[weight.input[0]].dtype == np.int8
-        assert np.abs(stored[weight.input[0]].astype(int)).max() == 64, "two byte products fit 16 bits"
         assert stored[weight.input[1]].shape == (stored[weight.input[0]].shape[1],)
         assert node.input[0] in dequantised
     quantised = {n.input[0] for n in quantisers if n.op_type == "QuantizeLinear"}
@@ -308,21 +305,7 @@ def test_int8_is_as_close_for_words_that_the_self_test_lacks(exported_bundle: Pa
     full, quantised = (Encoders(bundle, Emulation(), precision=precision) for precision in ("fp32", "int8"))
     words = ("tree", "boat", "balloon", "umbrella", "flower", "cloud", "road", "tent", "fence", "a rock in the sand")
     expected, got = (encoders.encode_classes(words).vectors for encoders in (full, quantised))
-    assert np.linalg.norm(got - expected) < 0.15 * GATES["int8"].relative_frobenius * np.linalg.norm(expected)
-
-
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_int8_is_exact_on_this_processor(exported_bundle: Path, backend: str) -> None:
-    """Against float32 products of the same rounded numbers. Without VNNI sums of 8-bit products would saturate."""
-    bundle = Bundle.open(exported_bundle)
-    image = SelfTestVectors.load(bundle.file(SELFTEST)).image
-    literal, engine = (Encoders(bundle, one, precision="int8") for one in (Emulation(), open_backend(backend)))
-    for outputs in (
-        lambda encoders: encoders.encode_classes(("tree", "boat", "a rock in the sand")).vectors,
-        lambda encoders: encoders.encode_image(image).patch_tokens,
-    ):
-        expected = outputs(literal)
-        assert np.linalg.norm(outputs(engine) - expected) < 0.005 * np.linalg.norm(expected)
+    assert np.linalg.norm(got - expected) < 0.1 * GATES["int8"].relative_frobenius * np.linalg.norm(expected)
 
 
 def test_prompts_for_the_calibration_are_of_many_words(exported_bundle: Path) -> None:
