@@ -42,9 +42,9 @@ FATAL_ONLY = 4
 """ONNX Runtime's log level: its errors reach the caller as exceptions."""
 
 OF_INT8 = {"optimization.disable_specified_optimizers": "MatMulAddFusion", "session.x64quantprecision": "1"}
-"""Session entries of int8. That fusion makes a float32 Gemm of a quantised MatMul and its bias, where the batch is known:
-int8 is then slower than float32. Without VNNI, sums of two byte products saturate in 16 bits unless they are asked to be
-precise; elsewhere the entry changes nothing."""
+"""Session entries of int8. That fusion makes a float32 Gemm of a quantised MatMul and its bias, where the batch is
+known: int8 is then slower than float32. Without VNNI, sums of two byte products saturate in 16 bits, unless they are
+asked to be precise; elsewhere the second entry changes nothing."""
 
 
 class OnnxRuntimeBackend:
