@@ -104,10 +104,10 @@ def test_a_fault_ends_its_own_request_alone(
 ) -> None:
     real = segmenter.encoders.encode_image
 
-    def fail_for_large(image: Any, *others: Any) -> Any:
+    def fail_for_large(image: Any, *others: Any, **how: Any) -> Any:
         if image.shape[0] > IMAGE.shape[0]:
             raise UnicodeError("a fault that nobody foresaw")
-        return real(image, *others)
+        return real(image, *others, **how)
 
     monkeypatch.setattr(segmenter.encoders, "encode_image", fail_for_large)
     good = Request({"image": IMAGE, "words": WORDS}, "class_names")
