@@ -74,7 +74,7 @@ const calls = {
       ...segmentation,
       readings: words.readings,
       milliseconds: end - start,
-      times: { words: encoded - start, image: known ? 0 : masked - encoded, masks: end - masked },
+      times: { words: words.missing ? encoded - start : 0, image: known ? 0 : masked - encoded, masks: end - masked },
     };
   },
 };

@@ -33,8 +33,9 @@ import { WordEncoder } from "./words.js";
  * @property {(progress: {loaded: number, total: number}) => void} [progress] bytes of the text encoder
  * @property {AbortSignal} [signal] gives the loading up
  *
- * @typedef {Vocabulary & {readings: (import("./words.js").WordReading & {phrase: string})[]}} Words encoded, and how those
- *   phrases were read whose text was repaired, shortened, or may be read another way in Python
+ * @typedef {Vocabulary & {readings: (import("./words.js").WordReading & {phrase: string})[], missing: number}} Words
+ *   encoded, how those phrases were read whose text was repaired, shortened, or may be read another way in Python, and the
+ *   number of phrases that no vocabulary had
  *
  * @typedef {object} MaskOptions
  * @property {boolean} [background] label 0 where no word exceeds its threshold
@@ -187,7 +188,7 @@ export class Segmenter {
       const vector = this.#vectors.get(key(phrase)) ?? found.get(phrase);
       vectors.set(/** @type {Float32Array} */ (vector), row * width);
     });
-    return { ...list, vectors, width, digest, readings };
+    return { ...list, vectors, width, digest, readings, missing: missing.length };
   }
 
   /**
