@@ -173,7 +173,7 @@ def test_masks_of_a_device(serve: Serve, segmenter: Segmenter, pixels: NDArray[n
     asked: dict[str, Any] = {"files": {"image": photo}, "data": {"classes": "sky,sea,sand", "format": "png"}}
     with serve(of=Segmenter(segmenter.encoders, masks)) as running:
         warm = masks.made
-        answer = httpx.post(f"{running.url}/segment", timeout=TIMEOUT_S, **asked)
+        answer = httpx.post(f"{running.url}segment", timeout=TIMEOUT_S, **asked)
     np.testing.assert_array_equal(labels_of(answer), expected(segmenter, pixels).label_map)
     assert masks.made == warm + 1
 
