@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays
 from t2d_runtime.device.arrays import DeviceArray, RunMemory
@@ -43,7 +44,7 @@ class OnnxRuntimeEngine:
         self.inputs = frozenset(value.name for value in session.get_inputs())
         self._outputs = [output.name for output in session.get_outputs()]
 
-    def run(self, inputs: Arrays) -> dict[str, Any]:
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """All outputs by name."""
         with backend_errors(self._errors):
             values = self._session.run(self._outputs, dict(inputs))

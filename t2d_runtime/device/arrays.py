@@ -34,9 +34,8 @@ class CudaArray:
     def __init__(self, cuda: Cuda, stream: Any, address: int, shape: tuple[int, ...]) -> None:
         self._cuda, self._stream = cuda, stream
         self.address, self.shape = address, shape
-        weakref.finalize(
-            self, cuda.give_back, "cudaFreeAsync", address, stream
-        ).atexit = False  # the process's end frees all
+        freeing = weakref.finalize(self, cuda.give_back, "cudaFreeAsync", address, stream)
+        freeing.atexit = False  # the process's end frees all
 
     def to_host(self) -> NDArray[np.float32]:
         """See `DeviceArray.to_host`."""
