@@ -14,6 +14,8 @@ find_python() {
 }
 
 # environment DIR REQUIREMENT...: makes DIR with the requirements, in the versions of constraints.txt.
+# uv installs them, since pip takes many times as long; pip does where uv is not to be had or fails, as behind a proxy or an
+# index that only pip is set up for.
 # The variable `overrides` may name a file of versions that go before those.
 environment() {
   local folder=$1 python stamp versions=constraints.txt
@@ -30,8 +32,15 @@ environment() {
   python=$(find_python)
   echo "installing $* into $folder (once) ..."
   [[ -x $folder/bin/python ]] || "$python" -m venv "$folder"
-  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c "$versions" "$@"
+  install_uv "$python" && .venv-uv/bin/uv pip install --quiet --python "$folder/bin/python" -c "$versions" "$@" ||
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c "$versions" "$@"
   touch "$stamp"
+}
+
+# install_uv PYTHON: makes .venv-uv, if it does not exist yet.
+install_uv() {
+  [[ -x .venv-uv/bin/uv ]] && return
+  "$1" -m venv .venv-uv && .venv-uv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 }
 
 # test_bundle: exports the small model's bundle for the tests, if it does not exist yet.

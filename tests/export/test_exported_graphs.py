@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -39,6 +41,16 @@ def run(path: Path, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDAr
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
+def shallow(name: str, depth: int, size: tuple[int, int], model_folder: Path) -> Reference:
+    """A backbone of a few blocks with random weights, and the small model's text side."""
+    architecture = replace(ARCHITECTURES[name], timm_arguments={"depth": depth})
+    backbone, source = load_backbone(architecture, "random", size)
+    small = load_reference(backbone=str(model_folder))
+    projection = TextProjection(TEXT_DIM, backbone.embed_dim)
+    sources = {**small.sources, "backbone": source}
+    return Reference(backbone, small.text_tower, projection, 0.55, PUBLISHED_WINDOWS, sources)
+
+
 def assert_same_image_features(reference: Reference, path: Path) -> None:
     export_image_encoder(ImageEncoderGraph(reference), path)
     height, width = reference.backbone.input_size
@@ -64,14 +76,19 @@ def assert_same_image_features(reference: Reference, path: Path) -> None:
     ],
 )
 def test_backbones(model_folder: Path, tmp_path: Path, name: str, size: tuple[int, int]) -> None:
-    architecture = replace(ARCHITECTURES[name], timm_arguments={"depth": 1})
-    backbone, source = load_backbone(architecture, "random", size)
-    small = load_reference(backbone=str(model_folder))
-    projection = TextProjection(TEXT_DIM, backbone.embed_dim)
-    reference = Reference(
-        backbone, small.text_tower, projection, 0.55, PUBLISHED_WINDOWS, {**small.sources, "backbone": source}
-    )
-    assert_same_image_features(reference, tmp_path / "image.onnx")
+    assert_same_image_features(shallow(name, 1, size, model_folder), tmp_path / "image.onnx")
+
+
+def test_gelu_is_one_operator_of_onnxruntime(model_folder: Path, tmp_path: Path) -> None:
+    reference = shallow("dinov2_vits14_reg", 2, (28, 42), model_folder)
+    export_image_encoder(ImageEncoderGraph(reference), tmp_path / "image.onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that the file below is for this processor alone
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(tmp_path / "image.onnx", options, providers=["CPUExecutionProvider"])
+    operators = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert operators["BiasGelu"] == 2
+    assert operators["Erf"] == 0
 
 
 VARIANTS: dict[str, tuple[Projection, bool]] = {
