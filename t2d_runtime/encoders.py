@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2d_runtime.backends.base import Arrays, Backend, DeviceEngine, Engine
+from t2d_runtime.backends.names import AUTOMATIC
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Bundle
 from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS, Manifest
 from t2d_runtime.device.threads import default_num_threads
@@ -45,27 +46,51 @@ CACHED_CLASSES = 16384
 class Encoders:
     """A bundle's image encoder and, from the first new word on, its text encoder. Safe to call from several threads.
 
+    `load_text_encoder` loads the text encoder at once, on a processor beside the image encoder.
     This class does not test the engine; `Segmenter.open` refuses one that does not pass the self-test.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, *, precision: str, num_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        *,
+        precision: str,
+        num_threads: int | None = None,
+        load_text_encoder: bool = False,
+    ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.precision = precision
         self.num_threads = num_threads or default_num_threads()
         self._closed = False
-        self._image_encoder: Engine | None = self._load(IMAGE_ENCODER)
         self._text_encoder: Engine | None = None
         self._tokenizer: Tokenizer | None = None
         self._cached_classes: dict[tuple[str, tuple[str, ...]], NDArray[np.float32]] = {}
         self._cache_lock = threading.Lock()
         # One thread encodes words at a time. It may enter again, since `progress` may encode words itself.
         self._text_lock = threading.RLock()
+        self._image_encoder: Engine | None
+        if load_text_encoder and backend.name in AUTOMATIC:
+            # An engine arranges its weights on one thread. On a GPU two builders would disturb each other's timing.
+            with ThreadPoolExecutor(1) as pool:
+                loading = pool.submit(self._open_text_side)
+                self._image_encoder = self._load(IMAGE_ENCODER)
+                loading.result()
+        else:
+            self._image_encoder = self._load(IMAGE_ENCODER)
+            if load_text_encoder:
+                self._open_text_side()
 
     @property
     def manifest(self) -> Manifest:
         """The bundle's manifest."""
         return self.bundle.manifest
+
+    @property
+    def has_text_encoder(self) -> bool:
+        """True while the text encoder is loaded."""
+        return self._text_encoder is not None
 
     @property
     def has_device_outputs(self) -> bool:

@@ -31,6 +31,7 @@ class OpenOptions(TypedDict, total=False):
     precision: str
     num_threads: int | None
     postprocess: Postprocess
+    load_text_encoder: bool
 
 
 def open_parts(
@@ -40,6 +41,7 @@ def open_parts(
     precision: str = "fp32",
     num_threads: int | None = None,
     postprocess: Postprocess = "host",
+    load_text_encoder: bool = False,
 ) -> tuple[Encoders, DeviceMasks | None]:
     """The encoders of a bundle, and the GPU that computes masks where one is asked for. Neither has been proved.
 
@@ -55,7 +57,9 @@ def open_parts(
         chosen, precision = fastest_precision(opened, backend, num_threads)
     else:
         chosen = open_for(opened, backend, precision, num_threads)
-    encoders = Encoders(opened, chosen, precision=precision, num_threads=num_threads)
+    encoders = Encoders(
+        opened, chosen, precision=precision, num_threads=num_threads, load_text_encoder=load_text_encoder
+    )
     if postprocess == "host":
         return encoders, None
     from t2d_runtime.masks.cuda.postprocess import DeviceMasks

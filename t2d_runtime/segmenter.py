@@ -58,6 +58,7 @@ class Segmenter:
         precision: str = "fp32",
         num_threads: int | None = None,
         postprocess: Postprocess = "host",
+        load_text_encoder: bool = False,
     ) -> Segmenter:
         """Open a bundle and load its image encoder.
 
@@ -69,13 +70,20 @@ class Segmenter:
         `num_threads`: None takes T2D_NUM_THREADS, or a container's CPU quota, or lets the engine choose.
         `postprocess`: "host", or "device" to compute scores, cleaning, PAMR and labels on GPU 0, with any backend. That
         needs cuda-python and NVRTC and was not run on a GPU yet; `score_planes` works on the host all the same.
+        `load_text_encoder`: False loads the text encoder with the first new word; True loads it beside the image
+        encoder, for a faster start of a program that encodes words.
         An engine that is new on this machine runs the bundle's self-test, and so does a GPU that computes masks; the
         verdicts are remembered.
         Raises BundleError, BundleNotFoundError, BackendUnavailableError, BackendError, SelfTestError, OptionError; and
         from a hub HubError and OutputError.
         """
         segmenter = cls.open_unproven(
-            bundle, backend=backend, precision=precision, num_threads=num_threads, postprocess=postprocess
+            bundle,
+            backend=backend,
+            precision=precision,
+            num_threads=num_threads,
+            postprocess=postprocess,
+            load_text_encoder=load_text_encoder,
         )
         try:
             require_proven_parts(segmenter.encoders, segmenter._device_masks)

@@ -46,7 +46,8 @@ def starts(setup: Setup) -> Comparison:
     torch_ms = sorted(figures["whole_ms"] for figures in theirs)[setup.starts // 2]
     rows = []
     for segmenter in setup.segmenters:
-        job = {"open": _opening(setup, segmenter), "image": str(setup.image), "words": {"classes": list(setup.words)}}
+        opening = _opening(setup, segmenter) | {"load_text_encoder": True}
+        job = {"open": opening, "image": str(setup.image), "words": {"classes": list(setup.words)}}
         found = measure_starts({**job, "window": "slide", "refine": True}, setup.starts)
         for what, start in zip(STARTS.values(), found, strict=True):
             rows.append(_start_row(what, engine_name(segmenter), start, torch_ms))

@@ -79,9 +79,9 @@ class StartTime:
     """Measured from outside, with the interpreter's own start."""
     import_ms: float
     open_ms: float
-    """Loading the bundle and its image encoder."""
+    """Loading the bundle and its image encoder, and where words are encoded the text encoder beside it."""
     words_ms: float
-    """Encoding the words, with loading the text encoder; or reading the vocabulary."""
+    """Encoding the words, or reading the vocabulary."""
     mask_ms: float
     peak_bytes: int | None
     """Peak memory of the process; None where the system does not count it."""
@@ -165,6 +165,7 @@ def measure(settings: BenchSettings) -> BenchResult:
         encoding = segmenter.encode_image(image, window)
         # The choices of "auto" and "fast", so that the started program uses the same.
         opening |= {"backend": segmenter.backend_name, "precision": segmenter.precision}
+        opening["load_text_encoder"] = listed is not None
         encoded = {"vocabulary": str(settings.vocabulary)}
         job = {"image": str(image), "words": encoded if listed is None else _arguments(listed), "window": window}
         first, later = measure_starts({"open": opening, **job, "refine": True}, settings.starts)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def open_segmenter(args: argparse.Namespace) -> Segmenter:
-    """The bundle on the engine that the arguments name."""
+    """The bundle on the engine that the arguments name, with its text encoder where they name words."""
     from t2d_runtime.segmenter import Segmenter
 
     return Segmenter.open(
@@ -27,6 +27,7 @@ def open_segmenter(args: argparse.Namespace) -> Segmenter:
         precision=args.precision,
         num_threads=args.threads,
         postprocess=getattr(args, "postprocess", "host"),
+        load_text_encoder=any(getattr(args, name, None) is not None for name in ("classes", "classes_file")),
     )
 
 

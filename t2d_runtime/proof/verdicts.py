@@ -24,7 +24,7 @@ VERDICTS = "verdicts"
 
 
 def require_proven(encoders: Encoders) -> None:
-    """Run the self-test of an engine that is new on this machine, and release the text encoder again.
+    """Run the self-test of an engine that is new on this machine, and release the text encoder if that loaded it.
 
     Raises SelfTestError, which names the stage, where the outputs are not the reference's. Failures are not remembered.
     """
@@ -32,8 +32,10 @@ def require_proven(encoders: Encoders) -> None:
     def selftest() -> tuple[StageParity, ...]:
         from t2d_runtime.proof.selftest import run_selftest
 
+        was_loaded = encoders.has_text_encoder
         stages = run_selftest(encoders, masks=False)
-        encoders.release_text_encoder()
+        if not was_loaded:
+            encoders.release_text_encoder()
         return stages
 
     require_passed(encoders.bundle, encoders.backend, encoders.precision, ENCODERS, selftest)
