@@ -12,7 +12,7 @@ from t2d_runtime.commands.arguments import (
     add_words,
     named_path,
 )
-from t2d_runtime.commands.opening import open_classes, open_segmenter
+from t2d_runtime.commands.opening import open_with_words
 from t2d_runtime.commands.terminal import say
 
 
@@ -39,8 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     vocabulary_suffix(args.output)
     check_output(args.output, files_given(args), args.bundle, overwrite=args.overwrite)
-    segmenter = open_segmenter(args)
-    classes = open_classes(args, segmenter)
+    _, classes = open_with_words(args)
     check_output(args.output, files_given(args), args.bundle, overwrite=args.overwrite)
     classes.save(args.output)
     say(f"{len(classes.names)} classes, {classes.vectors.shape[1]} wide: {args.output}")

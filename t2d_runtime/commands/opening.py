@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
 
-def open_segmenter(args: argparse.Namespace) -> Segmenter:
-    """The bundle on the engine that the arguments name, with its text encoder where they name words."""
+def open_with_words(args: argparse.Namespace) -> tuple[Segmenter, ClassEmbeddings]:
+    """The bundle and the words that the arguments name. Both encoders load at once where the words are not encoded."""
+    segmenter = open_segmenter(args, load_text_encoder=getattr(args, "vocabulary", None) is None)
+    return segmenter, open_classes(args, segmenter)
+
+
+def open_segmenter(args: argparse.Namespace, *, load_text_encoder: bool = False) -> Segmenter:
+    """The bundle on the engine that the arguments name."""
     from t2d_runtime.segmenter import Segmenter
 
     return Segmenter.open(
@@ -27,7 +33,7 @@ def open_segmenter(args: argparse.Namespace) -> Segmenter:
         precision=args.precision,
         num_threads=args.threads,
         postprocess=getattr(args, "postprocess", "host"),
-        load_text_encoder=any(getattr(args, name, None) is not None for name in ("classes", "classes_file")),
+        load_text_encoder=load_text_encoder,
     )
 
 

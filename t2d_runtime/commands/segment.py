@@ -18,7 +18,7 @@ from t2d_runtime.commands.arguments import (
     named_path,
 )
 from t2d_runtime.commands.mask_options import add_background, add_mask_options, check_mask_options, mask_options
-from t2d_runtime.commands.opening import open_classes, open_segmenter
+from t2d_runtime.commands.opening import open_with_words
 from t2d_runtime.commands.running import NOTHING_DONE, SOME_FAILED, status_of_batch
 from t2d_runtime.commands.terminal import complain, say
 from t2d_runtime.errors import ITEM_ERRORS, ImageError, OptionError, OutputError, T2DError
@@ -93,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
     check_folder(args.output)
     if all(item.image.problem for item in planned):
         return _tell_problems(planned)
-    segmenter = open_segmenter(args)
-    classes = open_classes(args, segmenter)
+    segmenter, classes = open_with_words(args)
     options = mask_options(args, segmenter.manifest)
     options["keep_confidence"] = args.confidence
     segmenter.check_options(classes, **options)

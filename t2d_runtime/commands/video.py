@@ -19,7 +19,7 @@ from t2d_runtime.commands.arguments import (
     named_path,
 )
 from t2d_runtime.commands.mask_options import add_background, add_mask_options, check_mask_options, mask_options
-from t2d_runtime.commands.opening import open_classes, open_segmenter
+from t2d_runtime.commands.opening import open_with_words
 from t2d_runtime.commands.running import status_of_batch
 from t2d_runtime.commands.terminal import complain, say
 from t2d_runtime.commands.video_outputs import (
@@ -156,8 +156,7 @@ def run(args: argparse.Namespace) -> int:
                 overwrite=args.overwrite,
             )
         )
-        segmenter = open_segmenter(args)
-        classes = open_classes(args, segmenter)
+        segmenter, classes = open_with_words(args)
         options |= mask_options(args, segmenter.manifest)  # type: ignore[typeddict-item]
         options["sinks"] = outputs.sinks
         stream = segmenter.stream(args.sources, classes, errors="yield", **options)

@@ -16,7 +16,7 @@ from t2d_runtime.commands.arguments import (
     named_path,
 )
 from t2d_runtime.commands.mask_options import add_mask_options, check_mask_options, mask_options
-from t2d_runtime.commands.opening import open_classes, open_segmenter
+from t2d_runtime.commands.opening import open_with_words
 from t2d_runtime.commands.terminal import complain, say
 from t2d_runtime.errors import OptionError
 
@@ -67,8 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_output(args.output, inputs, args.bundle, overwrite=args.overwrite)
     label_names = None if args.label_names is None else read_class_file(args.label_names).names
-    segmenter = open_segmenter(args)
-    classes = open_classes(args, segmenter)
+    segmenter, classes = open_with_words(args)
     options = mask_options(args, segmenter.manifest)
     segmenter.check_options(classes, **options)
     others = check_label_files(pairs, classes.names, label_names)

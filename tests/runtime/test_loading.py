@@ -13,7 +13,7 @@ import pytest
 from t2d_runtime import ClassEmbeddings, Segmenter
 from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
-from t2d_runtime.commands.opening import open_segmenter
+from t2d_runtime.commands.opening import open_with_words
 from t2d_runtime.encoders import Encoders
 from t2d_runtime.errors import BackendError
 
@@ -85,13 +85,15 @@ def test_a_self_test_keeps_the_text_encoder_where_it_was_asked_for(
         assert opened.encoders.has_text_encoder is wanted
 
 
-@pytest.mark.parametrize(
-    ("words", "wanted"),
-    [({"classes": "sky", "classes_file": None}, True), ({"classes_file": Path("words.txt")}, True), ({}, False)],
-)
-def test_commands_load_it_where_they_are_given_words(
-    exported_bundle: Path, words: dict[str, object], wanted: bool
+@pytest.mark.parametrize("encoded", [False, True])
+def test_commands_load_it_where_their_words_are_not_encoded(
+    exported_bundle: Path, classes: ClassEmbeddings, tmp_path: Path, encoded: bool
 ) -> None:
-    args = argparse.Namespace(bundle=exported_bundle, backend="onnxruntime", precision="fp32", threads=1, **words)
-    with open_segmenter(args) as opened:
-        assert opened.encoders.has_text_encoder is wanted
+    classes.save(tmp_path / "words.npz")
+    args = argparse.Namespace(bundle=exported_bundle, backend="onnxruntime", precision="fp32", threads=1)
+    args.classes, args.classes_file, args.prompts = ",".join(NAMES), None, None
+    args.vocabulary = tmp_path / "words.npz" if encoded else None
+    segmenter, words = open_with_words(args)
+    with segmenter:
+        assert words.names == tuple(NAMES)
+        assert segmenter.encoders.has_text_encoder is not encoded
