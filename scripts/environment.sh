@@ -32,7 +32,7 @@ environment() {
   python=$(find_python)
   echo "installing $* into $folder (once) ..."
   [[ -x $folder/bin/python ]] || "$python" -m venv "$folder"
-  install_uv "$python" && .venv-uv/bin/uv pip install --quiet --python "$folder/bin/python" -c "$versions" "$@" ||
+  install_uv "$python" && .venv-uv/bin/uv pip install --quiet --compile-bytecode --python "$folder/bin/python" -c "$versions" "$@" ||
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c "$versions" "$@"
   touch "$stamp"
 }

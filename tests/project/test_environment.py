@@ -24,7 +24,7 @@ case "$*" in
 esac
 """
 
-UV = "uv pip install --quiet --python .venv-x/bin/python -c constraints.txt"
+UV = "uv pip install --quiet --compile-bytecode --python .venv-x/bin/python -c constraints.txt"
 PIP = "python -m pip install --quiet --disable-pip-version-check -c constraints.txt"
 
 
