@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 
 def open_with_words(args: argparse.Namespace) -> tuple[Segmenter, ClassEmbeddings]:
-    """The bundle and the words that the arguments name. Both encoders load at once where the words are not encoded."""
-    segmenter = open_segmenter(args, load_text_encoder=getattr(args, "vocabulary", None) is None)
-    return segmenter, open_classes(args, segmenter)
+    """The bundle and the words that the arguments name. Both encoders load at once where the words are not encoded.
+
+    Words that are not valid are told before anything is loaded.
+    """
+    listed = listed_classes(args)
+    segmenter = open_segmenter(args, load_text_encoder=listed is not None)
+    return segmenter, open_classes(args, segmenter, listed)
 
 
 def open_segmenter(args: argparse.Namespace, *, load_text_encoder: bool = False) -> Segmenter:
@@ -37,13 +41,16 @@ def open_segmenter(args: argparse.Namespace, *, load_text_encoder: bool = False)
     )
 
 
-def open_classes(args: argparse.Namespace, segmenter: Segmenter) -> ClassEmbeddings:
-    """The words that the arguments name, encoded, with a progress bar; or a vocabulary from its file."""
+def open_classes(args: argparse.Namespace, segmenter: Segmenter, listed: ClassList | None = None) -> ClassEmbeddings:
+    """The words that the arguments name, encoded, with a progress bar; or a vocabulary from its file.
+
+    `listed`: what `listed_classes` gave, where that was called before.
+    """
     from tqdm import tqdm
 
     from t2d_runtime.words.vocabulary import ClassEmbeddings
 
-    classes, templates = named_classes(args, segmenter.manifest)
+    classes, templates = named_classes(args, segmenter.manifest, listed)
     if isinstance(classes, ClassEmbeddings):
         return classes
     with tqdm(total=len(classes.all_phrases), unit="phrase", desc="encoding words", disable=None, leave=False) as bar:
@@ -64,11 +71,11 @@ def listed_classes(args: argparse.Namespace) -> ClassList | None:
 
 
 def named_classes(
-    args: argparse.Namespace, manifest: Manifest
+    args: argparse.Namespace, manifest: Manifest, listed: ClassList | None = None
 ) -> tuple[ClassList, tuple[str, ...]] | tuple[ClassEmbeddings, tuple[()]]:
     """The words that the arguments name and the templates for them; or a vocabulary from its file, without templates.
 
-    Raises ClassNamesError, VocabularyError and OptionError.
+    `listed` as for `open_classes`. Raises ClassNamesError, VocabularyError and OptionError.
     """
     from t2d_runtime.bundle.manifest import DEFAULT_PROMPTS
     from t2d_runtime.words.text import check_templates
@@ -78,7 +85,7 @@ def named_classes(
         if args.prompts is not None:
             raise OptionError("--prompts has no effect on the encoded words of a --vocabulary; give one of the two")
         return ClassEmbeddings.load(args.vocabulary), ()
-    classes = listed_classes(args)
+    classes = listed_classes(args) if listed is None else listed
     if classes is None:
         raise OptionError("no classes; expected --classes, --classes-file or --vocabulary")
     prompts = args.prompts or DEFAULT_PROMPTS

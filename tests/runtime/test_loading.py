@@ -15,7 +15,7 @@ from t2d_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from t2d_runtime.bundle.files import IMAGE_ENCODER, TEXT_ENCODER, Bundle
 from t2d_runtime.commands.opening import open_with_words
 from t2d_runtime.encoders import Encoders
-from t2d_runtime.errors import BackendError
+from t2d_runtime.errors import BackendError, ClassNamesError
 
 NAMES = ["sky", "grass", "person", "road"]
 
@@ -91,9 +91,20 @@ def test_commands_load_it_where_their_words_are_not_encoded(
 ) -> None:
     classes.save(tmp_path / "words.npz")
     args = argparse.Namespace(bundle=exported_bundle, backend="onnxruntime", precision="fp32", threads=1)
-    args.classes, args.classes_file, args.prompts = ",".join(NAMES), None, None
+    args.classes, args.classes_file, args.prompts = None if encoded else ",".join(NAMES), None, None
     args.vocabulary = tmp_path / "words.npz" if encoded else None
     segmenter, words = open_with_words(args)
     with segmenter:
         assert words.names == tuple(NAMES)
         assert segmenter.encoders.has_text_encoder is not encoded
+
+
+def test_wrong_words_are_told_before_anything_is_loaded(exported_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(self: OnnxRuntimeBackend, *args: object, **options: object) -> None:
+        pytest.fail("an encoder is loaded")
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "load", load)
+    args = argparse.Namespace(bundle=exported_bundle, backend="onnxruntime", precision="fp32", threads=1)
+    args.classes, args.classes_file = "sky,sky", None
+    with pytest.raises(ClassNamesError, match="class names 'sky' and 'sky' are the same"):
+        open_with_words(args)
